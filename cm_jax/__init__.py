@@ -1,0 +1,29 @@
+"""cm_jax: few-step generative models in JAX.
+
+Importing the package before JAX sets one XLA flag where JAX will run on the CPU alone: the library
+that fuses reductions makes a training step of the small networks 1.3 times faster there. A flag
+that the user has set in XLA_FLAGS is left as it is.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+
+CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
+CPU_FLAG_VALUE = 'LIBRARY_FUSION_TYPE_REDUCE'
+CPU_FLAG_JAXLIB = ((0, 10), (0, 12))  # tried with these; XLA aborts on a flag that it does not know
+ACCELERATOR_PLUGINS = ('libtpu', 'jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm7_plugin')
+
+
+def _set_cpu_flag() -> None:
+    flags = os.environ.get('XLA_FLAGS', '')
+    platforms = os.environ.get('JAX_PLATFORMS', '')
+    accelerated = any(importlib.util.find_spec(name) for name in ACCELERATOR_PLUGINS)
+    jaxlib = tuple(int(part) for part in importlib.metadata.version('jaxlib').split('.')[:2])
+    cpu_only = platforms == 'cpu' if platforms else not accelerated
+    known = CPU_FLAG_JAXLIB[0] <= jaxlib <= CPU_FLAG_JAXLIB[1]
+    if cpu_only and known and CPU_FLAG not in flags:
+        os.environ['XLA_FLAGS'] = f'{flags} {CPU_FLAG}={CPU_FLAG_VALUE}'.strip()
+
+
+_set_cpu_flag()

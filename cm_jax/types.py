@@ -1,0 +1,32 @@
+"""The types that every file shares, and the two function signatures at the seams."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key, from jax.random.key
+Params = Any  # nested dict of arrays
+Batch = Mapping[str, Array]  # 'image' [B,H,W,C] float32 in [-1,1], 'label' [B] int32
+Metrics = Mapping[str, Array]  # name -> [B]
+
+
+class NetFn(Protocol):
+    """The bare network: `F = net(params, x, cond, label, key)`.
+
+    x [B,H,W,C]; cond [B, n_cond], 1 number for a noise level and 2 for two-time methods; label [B]
+    int32 or None; key None means no dropout, and the same key gives the same dropout mask.
+    """
+
+    def __call__(
+        self, params: Params, x: Array, cond: Array, label: Array | None = None, key: Key | None = None
+    ) -> Array: ...
+
+
+class DenoiseFn(Protocol):
+    """The denoiser: `x0_hat = denoise(params, x, t, label, key)`; x [B,H,W,C], t [B] noise levels."""
+
+    def __call__(
+        self, params: Params, x: Array, t: Array, label: Array | None = None, key: Key | None = None
+    ) -> Array: ...
