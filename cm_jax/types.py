@@ -1,7 +1,7 @@
 """The types that every file shares, and the two function signatures at the seams."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -30,3 +30,17 @@ class DenoiseFn(Protocol):
     def __call__(
         self, params: Params, x: Array, t: Array, label: Array | None = None, key: Key | None = None
     ) -> Array: ...
+
+
+class Extractor(NamedTuple):
+    """Images to features: `features(x)` takes [B,H,W,C] float32 in [-1,1] and returns [B, dim] float32.
+
+    `features` can be jitted. An extractor is what a Fréchet distance is measured with; its name and
+    checksum are stored beside every score.
+    """
+
+    name: str  # 'lenet_digits'
+    score: str  # what a Fréchet distance in this space is called: 'fd_lenet'
+    dim: int
+    features: Callable[[Array], Array]
+    checksum: str  # sha256 of the weights
