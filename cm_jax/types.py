@@ -33,7 +33,7 @@ class DenoiseFn(Protocol):
 
 
 class Extractor(NamedTuple):
-    """Images to features: `features(x)` takes [B,H,W,C] float32 in [-1,1] and returns [B, dim] float32.
+    """Images to features: `features(x)`, [B,H,W,C] float32 in [-1,1] -> [B, dim] float32.
 
     `features` can be jitted. An extractor is what a Fréchet distance is measured with; its name and
     checksum are stored beside every score.
