@@ -35,5 +35,7 @@ def call(section: str, factory: Callable, settings: Mapping[str, Any], **wired: 
         if parameters[name].default is inspect.Parameter.empty and name not in settings
     ]
     if missing:
-        raise UserError(f'config.{section} lacks {", ".join(missing)}; its keys: {", ".join(legal)}')
+        raise UserError(
+            f'config.{section} lacks {", ".join(missing)}; its keys: {", ".join(legal)}'
+        )
     return factory(**wired, **settings)

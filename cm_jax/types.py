@@ -20,12 +20,17 @@ class NetFn(Protocol):
     """
 
     def __call__(
-        self, params: Params, x: Array, cond: Array, label: Array | None = None, key: Key | None = None
+        self,
+        params: Params,
+        x: Array,
+        cond: Array,
+        label: Array | None = None,
+        key: Key | None = None,
     ) -> Array: ...
 
 
 class DenoiseFn(Protocol):
-    """The denoiser: `x0_hat = denoise(params, x, t, label, key)`; x [B,H,W,C], t [B] noise levels."""
+    """The denoiser: `x0_hat = denoise(params, x, t, label, key)`; x [B,H,W,C], t [B] levels."""
 
     def __call__(
         self, params: Params, x: Array, t: Array, label: Array | None = None, key: Key | None = None

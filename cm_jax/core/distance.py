@@ -1,0 +1,29 @@
+"""Distances between images, one number per example: [B,...] and [B,...] -> [B]."""
+
+import jax.numpy as jnp
+
+from cm_jax.types import Array
+
+
+def _mean(x: Array) -> Array:
+    return jnp.mean(x.reshape(x.shape[0], -1), axis=1)
+
+
+def l1(a: Array, b: Array) -> Array:
+    """Mean absolute difference."""
+    return _mean(jnp.abs(a - b))
+
+
+def l2(a: Array, b: Array) -> Array:
+    """Mean squared difference."""
+    return _mean((a - b) ** 2)
+
+
+def pseudo_huber(a: Array, b: Array, c: float) -> Array:
+    """sqrt(|a - b|^2 + c^2) - c, with |.| over all values of an example (iCT, eq. 8); c >= 0.
+
+    c = 0 is the Euclidean distance (ECT on CIFAR-10); its gradient at a = b is taken as 0.
+    """
+    square = jnp.sum(((a - b) ** 2).reshape(a.shape[0], -1), axis=1) + c**2
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0) - c

@@ -1,0 +1,70 @@
+"""Samplers: `sample(denoise, process, x_T, ts, keys) -> x0`, one file each, and how to name one.
+
+`denoise(x, t)` is bound to its weights and labels; x_T [B,H,W,C] is noise at ts[0]; ts [n] are noise
+levels in descending order; keys [B] are typed keys, one an example, for fresh noise, so that an
+example does not depend on the batch that it is in.
+
+A sampler is written `name` or `name@arguments` (`onestep`, `multistep@80,0.8`, `heun@18`): each file
+has `parse(arguments, process) -> ts` and `evaluations(ts)`, the network evaluations it spends.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from cm_jax.core.process import Process
+from cm_jax.errors import UserError, check_name
+from cm_jax.types import Array
+
+
+class Sampler(NamedTuple):
+    """`sample(denoise, x_T, keys) -> x0`, and what it is: its spelling, levels and cost."""
+
+    spec: str
+    levels: tuple[float, ...]
+    evaluations: int
+    sample: Callable[[Callable[[Array, Array], Array], Array, Array], Array]
+
+
+def check_levels(levels: np.ndarray, process: Process, spec: str) -> None:
+    """Raises UserError unless the levels descend strictly within [t_min, t_max], 0 allowed last."""
+    inner = levels[:-1] if len(levels) > 1 and levels[-1] == 0 else levels
+    shown = ', '.join(f'{level:g}' for level in levels)
+    if np.any(np.diff(levels) >= 0):
+        raise UserError(f'noise levels of {spec!r} must descend strictly, got {shown}')
+    if inner.max() > process.t_max * (1 + 1e-6) or inner.min() < process.t_min * (1 - 1e-6):
+        raise UserError(
+            f'noise levels of {spec!r} must lie in [{process.t_min:g}, {process.t_max:g}], '
+            f'got {shown}'
+        )
+
+
+def parse_steps(arguments: str, sampler: str) -> int:
+    """The number n >= 1 in `sampler@n`."""
+    if not arguments.isdigit() or int(arguments) < 1:
+        raise UserError(
+            f'sampler {sampler}@{arguments}: write {sampler}@n with n >= 1 levels, as {sampler}@18'
+        )
+    return int(arguments)
+
+
+def names() -> list[str]:
+    """The samplers that there are: the files of this folder."""
+    return [m.name for m in pkgutil.iter_modules(__path__)]
+
+
+def build(spec: str, process: Process) -> Sampler:
+    """The sampler written `spec`. Raises UserError on an unknown name or illegal levels."""
+    name, _, arguments = spec.partition('@')
+    check_name('sampler', name, names())
+    module = importlib.import_module(f'cm_jax.samplers.{name}')
+    ts = np.asarray(module.parse(arguments, process), np.float64)
+    check_levels(ts, process, spec)
+
+    def sample(denoise: Callable[[Array, Array], Array], x_T: Array, keys: Array) -> Array:
+        return module.sample(denoise, process, x_T, ts.astype(np.float32), keys)
+
+    return Sampler(spec, tuple(ts.tolist()), module.evaluations(ts), sample)

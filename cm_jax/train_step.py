@@ -1,0 +1,135 @@
+"""The train step: one short pure function for every objective."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cm_jax.core import ema, tree
+from cm_jax.objectives.base import Objective
+from cm_jax.types import Array, Batch, Key, Metrics, Params
+
+QUARTERS = 4  # the loss is logged by quarter of the batch, ordered by noise level
+
+
+class TrainState(NamedTuple):
+    """All that training changes. `step` counts steps taken; `emas` is {rate as text: params};
+    `skipped` counts non-finite steps, and `skipped_in_row` the present run of them."""
+
+    step: Array
+    params: Params
+    opt_state: Any
+    emas: dict[str, Params]
+    refs: Any
+    skipped: Array
+    skipped_in_row: Array
+
+
+def init_state(
+    params: Params, objective: Objective, optimizer: optax.GradientTransformation, rates: tuple
+) -> TrainState:
+    """The state before the first step: every average starts at the initial weights."""
+    zero = jnp.zeros((), jnp.int32)
+    emas = {str(rate): jax.tree.map(jnp.copy, params) for rate in rates}
+    return TrainState(
+        zero, params, optimizer.init(params), emas, objective.init(params), zero, zero
+    )
+
+
+def by_quarter(loss: Array, t: Array) -> dict[str, Array]:
+    """Mean loss [B] of each quarter of the batch in order of t [B]: 'loss_q1' (least noise) .. q4."""
+    rank = jnp.argsort(jnp.argsort(t))
+    quarter = rank * QUARTERS // t.shape[0]
+    return {
+        f'loss_q{i + 1}': jnp.sum(jnp.where(quarter == i, loss, 0))
+        / jnp.maximum(1, jnp.sum(quarter == i))
+        for i in range(QUARTERS)
+    }
+
+
+def make_train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    rates: tuple[float, ...],
+    key: Key,
+    accumulate: int = 1,
+):
+    """Returns `train_step(state, batch, teacher) -> (state, metrics)`, to be jitted.
+
+    The randomness of a step is fold_in(key, state.step). With `accumulate` > 1 the gradient is the
+    mean over that many micro-batches, each of every accumulate-th example, so that each stays
+    spread over the devices as the batch is. A step whose loss or gradient is not finite changes
+    nothing but `step` and the counters. metrics: scalars, among them 'loss', 'grad_norm',
+    'param_norm', 'skipped', 'skipped_in_row', and 't_bad', the noise level of a non-finite loss
+    (0 if there is none).
+    """
+
+    def mean_loss(params: Params, refs: Any, teacher: Params, batch: Batch, key: Key, step: Array):
+        loss, metrics = objective.loss(params, refs, teacher, batch, key, step)
+        bad = ~jnp.isfinite(loss)
+        scalars = {name: jnp.mean(value) for name, value in metrics.items()}
+        t_bad = jnp.where(jnp.any(bad), metrics['t'][jnp.argmax(bad)], 0)
+        return jnp.mean(loss), scalars | by_quarter(loss, metrics['t']) | {'t_bad': t_bad}
+
+    def gradient(state: TrainState, batch: Batch, teacher: Params) -> tuple[Array, Metrics, Params]:
+        grad_fn = jax.value_and_grad(mean_loss, has_aux=True)
+        step_key = jax.random.fold_in(key, state.step)
+
+        def micro(i: Array, part: Batch) -> tuple[Array, Metrics, Params]:
+            part_key = jax.random.fold_in(step_key, i)
+            (loss, metrics), grads = grad_fn(
+                state.params, state.refs, teacher, part, part_key, state.step
+            )
+            return loss, metrics, grads
+
+        if accumulate == 1:
+            return micro(jnp.int32(0), batch)
+        parts = jax.tree.map(
+            lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+        )
+
+        def add(total: Params, i_part: tuple[Array, Batch]) -> tuple[Params, tuple[Array, Metrics]]:
+            loss, metrics, grads = micro(*i_part)
+            return jax.tree.map(jnp.add, total, grads), (loss, metrics)
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        grads, (losses, metrics) = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
+        means = {name: jnp.mean(values) for name, values in metrics.items()}
+        means['t_bad'] = jnp.max(metrics['t_bad'])
+        return jnp.mean(losses), means, jax.tree.map(lambda g: g / accumulate, grads)
+
+    def train_step(state: TrainState, batch: Batch, teacher: Params) -> tuple[TrainState, Metrics]:
+        loss, metrics, grads = gradient(state, batch, teacher)
+        grad_norm = optax.global_norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+
+        def advance(state: TrainState) -> TrainState:
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            emas = {str(rate): ema.update(state.emas[str(rate)], params, rate) for rate in rates}
+            refs = objective.update(state.refs, params, state.step)
+            return state._replace(
+                params=params,
+                opt_state=opt_state,
+                emas=emas,
+                refs=refs,
+                skipped_in_row=jnp.zeros_like(state.skipped_in_row),
+            )
+
+        def skip(state: TrainState) -> TrainState:
+            return state._replace(
+                skipped=state.skipped + 1, skipped_in_row=state.skipped_in_row + 1
+            )
+
+        state = jax.lax.cond(finite, advance, skip, state)
+        metrics = metrics | {
+            'loss': loss,
+            'grad_norm': grad_norm,
+            'param_norm': optax.global_norm(state.params),
+            'skipped': state.skipped,
+            'skipped_in_row': state.skipped_in_row,
+        }
+        return state._replace(step=state.step + 1), metrics
+
+    return train_step
