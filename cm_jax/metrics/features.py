@@ -1,0 +1,18 @@
+"""What happens to samples before an extractor sees them."""
+
+import jax.numpy as jnp
+
+from cm_jax.types import Array
+
+ROUNDING = 'clip(round(127.5*x + 127.5), 0, 255)'  # as protocols store it
+
+
+def round_uint8(x: Array) -> Array:
+    """Rounds to the 256 grey levels of a stored picture: [-1,1] float -> the same, float32.
+
+    u = ROUNDING, returned as u / 127.5 - 1: what data.to_float makes of the byte u, to the last
+    float32 digit (XLA multiplies by 1 / 127.5). Half-way cases go to the even byte;
+    NaN stays NaN.
+    """
+    byte = jnp.clip(jnp.round(127.5 * x.astype(jnp.float32) + 127.5), 0, 255)
+    return byte / 127.5 - 1
