@@ -17,7 +17,7 @@ import numpy as np
 from cm_jax.errors import UserError, call, check_name
 
 CACHE_BYTES = 1 << 30  # a set whose images fit in this is kept decoded in memory
-NOT_SOURCES = ('card', 'prepare')  # the files of this folder that are no source
+NOT_SOURCES = ('card', 'images', 'prepare', 'readers')  # what else is in this folder
 
 
 class Source(NamedTuple):

@@ -1,0 +1,73 @@
+"""The data card: what a data set is, in numbers that change when the data does."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from cm_jax.data import Source
+from cm_jax.errors import UserError
+
+CHUNK_BYTES = 1 << 22  # of images held at a time; their squares take eight times that
+
+
+def make(source: Source, max_examples: int = 10_000) -> dict[str, Any]:
+    """Returns the card of a source, ready for JSON.
+
+    `mean` and `std` are per channel, of values in [-1, 1]; `checksum` is the sha256 of the uint8
+    images followed by the int32 little-endian labels. All three cover `examples` examples: all of
+    them, or `max_examples` evenly spaced ones.
+    """
+    examples = min(source.count, max_examples)
+    indices = np.arange(examples, dtype=np.int64) * source.count // examples
+    digest = hashlib.sha256()
+    labels = []
+    chunk = max(1, CHUNK_BYTES // int(np.prod(source.image_shape)))
+    total = squares = np.zeros(source.image_shape[-1], np.int64)
+    for first in range(0, examples, chunk):
+        images, chunk_labels = source.get(indices[first : first + chunk])
+        digest.update(np.ascontiguousarray(images).tobytes())
+        labels.append(chunk_labels.astype('<i4').tobytes())
+        # Sums of integers are exact: the same numbers on every machine.
+        total = total + images.sum((0, 1, 2), dtype=np.int64)
+        squares = squares + np.square(images, dtype=np.int64).sum((0, 1, 2))
+    digest.update(b''.join(labels))
+    pixels = examples * source.image_shape[0] * source.image_shape[1]
+    mean = total / pixels
+    std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+    return {
+        'name': source.name,
+        'split': source.split,
+        'count': source.count,
+        'image_shape': list(source.image_shape),
+        'num_classes': source.num_classes,
+        'mean': [round(float(m), 6) for m in mean / 127.5 - 1],
+        'std': [round(float(s), 6) for s in std / 127.5],
+        'checksum': digest.hexdigest(),
+        'examples': examples,
+    }
+
+
+def check(card: dict[str, Any], source: Source) -> None:
+    """Raises UserError where `source` is not what `card` says, naming each field that differs."""
+    found = make(source, card['examples'])
+    differing = [
+        f'{field} is {found[field]}, the card says {card.get(field)}'
+        for field in found
+        if found[field] != card.get(field)
+    ]
+    if differing:
+        raise UserError(
+            f'the data of {source.name}, split {source.split!r}, changed: {"; ".join(differing)}'
+        )
+
+
+def line(card: dict[str, Any]) -> str:
+    """The card as one line to print."""
+    shape = 'x'.join(map(str, card['image_shape']))
+    mean, std = (' '.join(f'{value:.4f}' for value in card[key]) for key in ('mean', 'std'))
+    return (
+        f'{card["name"]} {card["split"]}: {card["count"]:,} images {shape}, '
+        f'{card["num_classes"]} classes, mean {mean}, std {std}, '
+        f'sha256 {card["checksum"][:16]} over {card["examples"]:,}'
+    )

@@ -1,0 +1,151 @@
+"""Any TFDS image data set that is prepared on disk, by name and split, without TensorFlow.
+
+TFDS finds the records (array_record or another format of random access) and knows the features;
+Pillow alone decodes the images, so that the same file gives the same pixels on every machine.
+"""
+
+import io
+import json
+import re
+import shlex
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core.utils.version import list_all_versions
+
+from cm_jax.data import Source, images
+from cm_jax.errors import UserError
+
+NAME = re.compile(r'(?P<dataset>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?')
+PROBED = 16  # examples looked at on opening, where TFDS does not know the size of the images
+
+
+def card_name(split: str) -> str:
+    """The file beside the records that holds a split's data card."""
+    return f'data_card_{split}.json'
+
+
+def prepare_command(dataset: str, data_dir: str) -> str:
+    """The command line that prepares a data set."""
+    source = '' if dataset == 'fashion_mnist' else ' --from=PATH'
+    where = f' --data_dir={shlex.quote(data_dir)}' if data_dir else ''
+    return f'python -m cm_jax.prepare --dataset={dataset}{source}{where}'
+
+
+def find(name: str, data_dir: str = '') -> epath.Path:
+    """The folder of a prepared data set 'dataset[/config][:version]', the newest version of it.
+
+    Looks at the disk alone. Raises UserError, with the command that prepares it, if it isn't there.
+    """
+    match = NAME.fullmatch(name)
+    if not match:
+        raise UserError(f'data set name {name!r}; legal: dataset, dataset/config, dataset:1.2.3')
+    root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / match['dataset']
+    home = root / match['config'] if match['config'] else root
+    versions = [match['version']] if match['version'] else map(str, list_all_versions(home))
+    found = [home / v for v in versions if (home / v / 'features.json').exists()]
+    if found:
+        return found[-1]
+    entries = root.iterdir() if root.exists() else ()
+    configs = [entry.name for entry in entries if list_all_versions(entry)]
+    if configs and not match['config']:
+        raise UserError(f'{name} has several configs in {root}; give {name}/CONFIG: {configs}')
+    raise UserError(
+        f'{name} is not prepared in {root.parent}; prepare it once with: '
+        f'{prepare_command(match["dataset"], data_dir)}'
+    )
+
+
+def _image_key(info: tfds.core.DatasetInfo) -> str:
+    """The feature that is the image: 'image', or the only one of its kind."""
+    keys = [k for k, f in info.features.items() if isinstance(f, tfds.features.Image)]
+    key = 'image' if 'image' in keys else keys[0] if len(keys) == 1 else None
+    if key is None:
+        raise UserError(
+            f'{info.name} has no one image feature; its features: {list(info.features)}'
+        )
+    feature = info.features[key]
+    if feature.np_dtype != np.uint8 or feature.shape[-1] not in (1, 3):
+        raise UserError(
+            f'{info.name} has images {feature.np_dtype} {feature.shape}; legal: uint8 [H,W,1 or 3]'
+        )
+    return key
+
+
+def open_source(split: str, name: str, data_dir: str = '') -> Source:
+    """Opens `split` (with TFDS's slices, as in 'train[:10%]') of the prepared data set `name`.
+
+    `data_dir` '' is TFDS's default. Without a class label, labels and num_classes are 0.
+    Raises UserError on a set that isn't prepared, an unknown split and images that differ in size.
+    """
+    folder = find(name, data_dir)
+    builder = tfds.builder_from_directory(folder)
+    info = builder.info
+    key = _image_key(info)
+    label = dict(info.features.items()).get('label')
+    num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else 0
+    records = _records(builder, split, key)
+    shape = info.features[key].shape
+
+    def examples(indices: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        found = records.__getitems__(indices.tolist())
+        decoded = [
+            images.pixels(io.BytesIO(example[key]), f'{name}, image {index}', shape[-1])
+            for index, example in zip(indices, found)
+        ]
+        labels = [example['label'] if num_classes else 0 for example in found]
+        return decoded, np.array(labels, np.int32)
+
+    if None in shape:
+        probed, _ = examples(np.arange(PROBED) * len(records) // PROBED)
+        _check_shapes(name, probed, probed[0].shape)
+        shape = probed[0].shape
+
+    def get(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        decoded, labels = examples(indices)
+        _check_shapes(name, decoded, shape)
+        return np.stack(decoded), labels
+
+    card = _card(folder, split, info)
+    return Source(info.name, split, len(records), tuple(shape), num_classes, get, card)
+
+
+def _records(builder: tfds.core.DatasetBuilder, split: str, key: str) -> Any:
+    """TFDS's random access to a split, with the feature `key` left encoded."""
+    info = builder.info
+    try:
+        count = info.splits[split].num_examples
+    except (KeyError, NotImplementedError, ValueError):
+        count = 0
+    if count <= 0:
+        counts = ', '.join(f'{name} ({part.num_examples:,})' for name, part in info.splits.items())
+        raise UserError(
+            f'split {split!r} of {info.name} is unknown or empty; legal: {counts}, all, and slices '
+            f"or sums such as 'train[:10%]', 'train[100:200]', 'train+test'"
+        )
+    try:
+        return builder.as_data_source(split, decoders={key: tfds.decode.SkipDecoding()})
+    except NotImplementedError as error:
+        raise UserError(
+            f'{builder.data_dir} is stored as {info.file_format.value}, which needs TensorFlow; '
+            "prepare it with cm_jax.prepare, or with TFDS's file_format='array_record'"
+        ) from error
+
+
+def _check_shapes(name: str, decoded: list[np.ndarray], shape: tuple[int, ...]) -> None:
+    odd = [image.shape for image in decoded if image.shape != shape]
+    if odd:
+        dataset = NAME.fullmatch(name)['dataset']
+        raise UserError(
+            f'{name} has images of different sizes, {shape} and {odd[0]}; make them one size '
+            f'from a folder or zip of the images: python -m cm_jax.prepare --dataset={dataset}_64 '
+            f'--from=PATH --size=64'
+        )
+
+
+def _card(folder: epath.Path, split: str, info: tfds.core.DatasetInfo) -> dict[str, Any] | None:
+    """The stored card; a slice or sum of splits has none."""
+    file = folder / card_name(split)
+    return json.loads(file.read_text()) if split in info.splits and file.exists() else None
