@@ -15,8 +15,8 @@ for nothing else (the json beside each npz holds the whole record):
     lenet_fashion_mnist    90.4 % of 10,000 (trained on 60,000)
 
 What a Fréchet distance in these features looks like, train split against test split and against
-uniform noise: digits 37.8 and 544, Fashion-MNIST 0.11 and 229. A score of the digits cannot be told
-from the data's own below about 38. The two spaces have different units: never compare across them.
+uniform noise: digits 37.8 (few images, other writers) and 544, Fashion-MNIST 0.11 and 229. The two
+spaces have different units: never compare across them.
 """
 
 import hashlib
