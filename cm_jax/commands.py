@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from absl import app, logging
+from absl import app, flags, logging
+from etils import epath
+from ml_collections import ConfigDict, config_flags
 
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, check_name
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -33,33 +35,63 @@ def one_line_errors() -> Iterator[None]:
         fail(f'{error.strerror}: {error.filename or "no file named"}; what was complete is kept')
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Parses the flags, then calls `main(argv)`.
+def required_workdir(flag: flags.FlagHolder) -> epath.Path:
+    """The value of --workdir as a path. Raises UserError if it was not given."""
+    if not flag.value:
+        raise UserError('--workdir=FOLDER is required: the run folder')
+    return epath.Path(flag.value).expanduser()
 
-    A wrong flag or `--config.x=y` override ends with one line and status 2, as does a UserError
-    from `main`.
-    """
+
+def required_config(flag: flags.FlagHolder) -> ConfigDict:
+    """The config of --config, locked. Raises UserError if there is none or it cannot be loaded."""
+    if flag.value is None:
+        raise UserError('--config=FILE is required, e.g. --config=configs/digits_ect.py')
+    path = epath.Path(config_flags.get_config_filename(flags.FLAGS[flag.name]).partition(':')[0])
+    if not path.exists():
+        found = sorted(p.name for p in path.parent.glob('*.py')) if path.parent.exists() else []
+        raise UserError(f'no config file {path}; {path.parent} has: {", ".join(found) or "none"}')
+    return flag.value
+
+
+def explain_override(argv: Sequence[str], config: ConfigDict) -> str:
+    """What is wrong with the first `--config.x=y` that names no key, with the legal keys."""
+    for argument in argv:
+        if not argument.startswith('--config.'):
+            continue
+        node = config
+        for part in argument.removeprefix('--config.').partition('=')[0].split('.'):
+            legal = node.keys() if isinstance(node, ConfigDict) else ()
+            try:
+                check_name(f'config key in {argument}:', part, legal)
+            except UserError as error:
+                return str(error)
+            node = node[part]
+    return ''
+
+
+def parse_flags(argv: Sequence[str]) -> Sequence[str]:
+    """Parses the flags; whatever is wrong with them ends the process with one line and status 2."""
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        fail(str(error))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        sys.argv = [argument for argument in argv if not argument.startswith('--config.')]
+        flags.FLAGS.unparse_flags()
+        flags.FLAGS(sys.argv)  # config_flags reads sys.argv too
+        fail(explain_override(argv, flags.FLAGS['config'].value) or str(error))
+    if len(rest) > 1:
+        fail(f'unknown argument {rest[1]!r}; options begin with --')
+    return rest
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Parses the flags, then calls `main(argv)`; a UserError from it is one line and status 2."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # silences the C++ log of JAX's libraries
     logging.set_verbosity(logging.ERROR)
-    logging.use_absl_handler()
-
-    def parse(argv: Sequence[str]) -> Sequence[str]:
-        try:
-            with one_line_errors():
-                rest = app.parse_flags_with_usage(argv)
-        except (
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:  # a --config.x=y override
-            fail(str(error).strip('"\''))
-        if len(rest) > 1:
-            fail(f'unknown argument {rest[1]!r}; options begin with --')
-        return rest
 
     def guarded(argv: Sequence[str]) -> None:
         with one_line_errors():
             main(argv)
 
-    app.run(guarded, flags_parser=parse)
+    app.run(guarded, flags_parser=parse_flags)

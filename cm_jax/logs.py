@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 import PIL.Image
 from etils import epath
 from tqdm import tqdm
+
+# A bar is drawn anew this often; in a log file each drawing is a line that stays.
+BAR_SECONDS = 0.5 if sys.stderr.isatty() else 15.0
 
 
 class Log:
@@ -31,7 +35,7 @@ class Log:
             unit=' images',
             unit_scale=True,
             smoothing=0.05,
-            mininterval=0.5,
+            mininterval=BAR_SECONDS,
             dynamic_ncols=True,
         )
         self._shown = first

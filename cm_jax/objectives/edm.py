@@ -26,7 +26,7 @@ def make(
     net: NetFn,
     *,
     process: Process,
-    sigma_data: float = 0.5,
+    sigma_data: float,
     p_mean: float = -1.2,
     p_std: float = 1.2,
 ) -> Objective:

@@ -13,6 +13,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from cm_jax.core.process import Process
@@ -68,3 +69,25 @@ def build(spec: str, process: Process) -> Sampler:
         return module.sample(denoise, process, x_T, ts.astype(np.float32), keys)
 
     return Sampler(spec, tuple(ts.tolist()), module.evaluations(ts), sample)
+
+
+def generate(
+    sampler: Sampler,
+    denoise: Callable[[Array, Array, Array | None], Array],
+    prior_std: float,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    seed: Array,
+    indices: Array,
+) -> Array:
+    """The samples number `indices` [B] of the stream `seed`: [B,H,W,C]. To be jitted.
+
+    Noise and label depend on (seed, index) alone, so the same samples come out whatever the batch
+    size and the number of devices. Sample i of a class-conditional network has class i modulo
+    num_classes. `denoise(x, t, label)` is bound to its weights; label is None without classes.
+    """
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
+    draw, fresh = jax.vmap(jax.random.split, out_axes=1)(keys)
+    x_T = prior_std * jax.vmap(lambda key: jax.random.normal(key, image_shape))(draw)
+    label = indices % num_classes if num_classes else None
+    return sampler.sample(lambda x, t: denoise(x, t, label), x_T, fresh)

@@ -1,0 +1,1 @@
+"""LCSC: linear combination of saved checkpoints, searched (arXiv 2404.02241)."""

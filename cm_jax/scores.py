@@ -1,0 +1,187 @@
+"""Scores of generated images: generate, round, extract features, compare with a reference set."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from cm_jax import samplers
+from cm_jax.core.process import Process
+from cm_jax.data import Source, to_float
+from cm_jax.errors import UserError
+from cm_jax.metrics import features, frechet, moments, protocol
+from cm_jax.metrics.moments import Moments
+from cm_jax.sharding import by_example, replicated
+from cm_jax.types import Array, DenoiseFn, Extractor, Params
+
+
+class Evaluation(NamedTuple):
+    """How a run is scored: a config's `evaluation` section.
+
+    Each seed is a stream of noise of its own, and gives one score of `samples` samples; the score is
+    their mean, with their standard deviation beside it. `reference` is the split compared with.
+    """
+
+    extractor: str
+    samplers: tuple[str, ...]
+    samples: int
+    seeds: tuple[int, ...]
+    batch_size: int
+    reference: str
+
+
+class Subject(NamedTuple):
+    """What is scored: a denoiser with the shape and classes of its images."""
+
+    denoise: DenoiseFn
+    process: Process
+    image_shape: tuple[int, int, int]
+    num_classes: int  # 0 for an unconditional network
+
+
+class Reference(NamedTuple):
+    """The moments of a reference set and their name (see metrics.protocol.reference_id)."""
+
+    moments: Moments
+    id: dict
+
+
+def check_numbers(samples: int, seeds: Sequence[int], batch_size: int) -> None:
+    """Raises UserError on an evaluation that cannot be carried out."""
+    if samples < 2 or batch_size < 1:
+        raise UserError(
+            f'evaluation needs samples >= 2 and batch_size >= 1, got {samples} and {batch_size}'
+        )
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UserError(f'evaluation.seeds must be different numbers >= 0, got {tuple(seeds)}')
+
+
+def reference(source: Source, extractor: Extractor, batch_size: int) -> Reference:
+    """The moments of every example of a source."""
+    extract = jax.jit(extractor.features)
+    total = moments.empty(extractor.dim)
+    for first in range(0, source.count, batch_size):
+        images, _ = source.get(np.arange(first, min(first + batch_size, source.count)))
+        missing = batch_size - len(
+            images
+        )  # the last batch is filled up, so as not to compile again
+        padded = np.pad(to_float(images), ((0, missing), (0, 0), (0, 0), (0, 0)))
+        total = moments.update(total, np.asarray(extract(padded))[: len(images)])
+    return Reference(total, protocol.reference_id(source.name, source.split, total))
+
+
+def make_generator(
+    subject: Subject, sampler: samplers.Sampler, mesh: Mesh, finish: Callable[[Array], Array]
+) -> Callable[[Params, int, Array], Array]:
+    """A jitted `generate(params, seed, indices [B]) -> finish(rounded samples)`, spread by example.
+
+    B must be a multiple of the number of devices.
+    """
+
+    def program(params: Params, seed: Array, indices: Array) -> Array:
+        def denoise(x: Array, t: Array, label: Array | None) -> Array:
+            return subject.denoise(params, x, t, label)
+
+        x0 = samplers.generate(
+            sampler,
+            denoise,
+            subject.process.prior_std,
+            subject.image_shape,
+            subject.num_classes,
+            seed,
+            indices,
+        )
+        return finish(features.round_uint8(x0))
+
+    shardings = (replicated(mesh), replicated(mesh), by_example(mesh))
+    return jax.jit(program, in_shardings=shardings, out_shardings=by_example(mesh))
+
+
+def make_moments(
+    subject: Subject, sampler: samplers.Sampler, extractor: Extractor, batch_size: int, mesh: Mesh
+) -> Callable[[Params, int, int], Moments]:
+    """`moments(params, seed, samples)` of exactly that many samples; one compilation."""
+    batch_size = -(-batch_size // mesh.size) * mesh.size
+    generate = make_generator(subject, sampler, mesh, extractor.features)
+
+    def of(params: Params, seed: int, samples: int) -> Moments:
+        total = moments.empty(extractor.dim)
+        for first in range(0, samples, batch_size):
+            indices = jnp.arange(first, first + batch_size)
+            found = np.asarray(generate(params, seed, indices))
+            total = moments.update(total, found[: samples - first])
+        return total
+
+    return of
+
+
+def labels_policy(subject: Subject) -> str:
+    """The policy behind the labels of `samplers.generate`, in a protocol's words."""
+    return f'index modulo {subject.num_classes}' if subject.num_classes else 'none'
+
+
+class Scorer:
+    """Scores weights under one evaluation; programs are compiled once for each sampler."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        extractor: Extractor,
+        reference: Reference,
+        batch_size: int,
+        mesh: Mesh,
+    ):
+        self._parts = (subject, extractor, batch_size, mesh)
+        self._reference = reference
+        self._programs: dict[str, Callable] = {}
+
+    def score(
+        self,
+        params: Params,
+        spec: str,
+        samples: int,
+        seeds: Sequence[int],
+        *,
+        ema: str,
+        step: int,
+    ) -> dict:
+        """A row: the score's mean and std over seeds, each seed's value, and the protocol."""
+        subject, extractor, batch_size, mesh = self._parts
+        sampler = samplers.build(spec, subject.process)
+        if spec not in self._programs:
+            self._programs[spec] = make_moments(subject, sampler, extractor, batch_size, mesh)
+        params = jax.device_put(params, replicated(mesh))
+        values = [
+            frechet.frechet_distance(
+                self._programs[spec](params, seed, samples), self._reference.moments
+            )
+            for seed in seeds
+        ]
+        return {
+            extractor.score: float(np.mean(values)),
+            f'{extractor.score}_std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            'values': values,
+            'protocol': self.protocol(spec, samples, seeds, ema=ema, step=step),
+        }
+
+    def protocol(
+        self, spec: str, samples: int, seeds: Sequence[int], *, ema: str, step: int
+    ) -> dict:
+        """What `score` would store beside the number."""
+        subject, extractor, _, _ = self._parts
+        sampler = samplers.build(spec, subject.process)
+        return protocol.protocol(
+            extractor,
+            samples,
+            seeds,
+            self._reference.id,
+            sampler=spec,
+            levels=sampler.levels,
+            evaluations=sampler.evaluations,
+            ema=ema,
+            step=step,
+            labels=labels_policy(subject),
+        )

@@ -1,0 +1,318 @@
+"""Train: `python -m cm_jax.train --config=configs/digits_edm.py --workdir=runs/teacher`.
+
+The same command again continues a run that was stopped or killed, and says so if it is done.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from cm_jax import checkpoint, commands, data, optim, samplers, sharding
+from cm_jax import config as configs
+from cm_jax.core import tree
+from cm_jax.errors import UserError, call
+from cm_jax.logs import Log, append_json_line, write_grid
+from cm_jax.run import (
+    RAW,
+    RESUME,
+    TRAJECTORY,
+    evaluation,
+    initial_weights,
+    item_name,
+    open_data,
+    store_card,
+    wire,
+)
+from cm_jax.scores import make_generator
+from cm_jax.train_step import TrainState, init_state, make_train_step
+from cm_jax.types import Params
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'config file, e.g. configs/digits_ect.py')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
+_FRESH = flags.DEFINE_bool('fresh', False, 'set the folder of another run aside and start afresh')
+_DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'one of several processes, as on a pod')
+
+
+class Loop(NamedTuple):
+    """A config's `train` section."""
+
+    accumulate: int
+    weights: str
+    log_every: int
+    resume_every: int
+    resume_keep: int
+    stop_after_skipped: int
+
+
+class Trajectory(NamedTuple):
+    """A config's `trajectory` section: snapshots at start, start + every, ... and the last step."""
+
+    start: int
+    every: int
+    emas: bool
+
+    def due(self, step: int, last: int) -> bool:
+        return step == last or (step >= self.start and (step - self.start) % self.every == 0)
+
+
+class Sampling(NamedTuple):
+    """A config's `sampling` section."""
+
+    sampler: str
+    ema: str
+    count: int
+    every: int
+
+
+class Setup(NamedTuple):
+    """A training run, built and checked, before any compute."""
+
+    config: Any
+    workdir: epath.Path
+    loop: Loop
+    trajectory: Trajectory
+    sampling: Sampling
+    mesh: Any
+    batches: data.Batches
+    subject: Any
+    state: Callable[[], TrainState]  # the state before the first step, born sharded
+    template: Any  # its shapes and shardings
+    step: Callable  # jitted
+
+
+def setup(config: Any, workdir: epath.Path) -> Setup:
+    """Builds everything that the config describes. Raises UserError on whatever is wrong in it."""
+    if config.steps is None or config.steps < 1:
+        raise UserError(f'config.steps must be at least 1, got {config.steps}')
+    loop = call('train', Loop, config.train)
+    trajectory = call('trajectory', Trajectory, config.trajectory)
+    sampling = call('sampling', Sampling, config.sampling)
+    for name in ('log_every', 'resume_every', 'resume_keep', 'stop_after_skipped'):
+        if getattr(loop, name) < 1:
+            raise UserError(f'config.train.{name} must be at least 1, got {getattr(loop, name)}')
+    if trajectory.every < 1 or sampling.every < 1 or sampling.count < 1:
+        raise UserError('config.trajectory.every, sampling.every and sampling.count must be >= 1')
+    rates = tuple(config.ema_rates)
+    if sampling.ema != RAW and sampling.ema not in map(str, rates):
+        raise UserError(f'config.sampling.ema {sampling.ema!r} is none of the ema_rates {rates}')
+    if not all(0 <= rate < 1 for rate in rates):
+        raise UserError(f'config.ema_rates must lie in [0, 1), got {rates}')
+    mesh = sharding.make_mesh()
+    sharding.check_batch(config.batch_size, loop.accumulate, mesh)
+    source = open_data(config)
+    batches = data.Batches(
+        source, config.batch_size, config.seed, jax.process_index(), jax.process_count()
+    )
+    parts = wire(config, source.image_shape, source.num_classes)
+    for spec in (sampling.sampler, *evaluation(config).samplers):
+        samplers.build(spec, parts.process)
+    optimizer = optim.build(config.optimizer)
+    init_key, train_key = jax.random.split(jax.random.key(config.seed))
+    weights = initial_weights(
+        config, jax.eval_shape(parts.model.init, init_key), source.image_shape
+    )
+
+    def initial(*weights: Params) -> TrainState:
+        params = weights[0] if weights else parts.model.init(init_key)
+        return init_state(params, parts.objective, optimizer, rates)
+
+    given = () if weights is None else (weights,)
+    shapes = jax.eval_shape(initial, *given)
+    shardings = sharding.for_weights(shapes, mesh, loop.weights)
+    template = jax.tree.map(
+        lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings
+    )
+    step = jax.jit(
+        make_train_step(parts.objective, optimizer, rates, train_key, loop.accumulate),
+        in_shardings=(shardings, sharding.by_example(mesh), sharding.replicated(mesh)),
+        out_shardings=(shardings, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+
+    def state() -> TrainState:
+        return jax.jit(initial, out_shardings=shardings)(*given)
+
+    built = (mesh, batches, parts.subject, state, template, step)
+    return Setup(config, workdir, loop, trajectory, sampling, *built)
+
+
+def describe(s: Setup, first: int) -> str:
+    """What a run is about to do, for the terminal."""
+    config, per_device = s.config, s.config.batch_size // s.mesh.size
+    micro = per_device // s.loop.accumulate
+    kind = s.mesh.devices.flat[0].device_kind
+    params = tree.count(s.template.params)
+    snapshots = sum(s.trajectory.due(step, config.steps) for step in range(config.steps + 1))
+    lines = [
+        f'{config.objective.name} on {s.batches.source.name} '
+        f'({s.batches.source.count:,} images {"x".join(map(str, s.subject.image_shape))})',
+        f'network {config.model.name}, {params:,} parameters; {s.mesh.size} x {kind}',
+        f'batch {config.batch_size} = {s.mesh.size} devices x {s.loop.accumulate} x {micro}; '
+        f'{config.steps:,} steps = {config.steps * config.batch_size:,} images',
+        f'trajectory: {snapshots} snapshots of {4e-6 * params:.1f} MB',
+    ]
+    if first:
+        lines.append(f'continues at step {first:,}')
+    return '\n'.join(f'  {line}' for line in lines)
+
+
+def weights_items(state: TrainState, emas: bool) -> dict[str, Params]:
+    """The items of a trajectory step."""
+    averages = {item_name(rate): params for rate, params in state.emas.items()} if emas else {}
+    return {item_name(RAW): state.params} | averages
+
+
+class Stopper:
+    """Notes SIGTERM and SIGINT, so that the loop can save and end between two steps."""
+
+    def __init__(self):
+        self.signal = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.signal:  # asked twice: do not wait for the step
+            sys.exit(128 + number)
+        self.signal = number
+
+
+def check_skips(step: int, metrics: dict, limit: int, workdir: epath.Path) -> None:
+    """Logs a skipped step; ends the run after `limit` in a row, with the reason."""
+    if not metrics['skipped_in_row']:
+        return
+    reason = {name: float(metrics[name]) for name in ('loss', 'grad_norm', 't_bad')}
+    append_json_line(workdir / 'skipped.jsonl', {'step': step} | reason)
+    if metrics['skipped_in_row'] >= limit:
+        raise UserError(
+            f'{limit} steps in a row were not finite, the last is step {step} (loss '
+            f'{reason["loss"]}, gradient norm {reason["grad_norm"]}, at noise level t = '
+            f'{reason["t_bad"]:.4g}; all of them in {workdir}/skipped.jsonl). Weights stay at the '
+            'last finite step. Try a lower optimizer.learning_rate, optimizer.clip or float32'
+        )
+
+
+def picture(s: Setup, generate: Callable, state: TrainState, step: int) -> None:
+    """Writes the grid of samples of `step`."""
+    params = state.emas[s.sampling.ema] if s.sampling.ema else state.params
+    size = -(-s.sampling.count // s.mesh.size) * s.mesh.size
+    images = np.asarray(generate(params, s.config.seed, np.arange(size)))[: s.sampling.count]
+    folder = s.workdir / 'samples'
+    folder.mkdir(exist_ok=True)
+    columns = 10 if s.subject.num_classes == 10 else 8
+    scale = max(1, 48 // images.shape[1])
+    write_grid(folder / f'{step:08d}.png', images, columns, scale)
+
+
+def train(s: Setup, log: Log, resume: checkpoint.Stream, state: TrainState, first: int) -> int:
+    """The loop, from step `first`. Returns the signal that ended it early, or 0."""
+    last, loop = s.config.steps, s.loop
+    trajectory = checkpoint.Stream(s.workdir / TRAJECTORY)
+    trajectory.delete_after(first)
+    sampler = samplers.build(s.sampling.sampler, s.subject.process)
+    generate = make_generator(s.subject, sampler, s.mesh, lambda x: x)
+    stopper = Stopper()
+    rows, late = [], None
+    block = jax.default_backend() == 'cpu' and s.mesh.size > 1  # fake devices dislike a queue
+
+    def save_weights(step: int) -> None:
+        if s.trajectory.due(step, last) and step not in trajectory.steps():
+            items = weights_items(state, s.trajectory.emas or step == last)
+            trajectory.save(step, items, {'step': step})
+
+    def save_resume(step: int) -> None:
+        if step not in resume.steps():
+            resume.save(step, {'state': state}, {'data': s.batches.state()})
+
+    def note(step: int, metrics: dict) -> None:
+        metrics = jax.device_get(metrics)
+        check_skips(step, metrics, loop.stop_after_skipped, s.workdir)
+        rows.append(metrics)
+        if step % loop.log_every == 0 or step == last:
+            log.write(step, {k: float(np.mean([row[k] for row in rows])) for k in rows[0]})
+            rows.clear()
+
+    save_weights(first)
+    for step in range(first + 1, last + 1):
+        batch = sharding.to_devices(next(s.batches), s.mesh)
+        state, metrics = s.step(state, batch, ())
+        if block:
+            jax.block_until_ready(state)
+        if late:  # the metrics of the step before, so that the device never waits for the host
+            note(*late)
+        late = (step, metrics)
+        log.tick(step)
+        save_weights(step)
+        if step % s.sampling.every == 0 or step == last:
+            picture(s, generate, state, step)
+        if step % loop.resume_every == 0 or step == last or stopper.signal:
+            note(*late)
+            late = None
+            trajectory.wait()
+            save_resume(step)
+        if stopper.signal:
+            break
+    trajectory.close()
+    resume.close()
+    return stopper.signal
+
+
+def start(config: Any, workdir: epath.Path, fresh: bool) -> tuple[Setup, int, TrainState, Any]:
+    """Checks, claims the folder, and restores: (setup, first step, state, the resume stream)."""
+    s = setup(config, workdir)
+    plain = configs.to_plain(config)
+    if (workdir / configs.ORIGIN).exists() and not fresh:
+        raise UserError(f'{workdir} holds weights that were not trained there; choose another')
+    if fresh and (aside := configs.set_aside(workdir)):
+        print(f'  the old {workdir} is now {aside}')
+    if configs.claim_workdir(workdir, plain):
+        configs.write_config(workdir, plain)
+    store_card(workdir, s.batches.source)
+    resume = checkpoint.Stream(workdir / RESUME, keep=s.loop.resume_keep)
+    steps = resume.steps()
+    if not steps:
+        return s, 0, s.state(), resume
+    trees, meta = resume.restore(steps[-1], {'state': s.template})
+    s.batches.restore(meta['data'])
+    return s, steps[-1], trees['state'], resume
+
+
+def set_compilation_cache() -> None:
+    """Turns JAX's persistent compilation cache on, unless the user has set where it is."""
+    if not jax.config.jax_compilation_cache_dir:
+        home = os.environ.get('XDG_CACHE_HOME', pathlib.Path.home() / '.cache')
+        jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(home) / 'cm_jax' / 'xla'))
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    config = commands.required_config(_CONFIG)
+    workdir = commands.required_workdir(_WORKDIR)
+    if _DISTRIBUTED.value:
+        jax.distributed.initialize()
+    set_compilation_cache()
+    s, first, state, resume = start(config, workdir, _FRESH.value)
+    if first >= config.steps:
+        print(f'{workdir} is done: {first:,} of {config.steps:,} steps')
+        return
+    print(describe(s, first), flush=True)
+    log = Log(workdir, first, config.steps, config.batch_size)
+    try:
+        stopped = train(s, log, resume, state, first)
+    finally:
+        log.close()
+    if stopped:
+        print(f'stopped by signal {stopped}; the same command continues the run', file=sys.stderr)
+        sys.exit(128 + stopped)
+
+
+if __name__ == '__main__':
+    commands.run(main)
