@@ -6,7 +6,7 @@
 
 The first finds the files of Debian's package dataset-fashion-mnist. The format of --from is found
 from its content. Afterwards `config.dataset = dict(source='tfds', name='flowers', split='train')`
-trains on it, and so does `tfds.data_source('flowers')` anywhere else.
+trains on it; `tfds.data_source('flowers')` reads it anywhere else.
 """
 
 import pathlib

@@ -277,6 +277,7 @@ def test_damaged_cifar10_archives_are_one_line(tmp_path):
     whole = archive.read_bytes()
     cases = {
         'is truncated': whole[: len(whole) // 2],
+        'unknown format': gzip.compress(b'something else'),
         'lacks cifar-10-batches-py/data_batch_1': write_tar(tmp_path / 'e.tar.gz', {}).read_bytes(),
     }
     for says, content in cases.items():
@@ -343,10 +344,12 @@ def test_errors_of_folders_and_zips(tmp_path):
     refused(tmp_path / 'missing', 'does not exist; legal:')
     refused(text, 'unknown format; legal:')
     refused(text, "dataset 'A-b'; legal: small letters", dataset='A-b')
+    folder, _ = write_images(tmp_path / 'set')
+    with pytest.raises(UserError, match=r'notes.txt. cannot be made'):
+        prepare('x', str(folder), str(text))
     with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:
         archive.writestr('readme.txt', 'no image')
     refused(tmp_path / 'a.zip', 'a.zip holds no image')
-    folder, _ = write_images(tmp_path / 'set')
     whole = pathlib.Path(shutil.make_archive(tmp_path / 'b', 'zip', folder))
     whole.write_bytes(whole.read_bytes()[:-100])
     refused(whole, 'b.zip is truncated')

@@ -81,8 +81,10 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0) -> Prepa
     made_from = {'kind': found.kind, 'size': size, 'files': found.files}
     try:
         home.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UserError(f'data_dir {str(home.parent)!r} cannot be written: {error}') from error
+    except OSError as error:
+        raise UserError(
+            f'data_dir {str(home.parent)!r} cannot be made: {error.strerror}'
+        ) from error
     with _alone(home):
         final = home / stock.version
         if final.exists():
@@ -183,7 +185,7 @@ def _write(dataset: str, stock: Stock, found: readers.Found, staging: pathlib.Pa
             def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 examples = found.examples(split)
                 total = found.counts[split]
-                bar = tqdm.tqdm(examples, split, total, unit=' images', disable=None)
+                bar = tqdm.tqdm(examples, f'writing {split}', total, unit=' images', disable=None)
                 for index, (image, label) in enumerate(bar):
                     example = {'image': _png(image), 'label': label, 'id': f'{split}_{index:05d}'}
                     # The number as key gives the standard sets the order that TFDS gives them.

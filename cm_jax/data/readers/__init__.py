@@ -12,7 +12,7 @@ import numpy as np
 
 from cm_jax.data import images
 from cm_jax.data.readers import cifar10, idx, image_files
-from cm_jax.data.readers.found import LEGAL, Found
+from cm_jax.data.readers.found import LEGAL, Found, damage_is_one_line
 from cm_jax.errors import UserError
 
 
@@ -42,7 +42,9 @@ def read(path: pathlib.Path, size: int = 0) -> Found:
         return image_files.read_zip(path, size)
     if idx.FILE_NAME.fullmatch(path.name):
         raise UserError(f'{path} is one file of four; give the folder that holds them')
-    if magic.startswith(b'\x1f\x8b') or tarfile.is_tarfile(path):
+    with damage_is_one_line(path):
+        is_archive = tarfile.is_tarfile(path)
+    if is_archive:
         return _resized(cifar10.read_archive(path), size)
     raise UserError(f'{path} has an unknown format; legal: {LEGAL}')
 
