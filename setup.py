@@ -1,4 +1,4 @@
-"""Packaging of cm_jax. `pip install -e .` on Python 3.11 gives JAX 0.10, on 3.12 and later JAX 0.12."""
+"""Packaging of cm_jax; Python 3.11 gets JAX 0.10, 3.12 and later JAX 0.12."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ setuptools.setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=setuptools.find_packages(include=['cm_jax', 'cm_jax.*']),
-    package_data={'cm_jax': ['metrics/weights/*.npz', 'metrics/weights/*.json']},
+    package_data={'cm_jax': ['models/lenet_weights/*.npz', 'models/lenet_weights/*.json']},
     python_requires='>=3.11',
     install_requires=[
         'absl-py>=2.1',
@@ -34,7 +34,13 @@ setuptools.setup(
         'tqdm>=4.66',
     ],
     extras_require={
-        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12,<0.18', 'scipy>=1.15', 'tensorboardX>=2.6'],
+        'test': [
+            'pytest>=8',
+            'pytest-xdist>=3.6',
+            'ruff>=0.12,<0.18',
+            'scipy>=1.15',
+            'tensorboardX>=2.6',
+        ],
         'notebooks': ['jupyterlab', 'nbclient', 'ipykernel'],
         'cuda': ['jax[cuda13]'],
         'tpu': ['jax[tpu]'],

@@ -19,6 +19,8 @@ def _set_cpu_flag() -> None:
     flags = os.environ.get('XLA_FLAGS', '')
     platforms = os.environ.get('JAX_PLATFORMS', '')
     accelerated = any(importlib.util.find_spec(name) for name in ACCELERATOR_PLUGINS)
+    if not importlib.util.find_spec('jaxlib'):
+        return  # importing JAX will say what is missing
     jaxlib = tuple(int(part) for part in importlib.metadata.version('jaxlib').split('.')[:2])
     cpu_only = platforms == 'cpu' if platforms else not accelerated
     known = CPU_FLAG_JAXLIB[0] <= jaxlib <= CPU_FLAG_JAXLIB[1]

@@ -1,4 +1,4 @@
-"""The two Orbax streams of a run: `resume/` (all of the training state) and `trajectory/` (weights).
+"""The two Orbax streams of a run: `resume/` (all training state) and `trajectory/` (weights).
 
 Everything restores to numpy with no device mesh, so that a pod's checkpoint opens on a laptop.
 Orbax writes a step beside its place and renames it when it is whole: an interrupted save leaves the
@@ -58,7 +58,7 @@ class Stream:
             raise self._explain(error, None) from error
 
     def restore(self, step: int, templates: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:
-        """(trees, meta) of a step; each template is a tree of arrays or of shapes with shardings."""
+        """(trees, meta) of a step; a template is a tree of arrays or of shapes with shardings."""
         items = {name: ocp.args.StandardRestore(tree) for name, tree in templates.items()}
         items['meta'] = ocp.args.JsonRestore()
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
@@ -105,11 +105,11 @@ def load(folder: str | epath.Path, step: int, item: str) -> Params:
         raise UserError(f'no step {step} in {folder}; there are: {_ranges(steps)}')
     items = sorted(p.name for p in (folder / str(step)).iterdir() if p.is_dir())
     check_name(f'item of step {step} in {folder}', item, [i for i in items if i != 'meta'])
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        path = (folder / str(step) / item).resolve()
-        shapes = checkpointer.metadata(path).item_metadata.tree
-        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-        return checkpointer.restore(path, args=ocp.args.StandardRestore(template))
+    path = (folder / str(step) / item).resolve()
+    handler = ocp.StandardCheckpointHandler()
+    shapes = handler.metadata(path).tree
+    template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+    return handler.restore(path, args=ocp.args.StandardRestore(template))
 
 
 def _ranges(steps: list[int]) -> str:

@@ -3,9 +3,11 @@
 import contextlib
 import errno
 import os
+import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
 from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
@@ -51,6 +53,21 @@ def required_config(flag: flags.FlagHolder) -> ConfigDict:
         found = sorted(p.name for p in path.parent.glob('*.py')) if path.parent.exists() else []
         raise UserError(f'no config file {path}; {path.parent} has: {", ".join(found) or "none"}')
     return flag.value
+
+
+def set_compilation_cache() -> None:
+    """Turns JAX's persistent compilation cache on, unless the user has set where it is."""
+    if not jax.config.jax_compilation_cache_dir:
+        home = os.environ.get('XDG_CACHE_HOME', pathlib.Path.home() / '.cache')
+        jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(home) / 'cm_jax' / 'xla'))
+
+
+def integers(name: str, values: Sequence[str] | None) -> tuple[int, ...]:
+    """The numbers of a list flag; () if it was not given. Raises UserError on anything else."""
+    try:
+        return tuple(int(value) for value in values or ())
+    except ValueError:
+        raise UserError(f'--{name} takes whole numbers, got {",".join(values)}') from None
 
 
 def explain_override(argv: Sequence[str], config: ConfigDict) -> str:

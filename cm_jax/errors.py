@@ -1,4 +1,4 @@
-"""What a user got wrong, said in one line: `UserError`, and the two checks that raise most of them."""
+"""What a user got wrong, said in one line: `UserError`, and the two checks that raise most."""
 
 import difflib
 import inspect

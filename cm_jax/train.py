@@ -3,8 +3,6 @@
 The same command again continues a run that was stopped or killed, and says so if it is done.
 """
 
-import os
-import pathlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -285,20 +283,13 @@ def start(config: Any, workdir: epath.Path, fresh: bool) -> tuple[Setup, int, Tr
     return s, steps[-1], trees['state'], resume
 
 
-def set_compilation_cache() -> None:
-    """Turns JAX's persistent compilation cache on, unless the user has set where it is."""
-    if not jax.config.jax_compilation_cache_dir:
-        home = os.environ.get('XDG_CACHE_HOME', pathlib.Path.home() / '.cache')
-        jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(home) / 'cm_jax' / 'xla'))
-
-
 def main(argv: Sequence[str]) -> None:
     del argv
     config = commands.required_config(_CONFIG)
     workdir = commands.required_workdir(_WORKDIR)
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
-    set_compilation_cache()
+    commands.set_compilation_cache()
     s, first, state, resume = start(config, workdir, _FRESH.value)
     if first >= config.steps:
         print(f'{workdir} is done: {first:,} of {config.steps:,} steps')

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cm_jax.core import ema, tree
+from cm_jax.core import ema
 from cm_jax.objectives.base import Objective
 from cm_jax.types import Array, Batch, Key, Metrics, Params
 
@@ -38,7 +38,7 @@ def init_state(
 
 
 def by_quarter(loss: Array, t: Array) -> dict[str, Array]:
-    """Mean loss [B] of each quarter of the batch in order of t [B]: 'loss_q1' (least noise) .. q4."""
+    """Mean of loss [B] over each quarter of the batch in order of t [B]: 'loss_q1' has least noise."""
     rank = jnp.argsort(jnp.argsort(t))
     quarter = rank * QUARTERS // t.shape[0]
     return {

@@ -1,7 +1,7 @@
 """Exponential moving averages of the weights, and the same averages as coefficients.
 
-With ema_i = rate ema_{i-1} + (1 - rate) theta_i, the average over theta_1 .. theta_K that starts at
-theta_1 is sum_i a_i theta_i with a_1 = rate^{K-1} and a_i = (1 - rate) rate^{K-i}: a special case of
+With ema_i = rate ema_{i-1} + (1 - rate) theta_i, the average over theta_1 .. theta_K that starts
+at theta_1 is sum_i a_i theta_i with a_1 = rate^{K-1} and a_i = (1 - rate) rate^{K-i}: a special case of
 a linear combination of checkpoints (LCSC, arXiv 2404.02241).
 """
 

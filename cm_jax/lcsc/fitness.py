@@ -1,7 +1,7 @@
 """The fitness of a population: one jitted program that combines, samples and extracts features.
 
-Candidates are spread over the devices of the mesh, and evaluated one after another on each: on a
-CPU a loop over candidates is 1.8 times faster than `vmap`, whose convolutions with a kernel for each
+Candidates are spread over the devices of the mesh, and evaluated one after another on each: on
+a CPU a loop over candidates is 1.8 times faster than `vmap`, whose convolutions with a kernel for each
 candidate become grouped ones. All candidates see the same noise and labels.
 """
 

@@ -130,9 +130,7 @@ def tell(state: SearchState, coefficients: np.ndarray, scores: np.ndarray) -> Se
     )
 
 
-def _child(
-    random: np.random.Generator, pool: np.ndarray, settings: SearchSettings
-) -> np.ndarray:
+def _child(random: np.random.Generator, pool: np.ndarray, settings: SearchSettings) -> np.ndarray:
     """One child of a pool [M, K] of parents, best first."""
     k = pool.shape[1]
     a, b = pool[random.integers(len(pool), size=2)]

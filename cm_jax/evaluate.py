@@ -1,0 +1,67 @@
+"""Evaluate: `python -m cm_jax.evaluate --workdir=runs/quickstart/ect --sampler=onestep --ema=0.99`.
+
+Scores a run's weights and adds a row for each to its `scores.jsonl`, with the protocol beside the
+number. A score that is there already under the same protocol is not computed again. What is not
+given is taken from the run's config (or, with --config, from that config's `evaluation`).
+"""
+
+import time
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from cm_jax import commands, samplers, sharding
+from cm_jax.logs import append_json_line
+from cm_jax.run import RAW, evaluation, open_reference, open_run
+from cm_jax.scores import Scorer, check_numbers
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'takes `evaluation` from this config')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
+_STEP = flags.DEFINE_multi_integer('step', None, 'trajectory step, repeatable; default the last')
+_EMA = flags.DEFINE_multi_string(
+    'ema', None, "average, repeatable; '' is the weights themselves; default: all there are"
+)
+_SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18, repeatable')
+_SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')
+_SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    run = open_run(commands.required_workdir(_WORKDIR))
+    config = run.config if _CONFIG.value is None else commands.required_config(_CONFIG)
+    ev = evaluation(config)
+    specs = _SAMPLER.value or list(ev.samplers)
+    samples = ev.samples if _SAMPLES.value is None else _SAMPLES.value
+    seeds = commands.integers('seeds', _SEEDS.value) or ev.seeds
+    check_numbers(samples, seeds, ev.batch_size)
+    for spec in specs:
+        samplers.build(spec, run.parts.process)
+    jobs = []
+    for step in _STEP.value or [None]:
+        step = run.step(step)
+        for ema in _EMA.value if _EMA.value is not None else [RAW, *run.emas(step)]:
+            jobs += [(step, ema, spec) for spec in specs]
+    weights = {(step, ema): run.params(step, ema) for step, ema, _ in jobs}
+    extractor, reference = open_reference(run.config, ev)
+    scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, sharding.make_mesh())
+    stored = {str(row['protocol']): row for row in run.scores()}
+    for step, ema, spec in jobs:
+        protocol = scorer.protocol(spec, samples, seeds, ema=ema, step=step)
+        row, since = stored.get(str(protocol)), time.monotonic()
+        if row is None:
+            row = scorer.score(weights[step, ema], spec, samples, seeds, ema=ema, step=step)
+            append_json_line(run.workdir / 'scores.jsonl', row)
+        seconds = f'{time.monotonic() - since:.1f} s' if str(protocol) not in stored else 'stored'
+        spread = row[f'{extractor.score}_std']
+        print(
+            f'step {step}  {f"ema {ema}" if ema else "weights":<10}  {spec:<18} '
+            f'{row["protocol"]["evaluations"]:>3} evaluations  {row["protocol"]["score"]} '
+            f'{row[extractor.score]:.4f}{"" if spread is None else f" +- {spread:.4f}"}  ({seconds})',
+            flush=True,
+        )
+
+
+if __name__ == '__main__':
+    commands.run(main)

@@ -1,0 +1,27 @@
+# Sourced by the other scripts: `environment FOLDER PYTHON EXTRAS` makes a virtual environment with
+# cm_jax installed in it, once, and puts it on the PATH. PYTHON may be empty: the first of python3,
+# python3.13, python3.12 and python3.11 that is at least 3.11.
+
+usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+environment() {
+  local folder=$1 python=$2 extras=$3 candidate
+  if [ ! -x "$folder/bin/python" ]; then
+    for candidate in ${python:-python3 python3.13 python3.12 python3.11}; do
+      if usable "$candidate"; then python=$candidate && break; fi
+    done
+    if ! usable "$python"; then
+      echo "error: cm_jax needs Python >= 3.11; tried: ${python:-python3 python3.13 python3.12 python3.11}" >&2
+      exit 2
+    fi
+    echo "Creating $folder with $("$python" --version)"
+    "$python" -m venv "$folder"
+  fi
+  local stamp="$folder/.installed$extras"
+  if [ ! -e "$stamp" ] || [ setup.py -nt "$stamp" ]; then
+    echo "Installing cm_jax$extras into $folder (about a minute)"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras"
+    touch "$stamp"
+  fi
+  export PATH="$PWD/$folder/bin:$PATH"
+}
