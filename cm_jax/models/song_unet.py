@@ -87,7 +87,7 @@ class SongUNet(nn.Module):
         for level, mult in enumerate(self.channel_mult):
             features = self.channels * mult
             if level == 0:
-                x = conv(features, 3, 1.0, f'enc_{x.shape[1]}_conv', self.dtype)(x)
+                x = conv(self.channels, 3, 1.0, f'enc_{x.shape[1]}_conv', self.dtype)(x)
             else:
                 down = Block(
                     x.shape[-1], resample='down', name=f'enc_{x.shape[1] // 2}_down', **blocks
@@ -148,15 +148,20 @@ def build(
     Args:
       image_shape: (H, W, C); H and W divisible by 2^(resolutions - 1).
       num_classes: 0 for an unconditional network.
-      channels: width of the first resolution before its multiplier; divisible by 4.
-      channel_mult: one multiplier a resolution, finest first.
-      num_blocks: residual blocks a resolution.
+      channels: width of the first convolution, and of a block before its multiplier; divisible by 4.
+      channel_mult: one multiplier, at least 1, a resolution, finest first.
+      num_blocks: residual blocks a resolution, at least 1.
       attn_resolutions: image heights at which blocks attend (the coarsest always does, once).
       dropout: probability, in [0, 1).
       dtype: of the computation; parameters, embeddings and the output stay float32.
 
     Raises: UserError on sizes that do not fit.
     """
+    if not channel_mult or min(channel_mult) < 1 or num_blocks < 1:
+        raise UserError(
+            'model.channel_mult needs one number >= 1 for each resolution and model.num_blocks must '
+            f'be >= 1, got {tuple(channel_mult)} and {num_blocks}'
+        )
     factor = 2 ** (len(channel_mult) - 1)
     if image_shape[0] % factor or image_shape[1] % factor:
         raise UserError(

@@ -1,0 +1,232 @@
+"""The U-Net: the papers' own numbers, sizes, precision, labels, dropout, refusals."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cm_jax import models
+from cm_jax.core import tree
+from cm_jax.core.precond import edm_scalings, precondition
+from cm_jax.errors import UserError
+
+SHAPE = (8, 8, 3)
+SMALL = {'name': 'song_unet', 'channels': 8, 'channel_mult': (1, 2), 'num_blocks': 1}
+
+
+class Small(NamedTuple):
+    net: Callable  # jitted
+    params: dict
+
+
+@functools.cache
+def small(num_classes=0, **settings):
+    """A small network with attention, and weights that are not near 0 as the initial ones are."""
+    model = models.build(SMALL | {'attn_resolutions': (4,)} | settings, SHAPE, num_classes)
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        return jnp.float32((path[-1].key == 'scale') + 0.2 * rng.standard_normal(leaf.shape))
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return Small(jax.jit(model.net), jax.tree_util.tree_map_with_path(draw, shapes))
+
+
+def inputs(batch=3):
+    x = jax.random.normal(jax.random.key(2), (batch, *SHAPE))
+    return x, jnp.linspace(-1.5, 1.0, batch)[:, None]
+
+
+# The papers' own network
+
+
+def our_name(official):
+    """`model.enc.16x16_block0.conv0.weight` -> ('enc_16_block0', 'conv0', 'kernel')."""
+    *path, kind = official.removeprefix('model.').split('.')
+    if path[0] in ('enc', 'dec'):
+        size, _, part = path[1].partition('_')
+        block = f'{path[0]}_{size.split("x")[0]}_{part}'
+        block = {'aux_norm': 'out_norm', 'aux_conv': 'out_conv'}.get(part, block)
+        path = [block, *path[2:]]
+    norm = 'norm' in path[-1]
+    return (*path, {'weight': 'scale' if norm else 'kernel', 'bias': 'bias'}[kind])
+
+
+def our_layout(name, value):
+    """OIHW -> HWIO; linear [out, in] -> [in, out]; 1x1 convolutions of attention -> linear.
+
+    The output channels of qkv are 3 c + j for channel c of q, k, v (j = 0, 1, 2) there and
+    j C + c here.
+    """
+    if name[-2] == 'qkv':
+        value = value.reshape(-1, 3, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
+    if name[-2] in ('qkv', 'proj') and value.ndim == 4:
+        value = value[:, :, 0, 0]
+    return {4: lambda v: v.transpose(2, 3, 1, 0), 2: lambda v: v.T, 1: lambda v: v}[value.ndim](
+        value
+    )
+
+
+def our_params(arrays):
+    """Nested parameters from the official state dict."""
+    params = {}
+    for official, value in arrays.items():
+        if official.startswith('param/') and not official.endswith('resample_filter'):
+            name = our_name(official.removeprefix('param/'))
+            node = params
+            for part in name[:-1]:
+                node = node.setdefault(part, {})
+            node[name[-1]] = jnp.asarray(our_layout(name, value))
+    return params
+
+
+@pytest.fixture(scope='module')
+def official(recorded):
+    """Ours and theirs: {'denoised', 'raw_F_of_x_cnoise', 'grad_mean_sq_wrt_x'}, NHWC."""
+    arrays, config = recorded('net_ddpmpp_small')
+    theirs = {
+        name.removesuffix('_nchw'): value.transpose(0, 2, 3, 1)
+        for name, value in arrays.items()
+        if name.endswith('_nchw')
+    }
+    size, channels = config['img_resolution'], config['img_channels']
+    settings = {name: config[name] for name in ('channel_mult', 'num_blocks', 'attn_resolutions')}
+    settings |= {'name': 'song_unet', 'channels': config['model_channels']}
+    model = models.build(settings, (size, size, channels), config['label_dim'])
+    params = our_params(arrays)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+    denoise = precondition(model.net, lambda t: edm_scalings(t, config['sigma_data']))
+    x, t = theirs['x'], jnp.asarray(arrays['sigma'])
+
+    def mean_square(x):
+        denoised = denoise(params, x, t)
+        return jnp.mean(denoised**2), denoised
+
+    gradient, denoised = jax.jit(jax.grad(mean_square, has_aux=True))(x)
+    raw = jax.jit(model.net)(params, x, jnp.log(t)[:, None] / 4)
+    ours = {'denoised': denoised, 'raw_F_of_x_cnoise': raw, 'grad_mean_sq_wrt_x': gradient}
+    return ours, theirs
+
+
+def relative_error(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    'name, tolerance',
+    [('denoised', 1e-4), ('raw_F_of_x_cnoise', 1e-4), ('grad_mean_sq_wrt_x', 1e-3)],
+)
+def test_network_is_the_official_one(official, name, tolerance):
+    ours, theirs = official
+    assert relative_error(ours[name], theirs[name]) < tolerance
+    for one, other in zip(ours[name], theirs[name]):  # the largest level would hide the others
+        assert relative_error(one, other) < tolerance
+
+
+def test_defaults_are_edms_cifar10_network():
+    model = models.build({'name': 'song_unet'}, (32, 32, 3), 0)
+    assert tree.count(jax.eval_shape(model.init, jax.random.key(0))) == 55_732_739
+
+
+# Properties
+
+
+def test_output_has_the_images_shape_for_any_channels_and_sizes():
+    for shape in ((8, 8, 1), (8, 12, 3), (28, 28, 1)):
+        model = models.build(SMALL, shape, 0)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        x, cond = jnp.zeros((2, *shape)), jnp.zeros((2, 1))
+        assert jax.eval_shape(model.net, params, x, cond).shape == x.shape
+
+
+def test_initial_network_is_nearly_zero_with_a_gradient():
+    model = models.build(SMALL | {'channel_mult': (1,)}, SHAPE, 0)
+    params = jax.jit(model.init)(jax.random.key(0))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    x, cond = inputs()
+
+    def loss(params):
+        f = model.net(params, x, cond)
+        return jnp.mean((f - x) ** 2), f
+
+    gradient, f = jax.jit(jax.grad(loss, has_aux=True))(params)
+    assert np.abs(f).max() < 1e-3
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+    assert np.abs(gradient['out_conv']['kernel']).max() > 1e-3
+
+
+def test_bfloat16_output_is_float32_and_near():
+    net, params = small()
+    half, _ = small(dtype='bfloat16')
+    x, cond = inputs()
+    exact, found = net(params, x, cond), half(params, x, cond)
+    assert found.dtype == jnp.float32
+    assert 0 < relative_error(found, exact) < 2e-2
+
+
+def test_examples_do_not_see_each_other():
+    net, params = small()
+    x, cond = inputs()
+    found = net(params, x.at[0].set(5.0), cond.at[0].set(-3.0))
+    np.testing.assert_array_equal(found[1:], net(params, x, cond)[1:])
+
+
+def test_noise_level_and_label_matter_and_no_label_is_the_zero_label():
+    net, params = small(num_classes=3)
+    x, cond = inputs()
+    labels = [net(params, x, cond, jnp.full(3, label)) for label in range(3)]
+    none = net(params, x, cond, None)
+    for i, one in enumerate([*labels, none]):
+        assert all(relative_error(one, other) > 1e-3 for other in [*labels, none][:i])
+    outside = net(params, x, cond, jnp.full(3, -1))  # one-hot encoded, all zeros
+    np.testing.assert_array_equal(none, outside)
+    assert relative_error(net(params, x, cond + 0.5), none) > 1e-3
+
+
+def test_unconditional_network_ignores_labels():
+    net, params = small()
+    x, cond = inputs()
+    np.testing.assert_array_equal(net(params, x, cond, jnp.arange(3)), net(params, x, cond))
+
+
+def test_dropout_follows_the_key():
+    net, params = small(dropout=0.3)
+    plain, _ = small(dropout=0.0)
+    x, cond = inputs()
+    key, other = jax.random.split(jax.random.key(5))
+    without = net(params, x, cond)
+    np.testing.assert_array_equal(without, net(params, x, cond))
+    np.testing.assert_allclose(without, plain(params, x, cond), atol=1e-5)
+    dropped = net(params, x, cond, None, key)
+    np.testing.assert_array_equal(dropped, net(params, x, cond, None, key))
+    assert relative_error(dropped, without) > 1e-2
+    assert relative_error(dropped, net(params, x, cond, None, other)) > 1e-2
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        ({'name': 'unet'}, r"unknown network 'unet'.*legal: .*song_unet"),
+        ({'chanels': 8}, r"did you mean 'channels'.*legal: .*num_blocks"),
+        ({'channels': 6}, 'multiple of 4, got 6'),
+        ({'channels': 0}, 'multiple of 4, got 0'),
+        ({'channel_mult': (1, 2, 2, 2, 2)}, '8x8 cannot be halved 4 times'),
+        ({'channel_mult': ()}, 'channel_mult'),
+        ({'channel_mult': (1, 0)}, 'channel_mult'),
+        ({'num_blocks': 0}, 'num_blocks'),
+        ({'dropout': 1.0}, r'\[0, 1\), got 1'),
+        ({'dropout': -0.1}, r'\[0, 1\), got -0.1'),
+        ({'dtype': 'float16'}, r"unknown model.dtype 'float16'.*legal: bfloat16, float32"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_legal_ones(settings, message):
+    with pytest.raises(UserError, match=message):
+        models.build(SMALL | settings, SHAPE, 0)
