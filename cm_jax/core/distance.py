@@ -22,8 +22,10 @@ def l2(a: Array, b: Array) -> Array:
 def pseudo_huber(a: Array, b: Array, c: float) -> Array:
     """sqrt(|a - b|^2 + c^2) - c, with |.| over all values of an example (iCT, eq. 8); c >= 0.
 
-    c = 0 is the Euclidean distance (ECT on CIFAR-10); its gradient at a = b is taken as 0.
+    c = 0 is the Euclidean distance (ECT on CIFAR-10); its gradient at a = b is taken as 0. Written
+    as |a - b|^2 / (sqrt(|a - b|^2 + c^2) + c), which keeps float32 accuracy where |a - b| << c.
     """
-    square = jnp.sum(((a - b) ** 2).reshape(a.shape[0], -1), axis=1) + c**2
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0) - c
+    square = jnp.sum(((a - b) ** 2).reshape(a.shape[0], -1), axis=1)
+    total = square + c**2
+    root = jnp.sqrt(jnp.where(total > 0, total, 1))
+    return square / (root + c)

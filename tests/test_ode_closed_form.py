@@ -1,0 +1,209 @@
+"""Gaussian data, for which the denoiser, the ODE's solution and the consistency function are known.
+
+Data N(m, s^2) in each value, x_t = a x0 + t eps, so x_t ~ N(a m, a^2 s^2 + t^2) and
+
+    D(x, t) = m + a s^2 (x - a m) / (a^2 s^2 + t^2)
+    x(u) = a(u) m + sqrt((a(u)^2 s^2 + u^2) / (a(t)^2 s^2 + t^2)) (x(t) - a(t) m)
+
+is the solution of dx/dt = (x - D) / t through x(t), and x(0) is the consistency function.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cm_jax import samplers
+from cm_jax.core import ode, process
+from cm_jax.core.process import expand
+
+MEAN, STD = 0.3, 0.5
+PROCESSES = {'ve': process.build('ve', 0.002, 80.0), 'rf': process.build('rf', 1e-3, 1.0)}
+each_process = pytest.mark.parametrize('p', PROCESSES.values(), ids=PROCESSES)
+
+
+class Gaussian(NamedTuple):
+    """Data N(mean, std^2) in each value."""
+
+    mean: float = MEAN
+    std: float = STD
+
+    def variance(self, p, t):
+        return p.signal(t) ** 2 * self.std**2 + t**2
+
+    def denoise(self, p, x, t):
+        pull = expand(p.signal(t) * self.std**2 / self.variance(p, t), x)
+        return self.mean + pull * (x - expand(p.signal(t), x) * self.mean)
+
+    def solve(self, p, x, t, u):
+        """x(u) on the path through x(t) = x."""
+        ratio = jnp.sqrt(self.variance(p, u) / self.variance(p, t))
+        away = x - expand(p.signal(t), x) * self.mean
+        return expand(p.signal(u), x) * self.mean + expand(ratio, x) * away
+
+    def consistency(self, p, x, t):
+        return self.solve(p, x, t, jnp.zeros_like(t))
+
+
+DATA = Gaussian()
+
+
+def order(errors, ns):
+    """The slope of log error against log 1/n."""
+    return -np.polyfit(np.log(ns), np.log(errors), 1)[0]
+
+
+def points(p, t, count=64):
+    """Values of x_t, spread like the marginal, [count, 1] float64."""
+    z = np.random.default_rng(0).standard_normal((count, 1))
+    a = float(p.signal(jnp.asarray(t)))
+    return jnp.asarray(a * MEAN + np.sqrt(a**2 * STD**2 + t**2) * z)
+
+
+# The closed form itself, so that what follows rests on the definitions alone
+
+
+@each_process
+def test_denoiser_is_the_mean_of_the_data_given_the_noisy_value(p):
+    """By regression: E[x0 | x_t] is linear here, and least squares finds it."""
+    rng = np.random.default_rng(1)
+    x0 = MEAN + STD * rng.standard_normal((200_000, 1))
+    t = 0.7
+    x_t = process.perturb(p, x0, rng.standard_normal(x0.shape), np.full(len(x0), t))
+    slope, offset = np.polyfit(np.asarray(x_t)[:, 0], x0[:, 0], 1)
+    x = np.linspace(-2, 2, 5)[:, None]
+    found = DATA.denoise(p, x, jnp.full(5, t))
+    np.testing.assert_allclose(found, slope * x + offset, atol=5e-3)
+
+
+@each_process
+def test_solution_has_the_slope_of_the_probability_flow_ode(p):
+    with jax.enable_x64(True):
+        velocity = ode.pf_ode(lambda x, t: DATA.denoise(p, x, t))
+        for t in np.geomspace(p.t_min, 0.999 * p.t_max, 7):
+            x = points(p, t)
+            ts = jnp.full(len(x), t)
+            ahead, behind = (DATA.solve(p, x, ts, ts * (1 + h)) for h in (1e-5, -1e-5))
+            slope = (ahead - behind) / (2e-5 * t)
+            np.testing.assert_allclose(velocity(x, ts), slope, rtol=1e-6, atol=1e-6)
+
+
+@each_process
+def test_solution_keeps_the_marginals(p):
+    """Pushed along the ODE from t to u, N(a m, var) becomes the marginal at u."""
+    t, u = jnp.full(2, 0.9 * p.t_max), jnp.full(2, 0.05)
+    spread = jnp.sqrt(DATA.variance(p, t))[:, None]
+    x = p.signal(t)[:, None] * MEAN + spread * jnp.array([[1.0], [-1.0]])
+    found = DATA.solve(p, x, t, u)
+    np.testing.assert_allclose(jnp.mean(found), p.signal(u)[0] * MEAN, rtol=1e-5)
+    np.testing.assert_allclose(jnp.std(found), jnp.sqrt(DATA.variance(p, u))[0], rtol=1e-5)
+
+
+# Solvers
+
+
+@each_process
+@pytest.mark.parametrize('step, expected', [(ode.euler, 1), (ode.heun, 2)])
+def test_integrate_has_the_solvers_order(p, step, expected):
+    high, low = (10.0, 0.5) if p.name == 've' else (1.0, 0.1)
+    ns = np.array([40, 80, 160, 320])
+    with jax.enable_x64(True):
+        x = points(p, high)
+        exact = DATA.solve(p, x, jnp.full(len(x), high), jnp.full(len(x), low))
+        velocity = ode.pf_ode(lambda x, t: DATA.denoise(p, x, t))
+        run = jax.jit(lambda ts: ode.integrate(step, velocity, x, ts))
+        errors = [np.abs(run(jnp.linspace(high, low, n + 1)) - exact).max() for n in ns]
+    assert abs(order(errors, ns) - expected) < 0.07, errors
+
+
+@pytest.mark.parametrize('step, expected', [(ode.euler, 1), (ode.heun, 2)])
+def test_integrate_has_the_solvers_order_where_the_ode_is_not_linear(step, expected):
+    """dx/dt = -t x^2, x = 1 / (1/x(0) + t^2/2), upwards in time."""
+    ns = np.array([20, 40, 80, 160])
+    with jax.enable_x64(True):
+        x = jnp.linspace(0.5, 2, 8)[:, None]
+        run = jax.jit(lambda ts: ode.integrate(step, lambda x, t: -expand(t, x) * x**2, x, ts))
+        errors = [np.abs(run(jnp.linspace(0, 2, n + 1)) - 1 / (1 / x + 2)).max() for n in ns]
+    assert abs(order(errors, ns) - expected) < 0.07, errors
+
+
+@each_process
+@pytest.mark.parametrize('name, expected', [('euler', 1), ('heun', 2)])
+def test_ode_samplers_converge_at_their_order(p, name, expected):
+    """On their own grid from t_max to 0. t_min is small, so that the last step's error, which does
+    not depend on n, does not show."""
+    p = p._replace(t_min=1e-4 if p.name == 've' else 1e-5)
+    ns = np.array([32, 64, 128, 256])
+    with jax.enable_x64(True):
+        x = points(p, p.t_max)
+        keys = jax.random.split(jax.random.key(0), len(x))
+        exact = DATA.consistency(p, x, jnp.full(len(x), p.t_max))
+        errors = []
+        for n in ns:
+            sample = jax.jit(samplers.build(f'{name}@{n}', p).sample, static_argnums=0)
+            found = sample(lambda x, t: DATA.denoise(p, x, t), x, keys)
+            errors.append(np.abs(found - exact).max())
+    assert abs(order(errors, ns) - expected) < 0.1, errors
+
+
+@pytest.mark.parametrize('name', ['euler', 'heun'])
+@each_process
+def test_one_level_of_an_ode_sampler_is_one_denoising_step(p, name):
+    x, t = points(p, p.t_max), jnp.full(64, p.t_max)
+    keys = jax.random.split(jax.random.key(0), 64)
+    found = samplers.build(f'{name}@1', p).sample(lambda x, t: DATA.denoise(p, x, t), x, keys)
+    np.testing.assert_allclose(found, DATA.denoise(p, x, t), rtol=1e-5, atol=1e-5)
+
+
+# The multistep sampler
+
+
+@each_process
+def test_multistep_of_the_exact_consistency_function_reproduces_the_data(p):
+    """Whatever the levels: each ends with N(m, s^2), up to what noise at t_max still shows of m."""
+    n, shape = 40_000, (2, 2, 1)
+    levels = '80,0.8' if p.name == 've' else '1,0.6,0.2'
+    sample = samplers.build(f'multistep@{levels}', p).sample
+    key_x, key_z = jax.random.split(jax.random.key(0))
+    x = p.prior_std * jax.random.normal(key_x, (n, *shape))
+    sample = jax.jit(sample, static_argnums=0)
+    x0 = sample(lambda x, t: DATA.consistency(p, x, t), x, jax.random.split(key_z, n))
+    x0 = np.asarray(x0, np.float64).reshape(-1)
+    bias = STD * MEAN / p.t_max * STD if p.name == 've' else 0
+    assert abs(x0.mean() - MEAN) < bias + 4 * STD / np.sqrt(x0.size)
+    assert abs(x0.std() - STD) < 4 * STD / np.sqrt(2 * x0.size)
+    assert abs(np.mean((x0 - x0.mean()) ** 3)) < 4 * STD**3 * np.sqrt(6 / x0.size)
+
+
+@each_process
+def test_multistep_noise_is_fresh_at_each_level_and_differs_between_examples(p):
+    """With D = 0 the network is shown the noise alone."""
+    levels = (p.t_max, 0.8, 0.6)
+    sampler = samplers.build('multistep@' + ','.join(map(str, levels)), p)
+    seen = []
+
+    def denoise(x, t):
+        seen.append(x)
+        return jnp.zeros_like(x)
+
+    x = jnp.ones((50, 4, 4, 1))
+    sampler.sample(denoise, x, jax.random.split(jax.random.key(0), 50))
+    np.testing.assert_array_equal(seen[0], x)
+    noise = np.array([seen[1] / 0.8, seen[2] / 0.6]).reshape(100, 16)  # of 2 levels x 50 examples
+    np.testing.assert_allclose(noise.std(), 1, atol=0.1)
+    correlation = np.abs(np.corrcoef(noise) - np.eye(100))
+    assert correlation.max() < 0.95
+
+
+@each_process
+def test_multistep_with_one_level_is_onestep(p):
+    x = points(p, p.t_max)
+    keys = jax.random.split(jax.random.key(0), len(x))
+    denoise = lambda x, t: DATA.consistency(p, x, t)  # noqa: E731
+    one = samplers.build('onestep', p)
+    other = samplers.build(f'multistep@{p.t_max:g}', p)
+    np.testing.assert_array_equal(one.sample(denoise, x, keys), other.sample(denoise, x, keys))
+    np.testing.assert_array_equal(one.sample(denoise, x, keys), denoise(x, jnp.full(64, p.t_max)))
+    assert one.levels == other.levels and one.evaluations == other.evaluations == 1
