@@ -5,6 +5,7 @@ Orbax writes a step beside its place and renames it when it is whole: an interru
 steps before it as they were.
 """
 
+import contextlib
 import errno
 from collections.abc import Mapping
 from typing import Any
@@ -72,6 +73,16 @@ class Stream:
     def close(self) -> None:
         self.wait()
         self._manager.close()
+
+    def __enter__(self) -> 'Stream':
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if error is None:
+            self.close()
+            return
+        with contextlib.suppress(Exception):  # the error under way is the one to tell
+            self.close()
 
     def _explain(self, error: Exception, step: int | None) -> Exception:
         full = any(text in str(error).lower() for text in FULL_DISK)

@@ -55,6 +55,17 @@ def required_config(flag: flags.FlagHolder) -> ConfigDict:
     return flag.value
 
 
+def join_processes(spec: str) -> None:
+    """Joins the other processes of a run: '' is none, 'auto', or 'HOST:PORT,COUNT,INDEX'."""
+    if spec == 'auto':
+        jax.distributed.initialize()
+    elif spec:
+        address, *numbers = spec.split(',')
+        if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
+            raise UserError(f'--distributed is auto or HOST:PORT,COUNT,INDEX, got {spec!r}')
+        jax.distributed.initialize(address, *map(int, numbers))
+
+
 def set_compilation_cache() -> None:
     """Turns JAX's persistent compilation cache on, unless the user has set where it is."""
     if not jax.config.jax_compilation_cache_dir:

@@ -18,14 +18,19 @@ BAR_SECONDS = 0.5 if sys.stderr.isatty() else 15.0
 
 class Log:
     """Writes `metrics.jsonl` always, TensorBoard events where tensorboardX is installed, and shows a
-    bar with images/s and the time left. Only process 0 of a run has one."""
+    bar with images/s and the time left; does nothing unless `active` (process 0 of a run)."""
 
-    def __init__(self, workdir: str | epath.Path, first: int, total: int, batch_size: int):
+    def __init__(
+        self, workdir: str | epath.Path, first: int, total: int, batch_size: int, active: bool
+    ):
+        self._active = active
         self._path = epath.Path(workdir) / 'metrics.jsonl'
-        drop_lines_after(self._path, first)
+        if active:
+            for name in ('metrics.jsonl', 'skipped.jsonl'):
+                drop_lines_after(epath.Path(workdir) / name, first)
         self._batch_size = batch_size
         self._events = None
-        if importlib.util.find_spec('tensorboardX'):
+        if active and importlib.util.find_spec('tensorboardX'):
             import tensorboardX
 
             self._events = tensorboardX.SummaryWriter(str(epath.Path(workdir) / 'events'))
@@ -37,6 +42,7 @@ class Log:
             smoothing=0.05,
             mininterval=BAR_SECONDS,
             dynamic_ncols=True,
+            disable=not active,
         )
         self._shown = first
         self._since = time.monotonic()
@@ -49,6 +55,8 @@ class Log:
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the metrics of `step`, with the speed since the last write."""
+        if not self._active:
+            return
         now = time.monotonic()
         speed = (step - self._logged) * self._batch_size / max(now - self._since, 1e-9)
         self._since, self._logged = now, step
@@ -59,7 +67,10 @@ class Log:
             for name, value in metrics.items():
                 self._events.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def __enter__(self) -> 'Log':
+        return self
+
+    def __exit__(self, *error: Any) -> None:
         self._bar.close()
         if self._events:
             self._events.close()

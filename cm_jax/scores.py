@@ -14,7 +14,7 @@ from cm_jax.data import Source, to_float
 from cm_jax.errors import UserError
 from cm_jax.metrics import features, frechet, moments, protocol
 from cm_jax.metrics.moments import Moments
-from cm_jax.sharding import by_example, replicated
+from cm_jax.sharding import by_example, replicated, to_host
 from cm_jax.types import Array, DenoiseFn, Extractor, Params
 
 
@@ -74,17 +74,24 @@ def reference(source: Source, extractor: Extractor, batch_size: int) -> Referenc
 
 
 def make_generator(
-    subject: Subject, sampler: samplers.Sampler, mesh: Mesh, finish: Callable[[Array], Array]
-) -> Callable[[Params, int, Array], Array]:
-    """A jitted `generate(params, seed, indices [B]) -> finish(rounded samples)`, spread by example.
+    subject: Subject,
+    sampler: samplers.Sampler,
+    mesh: Mesh,
+    batch_size: int,
+    finish: Callable[[Array], Array],
+) -> Callable[[Params, int, int], np.ndarray]:
+    """`generate(params, seed, first)`: finish(samples number first .. first + batch_size - 1).
 
-    B must be a multiple of the number of devices.
+    The samples are rounded as stored pictures are. One jitted program, spread over the devices by
+    example; the result is numpy, on every process.
     """
+    padded = -(-batch_size // mesh.size) * mesh.size
 
-    def program(params: Params, seed: Array, indices: Array) -> Array:
+    def program(params: Params, seed: Array, first: Array) -> Array:
         def denoise(x: Array, t: Array, label: Array | None) -> Array:
             return subject.denoise(params, x, t, label)
 
+        indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
         x0 = samplers.generate(
             sampler,
             denoise,
@@ -96,23 +103,20 @@ def make_generator(
         )
         return finish(features.round_uint8(x0))
 
-    shardings = (replicated(mesh), replicated(mesh), by_example(mesh))
-    return jax.jit(program, in_shardings=shardings, out_shardings=by_example(mesh))
+    jitted = jax.jit(program, out_shardings=by_example(mesh))
+    return lambda params, seed, first: to_host(jitted(params, seed, first))[:batch_size]
 
 
 def make_moments(
     subject: Subject, sampler: samplers.Sampler, extractor: Extractor, batch_size: int, mesh: Mesh
 ) -> Callable[[Params, int, int], Moments]:
     """`moments(params, seed, samples)` of exactly that many samples; one compilation."""
-    batch_size = -(-batch_size // mesh.size) * mesh.size
-    generate = make_generator(subject, sampler, mesh, extractor.features)
+    generate = make_generator(subject, sampler, mesh, batch_size, extractor.features)
 
     def of(params: Params, seed: int, samples: int) -> Moments:
         total = moments.empty(extractor.dim)
         for first in range(0, samples, batch_size):
-            indices = jnp.arange(first, first + batch_size)
-            found = np.asarray(generate(params, seed, indices))
-            total = moments.update(total, found[: samples - first])
+            total = moments.update(total, generate(params, seed, first)[: samples - first])
         return total
 
     return of

@@ -25,7 +25,7 @@ from cm_jax.errors import UserError, call
 from cm_jax.lcsc import combine, search
 from cm_jax.lcsc.fitness import make_fitness
 from cm_jax.logs import append_json_line, write_grid, write_text
-from cm_jax.run import CARD, TRAJECTORY, Run, evaluation, item_name, open_reference, open_run
+from cm_jax.run import CARD, RAW, TRAJECTORY, Run, evaluation, item_name, open_reference, open_run
 from cm_jax.scores import Scorer
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'e.g. configs/digits_lcsc.py')
@@ -157,10 +157,9 @@ def stacked_row(stacked: Any, index: int) -> Any:
 def write_run(job: Job, workdir: epath.Path, params: Any, chosen: Mapping, plain: Mapping) -> None:
     """Makes `workdir` a run folder that holds the winner as its one step."""
     last = job.steps[-1]
-    stream = checkpoint.Stream(workdir / TRAJECTORY)
-    stream.delete_after(-1)
-    stream.save(last, {item_name(''): params}, {'step': last})
-    stream.close()
+    with checkpoint.Stream(workdir / TRAJECTORY) as stream:
+        stream.delete_after(-1)
+        stream.save(last, {item_name(RAW): params}, {'step': last})
     (job.run.workdir / CARD).copy(workdir / CARD, overwrite=True)
     coefficients = {
         'workdir': str(job.run.workdir),

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cm_jax.errors import UserError, check_name
@@ -47,6 +48,22 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]
     """This process's part of a batch -> the global batch, split by example."""
     place = by_example(mesh)
     return {k: jax.make_array_from_process_local_data(place, v) for k, v in batch.items()}
+
+
+def to_host(x: jax.Array) -> np.ndarray:
+    """The whole array as numpy, on every process."""
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+def is_primary() -> bool:
+    """Whether this process writes what is written once: logs, configs, pictures."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
 
 
 def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from absl import flags
 from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from cm_jax import checkpoint, commands, data, optim, samplers, sharding
@@ -37,7 +38,9 @@ from cm_jax.types import Params
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'config file, e.g. configs/digits_ect.py')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
 _FRESH = flags.DEFINE_bool('fresh', False, 'set the folder of another run aside and start afresh')
-_DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'one of several processes, as on a pod')
+_DISTRIBUTED = flags.DEFINE_string(
+    'distributed', '', 'one of several processes: auto (TPU pod, Slurm), or HOST:PORT,COUNT,INDEX'
+)
 
 
 class Loop(NamedTuple):
@@ -170,12 +173,22 @@ def weights_items(state: TrainState, emas: bool) -> dict[str, Params]:
 
 
 class Stopper:
-    """Notes SIGTERM and SIGINT, so that the loop can save and end between two steps."""
+    """Notes SIGTERM and SIGINT, so that the loop can save and end between two steps.
+
+    With several processes JAX's own watch is asked, so that all of them stop after the same step.
+    """
 
     def __init__(self):
         self.signal = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+        if jax.process_count() == 1:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._note)
+
+    def asked(self, step: int) -> bool:
+        """Whether to save and end after `step`."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.signal = signal.SIGTERM
+        return bool(self.signal)
 
     def _note(self, number: int, frame: Any) -> None:
         if self.signal:  # asked twice: do not wait for the step
@@ -188,7 +201,8 @@ def check_skips(step: int, metrics: dict, limit: int, workdir: epath.Path) -> No
     if not metrics['skipped_in_row']:
         return
     reason = {name: float(metrics[name]) for name in ('loss', 'grad_norm', 't_bad')}
-    append_json_line(workdir / 'skipped.jsonl', {'step': step} | reason)
+    if sharding.is_primary():
+        append_json_line(workdir / 'skipped.jsonl', {'step': step} | reason)
     if metrics['skipped_in_row'] >= limit:
         raise UserError(
             f'{limit} steps in a row were not finite, the last is step {step} (loss '
@@ -201,8 +215,9 @@ def check_skips(step: int, metrics: dict, limit: int, workdir: epath.Path) -> No
 def picture(s: Setup, generate: Callable, state: TrainState, step: int) -> None:
     """Writes the grid of samples of `step`."""
     params = state.emas[s.sampling.ema] if s.sampling.ema else state.params
-    size = -(-s.sampling.count // s.mesh.size) * s.mesh.size
-    images = np.asarray(generate(params, s.config.seed, np.arange(size)))[: s.sampling.count]
+    images = generate(params, s.config.seed, 0)
+    if not sharding.is_primary():
+        return
     folder = s.workdir / 'samples'
     folder.mkdir(exist_ok=True)
     columns = 10 if s.subject.num_classes == 10 else 8
@@ -210,13 +225,18 @@ def picture(s: Setup, generate: Callable, state: TrainState, step: int) -> None:
     write_grid(folder / f'{step:08d}.png', images, columns, scale)
 
 
-def train(s: Setup, log: Log, resume: checkpoint.Stream, state: TrainState, first: int) -> int:
+def train(
+    s: Setup,
+    log: Log,
+    resume: checkpoint.Stream,
+    trajectory: checkpoint.Stream,
+    state: TrainState,
+    first: int,
+) -> int:
     """The loop, from step `first`. Returns the signal that ended it early, or 0."""
     last, loop = s.config.steps, s.loop
-    trajectory = checkpoint.Stream(s.workdir / TRAJECTORY)
-    trajectory.delete_after(first)
     sampler = samplers.build(s.sampling.sampler, s.subject.process)
-    generate = make_generator(s.subject, sampler, s.mesh, lambda x: x)
+    generate = make_generator(s.subject, sampler, s.mesh, s.sampling.count, lambda x: x)
     stopper = Stopper()
     rows, late = [], None
     block = jax.default_backend() == 'cpu' and s.mesh.size > 1  # fake devices dislike a queue
@@ -225,10 +245,6 @@ def train(s: Setup, log: Log, resume: checkpoint.Stream, state: TrainState, firs
         if s.trajectory.due(step, last) and step not in trajectory.steps():
             items = weights_items(state, s.trajectory.emas or step == last)
             trajectory.save(step, items, {'step': step})
-
-    def save_resume(step: int) -> None:
-        if step not in resume.steps():
-            resume.save(step, {'state': state}, {'data': s.batches.state()})
 
     def note(step: int, metrics: dict) -> None:
         metrics = jax.device_get(metrics)
@@ -251,55 +267,64 @@ def train(s: Setup, log: Log, resume: checkpoint.Stream, state: TrainState, firs
         save_weights(step)
         if step % s.sampling.every == 0 or step == last:
             picture(s, generate, state, step)
-        if step % loop.resume_every == 0 or step == last or stopper.signal:
+        stop = stopper.asked(step)
+        if step % loop.resume_every == 0 or step == last or stop:
             note(*late)
             late = None
-            trajectory.wait()
-            save_resume(step)
-        if stopper.signal:
+            trajectory.wait()  # a resume step vouches for the snapshots before it
+            resume.save(step, {'state': state}, {'data': s.batches.state()})
+        if stop:
             break
-    trajectory.close()
-    resume.close()
     return stopper.signal
 
 
-def start(config: Any, workdir: epath.Path, fresh: bool) -> tuple[Setup, int, TrainState, Any]:
-    """Checks, claims the folder, and restores: (setup, first step, state, the resume stream)."""
+def start(config: Any, workdir: epath.Path, fresh: bool) -> Setup:
+    """Checks the config and claims the folder: the first writes of a run."""
     s = setup(config, workdir)
     plain = configs.to_plain(config)
     if (workdir / configs.ORIGIN).exists() and not fresh:
         raise UserError(f'{workdir} holds weights that were not trained there; choose another')
-    if fresh and (aside := configs.set_aside(workdir)):
+    if fresh and sharding.is_primary() and (aside := configs.set_aside(workdir)):
         print(f'  the old {workdir} is now {aside}')
-    if configs.claim_workdir(workdir, plain):
-        configs.write_config(workdir, plain)
-    store_card(workdir, s.batches.source)
-    resume = checkpoint.Stream(workdir / RESUME, keep=s.loop.resume_keep)
+    is_new = configs.claim_workdir(workdir, plain)
+    if sharding.is_primary():
+        if is_new:
+            configs.write_config(workdir, plain)
+        store_card(workdir, s.batches.source)
+    sharding.wait_for_all('run folder')
+    return s
+
+
+def restore(s: Setup, resume: checkpoint.Stream) -> tuple[int, TrainState]:
+    """The newest step of a run and its state; the data goes on from there too."""
     steps = resume.steps()
     if not steps:
-        return s, 0, s.state(), resume
+        return 0, s.state()
     trees, meta = resume.restore(steps[-1], {'state': s.template})
     s.batches.restore(meta['data'])
-    return s, steps[-1], trees['state'], resume
+    return steps[-1], trees['state']
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
     config = commands.required_config(_CONFIG)
     workdir = commands.required_workdir(_WORKDIR)
-    if _DISTRIBUTED.value:
-        jax.distributed.initialize()
+    commands.join_processes(_DISTRIBUTED.value)
     commands.set_compilation_cache()
-    s, first, state, resume = start(config, workdir, _FRESH.value)
-    if first >= config.steps:
-        print(f'{workdir} is done: {first:,} of {config.steps:,} steps')
-        return
-    print(describe(s, first), flush=True)
-    log = Log(workdir, first, config.steps, config.batch_size)
-    try:
-        stopped = train(s, log, resume, state, first)
-    finally:
-        log.close()
+    s = start(config, workdir, _FRESH.value)
+    with (
+        checkpoint.Stream(workdir / RESUME, keep=s.loop.resume_keep) as resume,
+        checkpoint.Stream(workdir / TRAJECTORY) as trajectory,
+    ):
+        first, state = restore(s, resume)
+        if first >= config.steps:
+            print(f'{workdir} is done: {first:,} of {config.steps:,} steps')
+            return
+        trajectory.delete_after(first)  # of a killed run: they come again
+        if sharding.is_primary():
+            print(describe(s, first), flush=True)
+        with Log(workdir, first, config.steps, config.batch_size, sharding.is_primary()) as log:
+            stopped = train(s, log, resume, trajectory, state, first)
     if stopped:
         print(f'stopped by signal {stopped}; the same command continues the run', file=sys.stderr)
         sys.exit(128 + stopped)

@@ -1,0 +1,19 @@
+"""A config that trains in seconds: `tests/tiny.py:edm` or `tests/tiny.py:ect`, on the digits."""
+
+from configs.digits_edm import digits_config
+
+
+def get_config(objective='edm'):
+    c = digits_config()
+    c.steps = 12
+    c.batch_size = 16
+    c.ema_rates = (0.5, 0.9)
+    c.model.update({'channels': 4, 'channel_mult': (1,)})
+    c.objective.name = objective
+    if objective == 'ect':
+        c.objective.update({'double_every': 4, 'q': 2.0})
+    c.train.update({'log_every': 1, 'resume_every': 4})
+    c.trajectory.every = 2
+    c.sampling.update({'count': 10, 'every': 6})
+    c.evaluation.update({'samples': 40, 'batch_size': 20, 'samplers': ('onestep', 'multistep@80,1')})
+    return c
