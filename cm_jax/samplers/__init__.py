@@ -31,21 +31,23 @@ class Sampler(NamedTuple):
 
 
 def check_levels(levels: np.ndarray, process: Process, spec: str) -> None:
-    """Raises UserError unless the levels descend strictly within [t_min, t_max], 0 allowed last."""
-    inner = levels[:-1] if len(levels) > 1 and levels[-1] == 0 else levels
+    """Raises UserError unless the levels that a user wrote start at t_max, where the noise that
+    sampling starts from is, and descend strictly, not below t_min."""
+    low, high = process.t_min, process.t_max
     shown = ', '.join(f'{level:g}' for level in levels)
+    if not np.all((levels >= low * (1 - 1e-6)) & (levels <= high * (1 + 1e-6))):
+        raise UserError(f'noise levels of {spec!r} must lie in [{low:g}, {high:g}], got {shown}')
+    if levels[0] < high * (1 - 1e-6):
+        raise UserError(
+            f'noise levels of {spec!r} must start at t_max = {high:g}, where the noise is, got {shown}'
+        )
     if np.any(np.diff(levels) >= 0):
         raise UserError(f'noise levels of {spec!r} must descend strictly, got {shown}')
-    if inner.max() > process.t_max * (1 + 1e-6) or inner.min() < process.t_min * (1 - 1e-6):
-        raise UserError(
-            f'noise levels of {spec!r} must lie in [{process.t_min:g}, {process.t_max:g}], '
-            f'got {shown}'
-        )
 
 
 def parse_steps(arguments: str, sampler: str) -> int:
     """The number n >= 1 in `sampler@n`."""
-    if not arguments.isdigit() or int(arguments) < 1:
+    if not arguments.isdecimal() or int(arguments) < 1:
         raise UserError(
             f'sampler {sampler}@{arguments}: write {sampler}@n with n >= 1 levels, as {sampler}@18'
         )
@@ -63,7 +65,6 @@ def build(spec: str, process: Process) -> Sampler:
     check_name('sampler', name, names())
     module = importlib.import_module(f'cm_jax.samplers.{name}')
     ts = np.asarray(module.parse(arguments, process), np.float64)
-    check_levels(ts, process, spec)
 
     def sample(denoise: Callable[[Array, Array], Array], x_T: Array, keys: Array) -> Array:
         return module.sample(denoise, process, x_T, ts.astype(np.float32), keys)

@@ -2,8 +2,8 @@
 
     x0 = D(x_T, t_1);   then for i = 2 .. n:   x0 = D(a(t_i) x0 + t_i z, t_i),   z ~ N(0, I)
 
-Written `multistep@t_1,t_2,...`, levels in descending order, as `multistep@80,0.821` (ECT's two steps
-on CIFAR-10). One evaluation a level. (The consistency-models code adds noise of standard deviation
+Written `multistep@t_1,t_2,...`, levels from t_max in descending order, as `multistep@80,0.821` (ECT's
+two steps on CIFAR-10). One evaluation a level. (The consistency-models code adds noise of standard deviation
 sqrt(t_i^2 - t_min^2) instead of t_i: a relative difference below 1e-5 at t_i >= 0.5.)
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from cm_jax.core.process import Process, perturb
 from cm_jax.errors import UserError
+from cm_jax.samplers import check_levels
 from cm_jax.types import Array
 
 
@@ -26,6 +27,7 @@ def parse(arguments: str, process: Process) -> np.ndarray:
             f'sampler multistep@{arguments}: write the levels as numbers in descending order, as '
             f'multistep@{process.t_max:g},{process.t_max / 100:g}'
         ) from None
+    check_levels(levels, process, f'multistep@{arguments}')
     return levels
 
 
