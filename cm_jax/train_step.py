@@ -101,7 +101,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch, teacher: Params) -> tuple[TrainState, Metrics]:
         loss, metrics, grads = gradient(state, batch, teacher)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
         def advance(state: TrainState) -> TrainState:
@@ -126,7 +126,7 @@ def make_train_step(
         metrics = metrics | {
             'loss': loss,
             'grad_norm': grad_norm,
-            'param_norm': optax.global_norm(state.params),
+            'param_norm': optax.tree.norm(state.params),
             'skipped': state.skipped,
             'skipped_in_row': state.skipped_in_row,
         }

@@ -73,9 +73,10 @@ def make(
       weight: one of core.weighting.WEIGHTINGS.
     """
     require_process('ect', process, 've')
-    if double_every < 1 or q <= 1:
+    if double_every < 1 or q <= 1 or k < 0 or b <= 0 or c < 0:
         raise UserError(
-            f'ect needs double_every >= 1 and q > 1, got double_every={double_every}, q={q}'
+            'ect needs double_every >= 1, q > 1, k >= 0, b > 0 and c >= 0, got '
+            f'double_every={double_every}, q={q}, k={k}, b={b}, c={c}'
         )
     weigh = weighting.get(weight)
     trained = precondition(net, lambda t: edm_scalings(t, sigma_data))

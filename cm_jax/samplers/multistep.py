@@ -3,8 +3,8 @@
     x0 = D(x_T, t_1);   then for i = 2 .. n:   x0 = D(a(t_i) x0 + t_i z, t_i),   z ~ N(0, I)
 
 Written `multistep@t_1,t_2,...`, levels from t_max in descending order, as `multistep@80,0.821` (ECT's
-two steps on CIFAR-10). One evaluation a level. (The consistency-models code adds noise of standard deviation
-sqrt(t_i^2 - t_min^2) instead of t_i: a relative difference below 1e-5 at t_i >= 0.5.)
+two steps on CIFAR-10). One evaluation a level. (The consistency-models code adds noise of standard
+deviation sqrt(t_i^2 - t_min^2) instead of t_i: a relative difference below 1e-5 at t_i >= 0.5.)
 """
 
 from collections.abc import Callable
