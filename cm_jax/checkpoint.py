@@ -47,7 +47,7 @@ class Stream:
             self._manager.wait_until_finished()
             saved = self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:
-            raise self._explain(error, step) from error
+            raise self._explain(error) from error
         if not saved:
             raise RuntimeError(f'step {step} was not saved in {self.folder}: it is there already')
 
@@ -56,7 +56,7 @@ class Stream:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise self._explain(error, None) from error
+            raise self._explain(error) from error
 
     def restore(self, step: int, templates: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:
         """(trees, meta) of a step; a template is a tree of arrays or of shapes with shardings."""
@@ -84,15 +84,14 @@ class Stream:
         with contextlib.suppress(Exception):  # the error under way is the one to tell
             self.close()
 
-    def _explain(self, error: Exception, step: int | None) -> Exception:
+    def _explain(self, error: Exception) -> Exception:
         full = any(text in str(error).lower() for text in FULL_DISK)
         if not full and getattr(error, 'errno', None) not in FULL_DISK_ERRNO:
             return error
-        what = 'a save' if step is None else f'the save of step {step}'
         steps = self.steps()
         kept = f'steps up to {steps[-1]} are whole' if steps else 'no step is there yet'
         return UserError(
-            f'the disk is full: {what} in {self.folder} failed; {kept}; make room and run the same '
+            f'the disk is full: a save in {self.folder} failed; {kept}; make room and run the same '
             'command again'
         )
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import logging as python_logging
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -19,6 +21,7 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def fail(text: str) -> None:
     """Prints one line and ends the process with status 2."""
+    warnings.simplefilter('ignore')  # what a library left half done is no news now
     print(f'error: {" ".join(text.split())}', file=sys.stderr)
     sys.stderr.flush()
     sys.exit(2)
@@ -116,7 +119,9 @@ def parse_flags(argv: Sequence[str]) -> Sequence[str]:
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Parses the flags, then calls `main(argv)`; a UserError from it is one line and status 2."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # silences the C++ log of JAX's libraries
-    logging.set_verbosity(logging.ERROR)
+    # Libraries log a failure at length, in their threads too, and then raise it: once is enough.
+    logging.set_verbosity(logging.FATAL)
+    python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
 
     def guarded(argv: Sequence[str]) -> None:
         with one_line_errors():

@@ -23,6 +23,7 @@ from cm_jax.core.process import Process
 from cm_jax.data import Source, card
 from cm_jax.errors import UserError, call, check_name
 from cm_jax.logs import read_json_lines, write_text
+from cm_jax.metrics.features import round_uint8
 from cm_jax.models import Model, lenet
 from cm_jax.objectives import base
 from cm_jax.objectives.base import Objective
@@ -125,7 +126,7 @@ class Run:
         """`count` samples with the sampler written `spec`: uint8 [count,H,W,C]."""
         mesh = sharding.make_mesh()
         sampler = samplers.build(spec, self.parts.process)
-        generate = make_generator(self.parts.subject, sampler, mesh, count, lambda x: x)
+        generate = make_generator(self.parts.subject, sampler, mesh, count, round_uint8)
         return np.round(127.5 * generate(params, seed, 0) + 127.5).astype(np.uint8)
 
     def metrics(self) -> list[dict[str, Any]]:

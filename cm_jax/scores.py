@@ -82,8 +82,7 @@ def make_generator(
 ) -> Callable[[Params, int, int], np.ndarray]:
     """`generate(params, seed, first)`: finish(samples number first .. first + batch_size - 1).
 
-    The samples are rounded as stored pictures are. One jitted program, spread over the devices by
-    example; the result is numpy, on every process.
+    One jitted program, spread over the devices by example; the result is numpy, on every process.
     """
     padded = -(-batch_size // mesh.size) * mesh.size
 
@@ -101,7 +100,7 @@ def make_generator(
             seed,
             indices,
         )
-        return finish(features.round_uint8(x0))
+        return finish(x0)
 
     jitted = jax.jit(program, out_shardings=by_example(mesh))
     return lambda params, seed, first: to_host(jitted(params, seed, first))[:batch_size]
@@ -111,7 +110,10 @@ def make_moments(
     subject: Subject, sampler: samplers.Sampler, extractor: Extractor, batch_size: int, mesh: Mesh
 ) -> Callable[[Params, int, int], Moments]:
     """`moments(params, seed, samples)` of exactly that many samples; one compilation."""
-    generate = make_generator(subject, sampler, mesh, batch_size, extractor.features)
+    def finish(x0: Array) -> Array:
+        return features.of_samples(extractor, x0)
+
+    generate = make_generator(subject, sampler, mesh, batch_size, finish)
 
     def of(params: Params, seed: int, samples: int) -> Moments:
         total = moments.empty(extractor.dim)

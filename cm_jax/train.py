@@ -20,6 +20,7 @@ from cm_jax import config as configs
 from cm_jax.core import tree
 from cm_jax.errors import UserError, call
 from cm_jax.logs import Log, append_json_line, write_grid
+from cm_jax.metrics.features import round_uint8
 from cm_jax.run import (
     RAW,
     RESUME,
@@ -236,7 +237,7 @@ def train(
     """The loop, from step `first`. Returns the signal that ended it early, or 0."""
     last, loop = s.config.steps, s.loop
     sampler = samplers.build(s.sampling.sampler, s.subject.process)
-    generate = make_generator(s.subject, sampler, s.mesh, s.sampling.count, lambda x: x)
+    generate = make_generator(s.subject, sampler, s.mesh, s.sampling.count, round_uint8)
     stopper = Stopper()
     rows, late = [], None
     block = jax.default_backend() == 'cpu' and s.mesh.size > 1  # fake devices dislike a queue

@@ -15,5 +15,7 @@ def get_config(objective='edm'):
     c.train.update({'log_every': 1, 'resume_every': 4})
     c.trajectory.every = 2
     c.sampling.update({'count': 10, 'every': 6})
-    c.evaluation.update({'samples': 40, 'batch_size': 20, 'samplers': ('onestep', 'multistep@80,1')})
+    c.evaluation.update(
+        {'samples': 40, 'batch_size': 20, 'samplers': ('onestep', 'multistep@80,1')}
+    )
     return c

@@ -59,7 +59,7 @@ def make_fitness(
                 seed,
                 first + jnp.arange(batch_size),
             )
-            found = extractor.features(features.round_uint8(x0))
+            found = features.of_samples(extractor, x0)
             return jax.tree.map(jnp.add, total, moments.centred_sums(found, shift)), None
 
         zero = (jnp.zeros(extractor.dim), jnp.zeros((extractor.dim, extractor.dim)))

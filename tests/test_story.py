@@ -1,0 +1,121 @@
+"""The whole story as commands, on a run of seconds: teacher, ECT, LCSC, scores, report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cm_jax.lcsc import combine
+from cm_jax.run import open_run
+from tests import commands
+
+pytestmark = pytest.mark.devices
+
+
+@pytest.fixture(scope='module')
+def story(tmp_path_factory):
+    runs = tmp_path_factory.mktemp('story')
+    commands.run('train', '--config=tests/tiny.py:edm', f'--workdir={runs}/teacher')
+    commands.run(
+        'train',
+        '--config=tests/tiny.py:ect',
+        f'--workdir={runs}/ect',
+        f'--config.init_from.workdir={runs}/teacher',
+        '--config.init_from.ema=0.9',
+    )
+    commands.run('search', *search_arguments(runs))
+    commands.run('evaluate', f'--workdir={runs}/ect')
+    samplers = ['--sampler=heun@3', '--sampler=onestep']
+    commands.run('evaluate', f'--workdir={runs}/teacher', '--ema=', *samplers)
+    return runs
+
+
+def search_arguments(runs):
+    return [
+        '--config=tests/tiny_search.py',
+        f'--workdir={runs}/lcsc',
+        f'--config.basis.workdir={runs}/ect',
+    ]
+
+
+def test_the_result_of_a_search_is_a_run_that_opens(story):
+    run, source = open_run(story / 'lcsc'), open_run(story / 'ect')
+    record = json.loads((story / 'lcsc' / 'coefficients.json').read_text())
+    assert record['steps'] == [2, 4, 6, 8, 10, 12] and run.steps() == [12]
+    assert abs(sum(record['coefficients']) - 1) < 1e-9
+    stacked = combine.stack(source.params, record['steps'])
+    combined = combine.combine(stacked, np.array(record['coefficients']))
+    found = run.sample(run.params(), 'onestep', 4, seed=5)
+    np.testing.assert_array_equal(found, source.sample(combined, 'onestep', 4, seed=5))
+
+
+def test_the_report_repeats_to_the_digit_in_evaluate(story):
+    rows = json.loads((story / 'lcsc' / 'report.json').read_text())['rows']
+    reported = {(r['model'], r['protocol']['sampler']): r['fd_lenet'] for r in rows}
+    commands.run('evaluate', f'--workdir={story}/lcsc', '--ema=')
+    for row in open_run(story / 'lcsc').scores():
+        np.testing.assert_allclose(
+            row['fd_lenet'], reported['lcsc', row['protocol']['sampler']], rtol=1e-5
+        )
+    for row in open_run(story / 'ect').scores():
+        protocol = row['protocol']
+        model = f'ema {protocol["ema"]}' if protocol['ema'] else 'last'
+        np.testing.assert_allclose(row['fd_lenet'], reported[model, protocol['sampler']], rtol=1e-5)
+
+
+def test_the_search_writes_every_candidate_and_uses_three_noises(story):
+    lines = (story / 'lcsc' / 'search.jsonl').read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row['generation'] for row in rows] == [0] * 10 + [1] * 3 + [2] * 3
+    assert all(abs(sum(row['coefficients']) - 1) < 1e-9 for row in rows)
+    report = json.loads((story / 'lcsc' / 'report.json').read_text())
+    best = min(row['score'] for row in rows)
+    assert report['lcsc_search_score'] >= best
+    assert {tuple(r['protocol']['seeds']) for r in report['rows']} == {(1000, 1001)}
+
+
+def test_a_finished_search_says_so_and_another_is_refused(story):
+    assert 'is done' in commands.run('search', *search_arguments(story))
+    line = commands.error('search', *search_arguments(story), '--config.seed=9')
+    assert 'seed: 0 there, 9 here' in line
+
+
+def test_evaluate_does_not_score_twice(story):
+    before = (story / 'ect' / 'scores.jsonl').read_text()
+    assert 'stored' in commands.run('evaluate', f'--workdir={story}/ect')
+    assert (story / 'ect' / 'scores.jsonl').read_text() == before
+
+
+def test_sample_writes_a_picture_and_where_it_came_from(story):
+    out = commands.run(
+        'sample',
+        f'--workdir={story}/ect',
+        '--sampler=multistep@80,1',
+        '--npz',
+        '--ema=0.9',
+        '--step=12',
+        '--count=7',
+        '--seed=3',
+    )
+    path = out.split(': ')[1].strip()
+    record = json.loads(open(path.replace('.png', '.json')).read())
+    assert record['step'] == 12 and record['ema'] == '0.9' and record['seed'] == 3
+    images = np.load(path.replace('.png', '.npz'))['images']
+    assert images.shape == (7, 8, 8, 1) and images.dtype == np.uint8
+
+
+def test_the_report_has_the_rows_that_were_asked_for(story):
+    commands.run('report', f'--workdir={story}')
+    rows = json.loads((story / 'results.json').read_text())
+    assert {row['model'] for row in rows} == {'teacher', 'ect', 'ema', 'lcsc'}
+    for row in rows:
+        assert set(row) == {
+            'model',
+            'steps',
+            'evaluations',
+            'fd_lenet',
+            'fd_lenet_std',
+            'samples',
+            'seeds',
+        }
+    assert (story / 'report.html').stat().st_size > 10_000

@@ -1,0 +1,14 @@
+"""A search of seconds over the trajectory of tests/tiny.py."""
+
+from configs.digits_lcsc import get_config as digits_lcsc
+from tests.tiny import get_config as tiny
+
+
+def get_config():
+    c = digits_lcsc()
+    c.basis.start = 1
+    c.search.population = 3
+    c.budget.update({'generations': 2, 'samples': 40, 'batch_size': 20})
+    c.budget.update({'selection_samples': 60, 'finalists': 2})
+    c.evaluation = tiny().evaluation
+    return c
