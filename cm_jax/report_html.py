@@ -100,9 +100,8 @@ def summary(page: Page) -> str:
         for a, b in zip(lcscs[1:], emas[1:])
     ]
     costs = [f'{e.value:.2f} with {counted(e.evaluations, "evaluation")}' for e in teachers[::-1]]
-    return ' '.join(
-        [*text, f'The diffusion teacher reaches {" and ".join(costs)}. Lower is better.']
-    )
+    text.append(f'The diffusion teacher reaches {" and ".join(costs)}. Lower is better.')
+    return ' '.join(text).replace(' ± ', '\u00a0±\u00a0').replace(' %', '\u00a0%')
 
 
 def cards(page: Page) -> str:

@@ -55,7 +55,7 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = file.getvalue()
     head, _, body = svg[svg.index('<svg') :].partition('>')
     box = re.search(r'viewBox="[^"]*"', head).group()
-    return f'<svg {box} aria-hidden="true">' + re.sub(r' id="[A-Za-z0-9]+_\d+"', '', body)
+    return f'<svg {box} aria-hidden="true">' + re.sub(r' id="[A-Za-z0-9.]+_\d+"', '', body)
 
 
 @contextlib.contextmanager
