@@ -37,12 +37,12 @@ def check_levels(levels: np.ndarray, process: Process, spec: str) -> None:
     shown = ', '.join(f'{level:g}' for level in levels)
     if not np.all((levels >= low * (1 - 1e-6)) & (levels <= high * (1 + 1e-6))):
         raise UserError(f'noise levels of {spec!r} must lie in [{low:g}, {high:g}], got {shown}')
+    if np.any(np.diff(levels) >= 0):
+        raise UserError(f'noise levels of {spec!r} must descend strictly, got {shown}')
     if levels[0] < high * (1 - 1e-6):
         raise UserError(
             f'noise levels of {spec!r} must start at t_max = {high:g}, where the noise is, got {shown}'
         )
-    if np.any(np.diff(levels) >= 0):
-        raise UserError(f'noise levels of {spec!r} must descend strictly, got {shown}')
 
 
 def parse_steps(arguments: str, sampler: str) -> int:

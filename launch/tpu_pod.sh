@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# bash launch/tpu_pod.sh NAME ZONE CONFIG gs://BUCKET/RUN [--config.x=y ...]
+# Trains on every worker of a Cloud TPU VM pod slice (v2 to v6e) that exists already. The checkout is
+# copied to each worker, installed with the `tpu` extra, and the same command started on all of them.
+# Run again, it continues the run. Not tried on a pod by us: written after Cloud TPU's documentation.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [ $# -lt 4 ]; then
+  echo "error: usage: bash launch/tpu_pod.sh NAME ZONE CONFIG gs://BUCKET/RUN [--config.x=y ...]" >&2
+  exit 2
+fi
+name=$1 zone=$2 config=$3 workdir=$4
+shift 4
+archive=$(mktemp --suffix=.tar.gz)
+git archive --format=tar.gz --output="$archive" HEAD
+on_all=(gcloud compute tpus tpu-vm)
+"${on_all[@]}" scp "$archive" "$name:cm_jax.tar.gz" --zone="$zone" --worker=all
+"${on_all[@]}" ssh "$name" --zone="$zone" --worker=all --command="
+  mkdir -p cm_jax && tar xzf cm_jax.tar.gz -C cm_jax && cd cm_jax &&
+  { [ -d .venv ] || python3 -m venv .venv; } && .venv/bin/pip install -q -e '.[tpu]' &&
+  .venv/bin/python -m cm_jax.train --config=$config --workdir=$workdir --distributed=auto $(printf '%q ' "$@")"
