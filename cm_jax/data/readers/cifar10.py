@@ -3,12 +3,11 @@
 import hashlib
 import io
 import pathlib
-import pickle
 import tarfile
-from typing import Any
 
 import numpy as np
 
+from cm_jax.data.readers import inert
 from cm_jax.data.readers.found import LEGAL, Found, damage_is_one_line, in_memory
 from cm_jax.errors import UserError
 
@@ -18,6 +17,7 @@ BATCHES = {
     'test': ['test_batch'],
 }
 NAMES = [name for names in BATCHES.values() for name in names]
+LEGAL_CONTENT = 'legal: arrays, lists, dicts, numbers, text'
 CLASSES = (
     'airplane',
     'automobile',
@@ -32,57 +32,14 @@ CLASSES = (
 )
 
 
-class _Array:
-    """Stands in for a NumPy array while a pickle is read: it keeps what the pickle says."""
-
-    shape, dtype, fortran, data = (), None, False, b''
-
-    def __init__(self, *_: Any):
-        pass
-
-    def __setstate__(self, state: tuple) -> None:
-        _, self.shape, self.dtype, self.fortran, self.data = state
-
-
-class _Dtype:
-    """Stands in for a NumPy dtype, as `_Array` does for an array."""
-
-    def __init__(self, name: str | bytes, *_: Any):
-        self.name = name.decode() if isinstance(name, bytes) else name
-
-    def __setstate__(self, state: tuple) -> None:
-        pass
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads containers, numbers, strings and arrays; a pickle that names anything else is refused.
-
-    The stand-ins take what NumPy's own functions would: nothing outside this file is ever called.
-    """
-
-    STAND_INS = {  # noqa: RUF012
-        ('numpy.core.multiarray', '_reconstruct'): _Array,
-        ('numpy._core.multiarray', '_reconstruct'): _Array,
-        ('numpy', 'ndarray'): _Array,
-        ('numpy', 'dtype'): _Dtype,
-    }
-
-    def find_class(self, module: str, name: str) -> type:
-        if (module, name) not in self.STAND_INS:
-            raise UserError(
-                f'it asks for {module}.{name}; legal: arrays, lists, dicts, numbers, text'
-            )
-        return self.STAND_INS[module, name]
-
-
 def _batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """One batch file: (images uint8 [n,32,32,3], labels [n]); raises UserError on anything odd."""
     try:
-        batch = _Unpickler(io.BytesIO(content), encoding='bytes').load()
+        file, table = io.BytesIO(content), inert.numpy_stand_ins()
+        batch = inert.Unpickler(file, table, LEGAL_CONTENT, encoding='bytes').load()
         batch = {key.decode() if isinstance(key, bytes) else key: v for key, v in batch.items()}
         data, labels = batch['data'], batch['labels']
-        flat = np.frombuffer(data.data, np.dtype(data.dtype.name))
-        flat = flat.reshape(data.shape, order='F' if data.fortran else 'C')
+        flat = data.value()
         labels = np.array(labels)
     except UserError as error:
         raise UserError(f'{where} is refused: {error}') from error
