@@ -1,18 +1,28 @@
-"""What every test shares: strict JAX, and the numbers of the papers' own code."""
+"""What every test shares: strict JAX, compiled programs kept, the numbers of the papers' own code."""
 
 import json
+import os
 import pathlib
 from typing import Any, NamedTuple
 
-import cm_jax  # isort: skip  # before JAX, as in the commands: it sets a flag of the CPU compiler
+import cm_jax  # noqa: F401  isort: skip  # before JAX, as in the commands: it sets a CPU flag
 import jax
 import numpy as np
 import pytest
 
-del cm_jax
-FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
+HERE = pathlib.Path(__file__).parent
+FIXTURES = HERE / 'fixtures'
+# Compiled programs are kept for the next run of the tests, and of the commands that they start.
+KEPT = {
+    'jax_compilation_cache_dir': str(HERE.parent / '.pytest_cache' / 'jax'),
+    'jax_persistent_cache_min_compile_time_secs': 0.2,
+}
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+for option, value in KEPT.items():
+    if option.upper() not in os.environ:
+        jax.config.update(option, value)
+        os.environ[option.upper()] = str(value)
 
 
 class Recorded(NamedTuple):

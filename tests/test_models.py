@@ -144,20 +144,30 @@ def test_output_has_the_images_shape_for_any_channels_and_sizes():
         assert jax.eval_shape(model.net, params, x, cond).shape == x.shape
 
 
-def test_initial_network_is_nearly_zero_with_a_gradient():
-    model = models.build(SMALL | {'channel_mult': (1,)}, SHAPE, 0)
-    params = jax.jit(model.init)(jax.random.key(0))
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    x, cond = inputs()
+def test_initial_weights_are_xavier_uniform_and_small_at_the_end_of_each_branch():
+    """U(-a, a), a = scale sqrt(6 / (fan_in + fan_out)); scale 1e-5 makes F and each branch nearly 0."""
+    model = models.build(SMALL | {'channels': 32, 'attn_resolutions': (4,)}, SHAPE, 0)
+    of_layer = {
+        ('enc_8_block0', 'conv0'): 1,
+        ('enc_8_block0', 'conv1'): 1e-5,
+        ('dec_4_in0', 'qkv'): np.sqrt(0.2),
+        ('dec_4_in0', 'proj'): 1e-5,
+        ('map_layer1',): 1,
+        ('out_conv',): 1e-5,
+    }
 
-    def loss(params):
-        f = model.net(params, x, cond)
-        return jnp.mean((f - x) ** 2), f
+    def chosen(key):
+        params = model.init(key)
+        return [functools.reduce(dict.get, path, params) for path in of_layer]
 
-    gradient, f = jax.jit(jax.grad(loss, has_aux=True))(params)
-    assert np.abs(f).max() < 1e-3
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
-    assert np.abs(gradient['out_conv']['kernel']).max() > 1e-3
+    for layer, scale in zip(jax.jit(chosen)(jax.random.key(0)), of_layer.values()):
+        kernel = layer['kernel']
+        fans = np.prod(kernel.shape[:-2]) * (kernel.shape[-2] + kernel.shape[-1])
+        largest = scale * np.sqrt(6 / fans)
+        assert kernel.dtype == jnp.float32
+        assert 0.98 * largest < np.abs(kernel).max() <= largest
+        np.testing.assert_allclose(np.std(kernel), largest / np.sqrt(3), rtol=0.05)
+        np.testing.assert_array_equal(layer['bias'], 0)
 
 
 def test_bfloat16_output_is_float32_and_near():
