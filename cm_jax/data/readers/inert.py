@@ -34,9 +34,10 @@ class Unpickler(pickle.Unpickler):
         self._table, self._legal, self._persistent = table, legal, persistent
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._table:
-            raise UserError(f'it asks for {module}.{name}; {self._legal}')
-        return self._table[module, name]
+        try:
+            return self._table[module, name]
+        except KeyError:
+            raise UserError(f'it asks for {module}.{name}; {self._legal}') from None
 
     def persistent_load(self, pid: Any) -> Any:
         if self._persistent is None:

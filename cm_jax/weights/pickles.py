@@ -1,0 +1,179 @@
+"""Pickles of PyTorch modules, read without running them and without PyTorch.
+
+EDM and EDM2 write networks as persistent objects (`torch_utils.persistence`): the source text of the
+module, the name of the class, and the state. Here the source is skipped and the state is kept in a
+stand-in; so are tensors, as a storage with offset, shape and strides. Whatever else a pickle asks
+for is refused by its name, before anything is called.
+"""
+
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from cm_jax.data.readers import inert
+from cm_jax.errors import UserError
+
+LEGAL = 'only tensors, numbers, strings and containers are built'
+DTYPES = {  # the name of a storage's class, and of the dtype
+    'Float': ('float32', np.float32),
+    'Double': ('float64', np.float64),
+    'Half': ('float16', np.float16),
+    'BFloat16': ('bfloat16', ml_dtypes.bfloat16),
+    'Long': ('int64', np.int64),
+    'Int': ('int32', np.int32),
+    'Short': ('int16', np.int16),
+    'Char': ('int8', np.int8),
+    'Byte': ('uint8', np.uint8),
+    'Bool': ('bool', np.bool_),
+}
+UNSIGNED = {'uint16': np.uint16, 'uint32': np.uint32, 'uint64': np.uint64}  # have no storage class
+
+
+class Kind(NamedTuple):
+    """Stands in for the class of a storage, and for a dtype."""
+
+    dtype: np.dtype
+
+
+class Storage:
+    """The bytes of tensors. `data` may come after the pickle that names the storage."""
+
+    def __init__(self, dtype: np.dtype, data: Any = None):
+        self.dtype, self.data = dtype, data
+
+
+class Tensor:
+    """What a pickle says of a tensor; `value()` builds it."""
+
+    def __init__(
+        self, storage: Storage, offset: int, shape: tuple, stride: tuple, dtype: Any = None
+    ):
+        self.storage, self.offset, self.shape, self.stride = storage, offset, shape, stride
+        self.dtype = storage.dtype if dtype is None else dtype
+
+    def value(self) -> np.ndarray:
+        """The tensor as a read-only view of its storage. Raises ValueError if it reaches outside."""
+        numbers = (self.offset, *self.shape, *self.stride)
+        if len(self.shape) != len(self.stride) or any(
+            type(number) is not int or number < 0 for number in numbers
+        ):
+            raise ValueError(f'a tensor with shape {self.shape} and strides {self.stride}')
+        flat = np.frombuffer(self.storage.data, self.dtype)
+        if 0 in self.shape:
+            return np.zeros(self.shape, self.dtype)
+        last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride))
+        if last >= flat.size:
+            raise ValueError(f'a tensor of shape {self.shape} reaches outside its storage')
+        strides = [s * flat.itemsize for s in self.stride]
+        return np.lib.stride_tricks.as_strided(
+            flat[self.offset :], self.shape, strides, writeable=False
+        )
+
+
+class Module:
+    """The state of an object that is not built: a module, or what else torch_utils persisted."""
+
+    class_name, state = '', {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state if isinstance(state, dict) else {}
+
+
+def _dict_class() -> type:
+    class Dict(dict):
+        """OrderedDict and EasyDict; their attributes (a state_dict's `_metadata`) are dropped."""
+
+        def __init__(self, *_: Any):
+            super().__init__()
+
+        def __setstate__(self, state: Any) -> None:
+            pass
+
+    return Dict
+
+
+def _table(storage_from_bytes: Callable[[bytes], Storage]) -> dict[tuple[str, str], Any]:
+    """Stand-ins for one reading. A pickle can set attributes on them, hence new ones each time."""
+
+    def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Tensor:
+        if not isinstance(storage, Storage):
+            raise UserError(f'a tensor is built around no storage; {LEGAL}')
+        given = rest[2].dtype if len(rest) > 2 and isinstance(rest[2], Kind) else None
+        return Tensor(storage, offset, tuple(shape), tuple(stride), given)
+
+    def parameter(data: Any, *_: Any) -> Any:
+        return data
+
+    def from_type(build: Any, kind: Any, arguments: tuple, state: Any) -> Any:
+        del kind, state
+        if build not in (tensor, parameter):
+            raise UserError(f'a tensor is built by {build!r}; {LEGAL}')
+        return build(*arguments)
+
+    def persistent(meta: dict) -> Module:
+        module = Module()
+        module.class_name = str(meta['class_name'])
+        module.__setstate__(meta['state'])
+        return module
+
+    def encode(text: str, encoding: str) -> bytes:
+        if encoding != 'latin1':
+            raise UserError(f'bytes are written as {encoding!r} text')
+        return text.encode('latin1')
+
+    mapping = _dict_class()
+    table = inert.numpy_stand_ins() | {
+        ('collections', 'OrderedDict'): mapping,
+        ('collections', 'defaultdict'): mapping,
+        ('dnnlib.util', 'EasyDict'): mapping,
+        ('_codecs', 'encode'): encode,
+        ('torch_utils.persistence', '_reconstruct_persistent_obj'): persistent,
+        ('torch.storage', '_load_from_bytes'): lambda content: storage_from_bytes(content),
+        ('torch._utils', '_rebuild_tensor'): tensor,
+        ('torch._utils', '_rebuild_tensor_v2'): tensor,
+        ('torch._utils', '_rebuild_tensor_v3'): tensor,
+        ('torch._utils', '_rebuild_parameter'): parameter,
+        ('torch._utils', '_rebuild_parameter_with_state'): parameter,
+        ('torch._tensor', '_rebuild_from_type_v2'): from_type,
+        ('torch', 'Size'): lambda sizes=(): tuple(sizes),
+        ('torch', 'device'): lambda *parts: ':'.join(map(str, parts)),
+        ('torch', 'Tensor'): None,
+        ('torch.nn.parameter', 'Parameter'): None,
+    }
+    for package in ('builtins', '__builtin__'):
+        table[package, 'set'] = lambda items=(): list(items)
+        table[package, 'dict'] = mapping
+    for storage, (name, dtype) in DTYPES.items():
+        kind = Kind(np.dtype(dtype))
+        table['torch', f'{storage}Storage'] = table['torch', name] = kind
+        table['torch.cuda', f'{storage}Storage'] = kind
+    table |= {('torch', name): Kind(np.dtype(dtype)) for name, dtype in UNSIGNED.items()}
+    for place in ('torch.storage', 'torch'):
+        table[place, 'UntypedStorage'] = Kind(np.dtype(np.uint8))
+    return table
+
+
+class _Table(dict):
+    """The stand-ins, and a Module for any class of `torch.nn.modules`: its state alone is kept."""
+
+    def __missing__(self, key: tuple[str, str]) -> type:
+        module, name = key
+        if not module.startswith('torch.nn.modules.') or not name.isidentifier():
+            raise KeyError(key)
+        self[key] = type(name, (Module,), {'class_name': name})
+        return self[key]
+
+
+def unpickle(
+    file: IO[bytes],
+    storage_from_bytes: Callable[[bytes], Storage],
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The next pickle of a file: containers, numbers, strings, Tensor, NumpyArray and Module.
+
+    Raises UserError naming the first thing that it asks for and that is none of these.
+    """
+    table = _Table(_table(storage_from_bytes))
+    return inert.Unpickler(file, table, LEGAL, persistent, encoding='utf-8').load()

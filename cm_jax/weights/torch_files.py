@@ -1,0 +1,83 @@
+"""PyTorch's two file formats, read without PyTorch: the zip archive and the legacy stream."""
+
+import io
+import struct
+import zipfile
+from typing import IO, Any
+
+from cm_jax.errors import UserError
+from cm_jax.weights.pickles import Kind, Storage, unpickle
+
+MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_START = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # the pickle of MAGIC
+PROTOCOL = 1001
+
+
+def load_zip(archive: zipfile.ZipFile) -> Any:
+    """What torch.save wrote (since 1.6): `<name>/data.pkl` and `<name>/data/<key>`, a storage each."""
+    names = archive.namelist()
+    pickles = [name for name in names if name.endswith('/data.pkl')]
+    if any(name.endswith('/constants.pkl') for name in names):
+        raise UserError('it is a TorchScript program; save its state_dict with torch.save')
+    if len(pickles) != 1:
+        raise UserError('it is a zip archive and holds no data.pkl of torch.save')
+    folder = pickles[0].removesuffix('data.pkl')
+    if f'{folder}byteorder' in names and archive.read(f'{folder}byteorder') != b'little':
+        raise UserError('its numbers are big-endian; legal: little-endian')
+    storages = {}
+
+    def storage(pid: Any) -> Storage:
+        kind, key, _ = _storage_id(pid)
+        if key not in storages:
+            storages[key] = Storage(kind.dtype, archive.read(f'{folder}data/{key}'))
+        return storages[key]
+
+    return unpickle(io.BytesIO(archive.read(pickles[0])), storage_from_bytes, storage)
+
+
+def load_legacy(file: IO[bytes]) -> Any:
+    """What torch.save wrote before 1.6, and writes for a storage within a plain pickle.
+
+    Pickles of a magic number, the protocol, the machine, the object and the keys of its storages;
+    then for each key the number of values (int64) and their bytes.
+    """
+    if (
+        unpickle(file, storage_from_bytes) != MAGIC
+        or unpickle(file, storage_from_bytes) != PROTOCOL
+    ):
+        raise UserError('it is no file of torch.save')
+    if not unpickle(file, storage_from_bytes)['little_endian']:
+        raise UserError('its numbers are big-endian; legal: little-endian')
+    storages = {}
+
+    def storage(pid: Any) -> Storage:
+        kind, key, view = _storage_id(pid)
+        if view is not None:
+            raise UserError('it holds views of storages, which PyTorch before 0.4 wrote')
+        return storages.setdefault(key, Storage(kind.dtype))
+
+    root = unpickle(file, storage_from_bytes, storage)
+    for key in unpickle(file, storage_from_bytes):
+        (values,) = struct.unpack('<q', file.read(8))
+        wanted = values * storages[key].dtype.itemsize
+        storages[key].data = file.read(wanted) if wanted >= 0 else b''
+        if len(storages[key].data) != wanted:
+            raise EOFError(f'storage {key} has {len(storages[key].data)} bytes of {wanted}')
+    return root
+
+
+def storage_from_bytes(content: bytes) -> Storage:
+    """The storage within a plain pickle of a tensor: the bytes of a legacy file that holds it."""
+    storage = load_legacy(io.BytesIO(content))
+    if not isinstance(storage, Storage):
+        raise UserError('it holds a file of torch.save that is no storage')
+    return storage
+
+
+def _storage_id(pid: Any) -> tuple[Kind, str, Any]:
+    """(kind, key, view) of ('storage', kind, key, device, count[, view])."""
+    if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != 'storage':
+        raise UserError(f'it asks for a persistent object {pid!r}; legal: storages')
+    if not isinstance(pid[1], Kind):
+        raise UserError(f'it asks for a storage of {pid[1]!r}')
+    return pid[1], str(pid[2]), pid[5] if len(pid) == 6 else None

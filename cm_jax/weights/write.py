@@ -1,0 +1,64 @@
+"""Weights out: the safetensors format (https://github.com/huggingface/safetensors).
+
+8 bytes with the length of the header (little-endian), a JSON header {name: {dtype, shape,
+data_offsets}} with strings under `__metadata__`, and the tensors' bytes.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+
+import ml_dtypes
+import numpy as np
+from etils import epath
+
+from cm_jax.errors import UserError
+
+ALIGNMENT = 8  # bytes; the header is padded with spaces so that the first tensor is aligned
+DTYPES = {
+    'F64': np.dtype(np.float64),
+    'F32': np.dtype(np.float32),
+    'F16': np.dtype(np.float16),
+    'BF16': np.dtype(ml_dtypes.bfloat16),
+    'I64': np.dtype(np.int64),
+    'I32': np.dtype(np.int32),
+    'I16': np.dtype(np.int16),
+    'I8': np.dtype(np.int8),
+    'U64': np.dtype(np.uint64),
+    'U32': np.dtype(np.uint32),
+    'U16': np.dtype(np.uint16),
+    'U8': np.dtype(np.uint8),
+    'BOOL': np.dtype(np.bool_),
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+def write_safetensors(
+    path: str | epath.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Writes tensors and a table of strings, whole or not at all.
+
+    Raises UserError on a dtype that the format lacks, and ValueError on metadata that are no strings.
+    """
+    path = epath.Path(path)
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError('metadata of safetensors are strings')
+    header, offset = {'__metadata__': dict(metadata)} if metadata else {}, 0
+    # Large elements first, as the format's own library writes them: then all of them are aligned.
+    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    for name in names:
+        tensor = tensors[name]
+        if tensor.dtype not in CODES:
+            raise UserError(f'{name} is {tensor.dtype}; safetensors holds {", ".join(DTYPES)}')
+        offsets = [offset, offset + tensor.nbytes]
+        code, shape = CODES[tensor.dtype], list(tensor.shape)
+        header[name] = {'dtype': code, 'shape': shape, 'data_offsets': offsets}
+        offset = offsets[1]
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % ALIGNMENT)
+    beside = path.parent / f'{path.name}.writing'
+    with beside.open('wb') as file:
+        file.write(struct.pack('<Q', len(text)) + text)
+        for name in names:
+            file.write(np.ascontiguousarray(tensors[name]).tobytes())
+    beside.replace(path)
