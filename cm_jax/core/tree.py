@@ -1,12 +1,15 @@
 """Arithmetic on trees of arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.types import Array, Params
+
+FIXED = 'fixed_'  # how the name of a leaf begins that is a constant and not a parameter
 
 
 def linear_combination(stacked: Params, coefficients: Array) -> Params:
@@ -34,6 +37,28 @@ def lerp(a: Params, b: Params, weight: float) -> Params:
     return jax.tree.map(lambda x, y: x + weight * (y - x), a, b)
 
 
+def flatten(params: Params) -> dict[tuple[str, ...], Any]:
+    """Nested dicts -> {path: leaf}."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {tuple(part.key for part in path): leaf for path, leaf in leaves}
+
+
+def unflatten(flat: Mapping[tuple[str, ...], Any]) -> Params:
+    """{path: leaf} -> nested dicts."""
+    params = {}
+    for (*outer, name), leaf in flat.items():
+        node = params
+        for part in outer:
+            node = node.setdefault(part, {})
+        node[name] = leaf
+    return params
+
+
 def count(params: Params) -> int:
-    """Number of values in the tree."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+    """Number of parameters in the tree: of all values but the constants (leaves named FIXED...)."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return sum(
+        int(np.prod(leaf.shape))
+        for path, leaf in leaves
+        if not (path and str(getattr(path[-1], 'key', '')).startswith(FIXED))
+    )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from cm_jax.errors import call, check_name
 from cm_jax.types import Key, NetFn, Params
 
-NETWORKS = ('song_unet',)
+NETWORKS = ('song_unet', 'adm_unet', 'edm2_unet')
 
 
 class Model(NamedTuple):

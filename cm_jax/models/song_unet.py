@@ -1,35 +1,42 @@
-"""The U-Net of Song et al. in EDM's form (`SongUNet`): DDPM++, with its sizes as settings.
+"""The U-Net of Song et al. in EDM's form (`SongUNet`): DDPM++ and NCSN++, with sizes as settings.
 
-Encoder: at each resolution a downsampling block (or the first convolution) and `num_blocks` residual
-blocks; decoder: the mirror image with one more block a resolution, each fed one encoder output.
+    setting             DDPM++        NCSN++
+    embedding           'positional'  'fourier'
+    channel_mult_noise  1             2
+    encoder             'standard'    'residual': the image, halved, enters at each resolution
+    resample_filter     (1, 1)        (1, 3, 3, 1)
+
 Every residual sum is scaled by sqrt(1/2). arXiv 2011.13456, appendix H; arXiv 2206.00364, table 7.
+iCT-deep (arXiv 2310.14189) is NCSN++ with `num_blocks=8`, and iCT's `embedding_scale` is 0.02.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cm_jax.core.process import expand
 from cm_jax.errors import UserError, check_name
-from cm_jax.models import Model
+from cm_jax.models import Model, unet
 from cm_jax.models.layers import (
+    FourierEmbedding,
     attention,
     conv,
-    double,
+    filter_down,
     group_norm,
-    halve,
     positional_embedding,
+    resample,
     xavier_uniform,
 )
-from cm_jax.types import Array, Key, Params
+from cm_jax.types import Array
 
 SKIP_SCALE = float(np.sqrt(0.5))
-RESAMPLE = {'': lambda x: x, 'down': halve, 'up': double}
 TINY = 1e-5  # initial scale of the last layer of each residual branch
-DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+EMBEDDINGS = ('positional', 'fourier')
+ENCODERS = ('standard', 'residual')
+FILTERS = ((1, 1), (1, 3, 3, 1))
 
 
 class Block(nn.Module):
@@ -38,21 +45,24 @@ class Block(nn.Module):
     features: int
     dropout: float
     dtype: Any
+    resample_filter: tuple[int, ...] = (1, 1)
     resample: str = ''
     attend: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, emb: Array, train: bool) -> Array:
-        channels, resample = x.shape[-1], RESAMPLE[self.resample]
-        h = resample(nn.silu(group_norm(channels, 'norm0', self.dtype)(x)))
+    def __call__(self, x: Array, emb: Array) -> Array:
+        channels = x.shape[-1]
+        h = nn.silu(group_norm(channels, 'norm0', self.dtype)(x))
+        h = resample(h, self.resample, self.resample_filter)
         h = conv(self.features, 3, 1.0, 'conv0', self.dtype)(h)
         shift = nn.Dense(self.features, kernel_init=xavier_uniform(), name='affine')(emb)
         h = h + shift[:, None, None].astype(h.dtype)
         h = nn.silu(group_norm(self.features, 'norm1', self.dtype)(h))
-        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = nn.Dropout(self.dropout, deterministic=False)(h)
         h = conv(self.features, 3, TINY, 'conv1', self.dtype)(h)
         if self.features != channels or self.resample:
-            x = conv(self.features, 1, 1.0, 'skip', self.dtype)(resample(x))
+            x = resample(x, self.resample, self.resample_filter)
+            x = conv(self.features, 1, 1.0, 'skip', self.dtype)(x)
         x = (x + h) * SKIP_SCALE
         return self._attend(x) if self.attend else x
 
@@ -67,70 +77,84 @@ class Block(nn.Module):
 
 
 class SongUNet(nn.Module):
-    """See the module; `label` one-hot [B, num_classes] or None."""
+    """See the module and `build`; called as `unet.as_model` says."""
 
-    num_classes: int
     channels: int
-    channel_mult: tuple[int, ...]
+    widths: tuple[int, ...]
     num_blocks: int
     attn_resolutions: tuple[int, ...]
     dropout: float
     dtype: Any
+    embedding: str
+    embedding_scale: float
+    encoder: str
+    resample_filter: tuple[int, ...]
+    channel_mult_noise: int
+    channel_mult_emb: int
+    skip_scaling: float | None
+    remat: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, x: Array, cond: Array, label: Array | None, train: bool) -> Array:
-        out_channels = x.shape[-1]
-        emb = self._embed(cond, label)
-        blocks = {'dropout': self.dropout, 'dtype': self.dtype}
-        x = x.astype(self.dtype)
-        skips = []
-        for level, mult in enumerate(self.channel_mult):
-            features = self.channels * mult
-            if level == 0:
-                x = conv(self.channels, 3, 1.0, f'enc_{x.shape[1]}_conv', self.dtype)(x)
-            else:
-                down = Block(
-                    x.shape[-1], resample='down', name=f'enc_{x.shape[1] // 2}_down', **blocks
-                )
-                x = down(x, emb, train)
+    def __call__(self, x: Array, noise: Array, label: Array, augment: Array, train: bool) -> Array:
+        height, out_channels = x.shape[1], x.shape[-1]
+        emb = self._embed(noise, label, augment)
+        phi = None
+        if self.skip_scaling is not None:
+            phi = self.skip_scaling + noise * (1 - 2 * self.skip_scaling)
+        block_at = unet.rematerialised(Block, self.remat)
+        rate = self.dropout if train else 0.0
+
+        def block(stage: unet.Stage, x: Array) -> Array:
+            modes = {'resample': stage.resample, 'attend': stage.attend, 'name': stage.name}
+            parts = (stage.channels, rate, self.dtype, self.resample_filter)
+            return block_at(stage.resolution)(*parts, **modes)(x, emb)
+
+        sizes = (height, self.widths, self.num_blocks, self.attn_resolutions)
+        image = x = x.astype(self.dtype)
+        x = conv(self.channels, 3, 1.0, f'enc_{height}_conv', self.dtype)(x)
+        skips = [x]
+        for stage in unet.encoder(*sizes):
+            x = block(stage, x)
+            if stage.resample and self.encoder == 'residual':
+                image = x = (x + self._enter(stage, image)) * SKIP_SCALE
             skips.append(x)
-            for i in range(self.num_blocks):
-                res = x.shape[1]
-                attend = res in self.attn_resolutions
-                x = Block(features, attend=attend, name=f'enc_{res}_block{i}', **blocks)(
-                    x, emb, train
-                )
-                skips.append(x)
-        for level, mult in reversed(list(enumerate(self.channel_mult))):
-            features = self.channels * mult
-            res = x.shape[1]
-            if level == len(self.channel_mult) - 1:
-                x = Block(features, attend=True, name=f'dec_{res}_in0', **blocks)(x, emb, train)
-                x = Block(features, name=f'dec_{res}_in1', **blocks)(x, emb, train)
-            else:
-                res *= 2
-                up = Block(x.shape[-1], resample='up', name=f'dec_{res}_up', **blocks)
-                x = up(x, emb, train)
-            for i in range(self.num_blocks + 1):
-                attend = i == self.num_blocks and res in self.attn_resolutions
-                x = jnp.concatenate([x, skips.pop()], axis=-1)
-                x = Block(features, attend=attend, name=f'dec_{res}_block{i}', **blocks)(
-                    x, emb, train
-                )
+        for stage in unet.decoder(*sizes, last_attends=True):
+            x = block(stage, _join(x, skips.pop(), phi) if stage.joins else x)
         x = nn.silu(group_norm(x.shape[-1], 'out_norm', self.dtype)(x))
         return conv(out_channels, 3, TINY, 'out_conv', self.dtype)(x).astype(jnp.float32)
 
-    def _embed(self, cond: Array, label: Array | None) -> Array:
-        """Noise level and class -> [B, 4 channels], float32."""
+    def _enter(self, stage: unet.Stage, image: Array) -> Array:
+        """The residual encoder's second way in: convolution and downsampling without a norm."""
+        edge = len(self.resample_filter) // 2 - 1  # the filter takes it off again
+        name = f'enc_{stage.resolution}_aux_residual'
+        init = {'kernel_init': xavier_uniform(), 'dtype': self.dtype, 'name': name}
+        h = nn.Conv(stage.channels, (3, 3), padding=1 + edge, **init)(image)
+        return filter_down(h, self.resample_filter, 0)
+
+    def _embed(self, noise: Array, label: Array, augment: Array) -> Array:
+        """Noise level, class and augmentation -> [B, channels channel_mult_emb], float32."""
         dense = {'kernel_init': xavier_uniform()}
-        emb = positional_embedding(cond[:, 0], self.channels)
-        if self.num_classes:
-            label = jnp.zeros((cond.shape[0], self.num_classes)) if label is None else label
-            emb = emb + nn.Dense(self.channels, name='map_label', **dense)(
-                label * np.sqrt(self.num_classes)
-            )
-        emb = nn.silu(nn.Dense(4 * self.channels, name='map_layer0', **dense)(emb))
-        return nn.silu(nn.Dense(4 * self.channels, name='map_layer1', **dense)(emb))
+        channels = self.channels * self.channel_mult_noise
+        if self.embedding == 'positional':
+            emb = positional_embedding(noise, channels)
+        else:
+            emb = FourierEmbedding(channels, self.embedding_scale, name='map_noise')(noise)
+        if label.shape[1]:
+            label = label * np.sqrt(label.shape[1])
+            emb = emb + nn.Dense(channels, name='map_label', **dense)(label)
+        if augment.shape[1]:
+            emb = emb + nn.Dense(channels, use_bias=False, name='map_augment', **dense)(augment)
+        features = self.channels * self.channel_mult_emb
+        emb = nn.silu(nn.Dense(features, name='map_layer0', **dense)(emb))
+        return nn.silu(nn.Dense(features, name='map_layer1', **dense)(emb))
+
+
+def _join(x: Array, skip: Array, phi: Array | None) -> Array:
+    """Decoder features beside an encoder output, [..., C1 + C2], scaled by 2 phi and 2 (1 - phi)."""
+    if phi is not None:
+        phi = expand(phi, x).astype(x.dtype)
+        x, skip = 2 * phi * x, 2 * (1 - phi) * skip
+    return jnp.concatenate([x, skip], axis=-1)
 
 
 def build(
@@ -142,8 +166,18 @@ def build(
     attn_resolutions: Sequence[int] = (16,),
     dropout: float = 0.0,
     dtype: str = 'float32',
+    embedding: str = 'positional',
+    embedding_scale: float = 16.0,
+    encoder: str = 'standard',
+    resample_filter: Sequence[int] = (1, 1),
+    channel_mult_noise: int = 1,
+    channel_mult_emb: int = 4,
+    augment_dim: int = 0,
+    label_dropout: float = 0.0,
+    skip_scaling: float | None = None,
+    remat: Sequence[int] = (),
 ) -> Model:
-    """DDPM++; the defaults are EDM's CIFAR-10 network.
+    """DDPM++ or NCSN++ (table above); the defaults are EDM's CIFAR-10 DDPM++, not augmented.
 
     Args:
       image_shape: (H, W, C); H and W divisible by 2^(resolutions - 1).
@@ -154,46 +188,45 @@ def build(
       attn_resolutions: image heights at which blocks attend (the coarsest always does, once).
       dropout: probability, in [0, 1).
       dtype: of the computation; parameters, embeddings and the output stay float32.
+      embedding: of the noise level, one of EMBEDDINGS.
+      embedding_scale: standard deviation of the Fourier embedding's fixed frequencies.
+      encoder: one of ENCODERS.
+      resample_filter: one of FILTERS.
+      channel_mult_noise, channel_mult_emb: width of the embedding of the noise level and of what the
+        blocks are given, in `channels`.
+      augment_dim: augmentation labels, given in `cond` after the noise level; EDM has 9.
+      label_dropout: probability with which a label is replaced by "no class" in training.
+      skip_scaling: CUD's phi (arXiv 2305.10769; 0.75 there): with phi(t) = phi + t (1 - 2 phi),
+        decoder features are scaled by 2 phi(t) and encoder outputs by 2 (1 - phi(t)) where they
+        meet. The noise input must be the time t in [0, 1] itself. None: no scaling.
+      remat: image heights whose blocks are computed again in the backward pass, to save memory.
 
-    Raises: UserError on sizes that do not fit.
+    Raises: UserError on sizes that do not fit and on names that are not known.
     """
-    if not channel_mult or min(channel_mult) < 1 or num_blocks < 1:
-        raise UserError(
-            'model.channel_mult needs one number >= 1 for each resolution and model.num_blocks must '
-            f'be >= 1, got {tuple(channel_mult)} and {num_blocks}'
-        )
-    factor = 2 ** (len(channel_mult) - 1)
-    if image_shape[0] % factor or image_shape[1] % factor:
-        raise UserError(
-            f'images of {image_shape[0]}x{image_shape[1]} cannot be halved {len(channel_mult) - 1} '
-            f'times, as model.channel_mult {tuple(channel_mult)} asks'
-        )
-    if channels <= 0 or channels % 4:
-        raise UserError(f'model.channels must be a positive multiple of 4, got {channels}')
-    if not 0 <= dropout < 1:
-        raise UserError(f'model.dropout must be in [0, 1), got {dropout}')
-    check_name('model.dtype', dtype, DTYPES)
+    unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
+    unet.check_rates(dropout=dropout, label_dropout=label_dropout)
+    unet.check_positive(channel_mult_noise=channel_mult_noise, channel_mult_emb=channel_mult_emb)
+    check_name('model.embedding', embedding, EMBEDDINGS)
+    check_name('model.encoder', encoder, ENCODERS)
+    if tuple(resample_filter) not in FILTERS:
+        legal = ', '.join(map(str, FILTERS))
+        raise UserError(f'model.resample_filter must be one of {legal}, got {resample_filter}')
+    if skip_scaling is not None and not 0 <= skip_scaling <= 1:
+        raise UserError(f'model.skip_scaling must be in [0, 1] or None, got {skip_scaling}')
     module = SongUNet(
-        num_classes,
-        channels,
-        tuple(channel_mult),
-        num_blocks,
-        tuple(attn_resolutions),
-        dropout,
-        DTYPES[dtype],
+        channels=channels,
+        widths=tuple(channels * mult for mult in channel_mult),
+        num_blocks=num_blocks,
+        attn_resolutions=tuple(attn_resolutions),
+        dropout=dropout,
+        dtype=unet.compute_dtype(dtype),
+        embedding=embedding,
+        embedding_scale=embedding_scale,
+        encoder=encoder,
+        resample_filter=tuple(resample_filter),
+        channel_mult_noise=channel_mult_noise,
+        channel_mult_emb=channel_mult_emb,
+        skip_scaling=skip_scaling,
+        remat=tuple(remat),
     )
-
-    def init(key: Key) -> Params:
-        x, cond = jnp.zeros((1, *image_shape)), jnp.zeros((1, 1))
-        return module.init(key, x, cond, None, train=False)['params']
-
-    def net(
-        params: Params, x: Array, cond: Array, label: Array | None = None, key: Key | None = None
-    ) -> Array:
-        one_hot = None
-        if num_classes and label is not None:
-            one_hot = jax.nn.one_hot(label, num_classes)
-        rngs = {} if key is None else {'dropout': key}
-        return module.apply({'params': params}, x, cond, one_hot, key is not None, rngs=rngs)
-
-    return Model(init, net)
+    return unet.as_model(module, image_shape, num_classes, augment_dim, label_dropout)

@@ -1,0 +1,200 @@
+"""The ADM U-Net of Dhariwal and Nichol in EDM's form (`DhariwalUNet`), with its sizes as settings.
+
+Against `song_unet`: the embedding scales and shifts what the second norm puts out, attention has
+heads, residual sums are not scaled, resampling has no convolution beside it, all blocks of an
+attending resolution attend. arXiv 2105.05233, appendix; arXiv 2206.00364, table 7.
+
+It is also, to the last operation, the network of OpenAI's consistency models (arXiv 2303.01469) and
+of their EDM teachers. Those take the noise level as 250 ln t, these as ln(t)/4: `noise_scale=1000`
+makes theirs fit EDM's scalings.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cm_jax.models import Model, unet
+from cm_jax.models.layers import Initializer, group_norm, multi_head_attention, resample
+from cm_jax.types import Array
+
+EPSILON = 1e-5  # of the group norms
+
+
+def uniform(fan_in: int) -> Initializer:
+    """U(-a, a) with a = 1/sqrt(fan_in), of kernels and of biases: PyTorch's default."""
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def dense(x: Array, features: int, name: str, dtype: Any = None, zero: bool = False) -> Array:
+    """x W + b over the last axis."""
+    init = nn.initializers.zeros if zero else uniform(x.shape[-1])
+    return nn.Dense(features, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
+
+
+def conv(x: Array, features: int, size: int, name: str, dtype: Any, zero: bool = False) -> Array:
+    """A size x size convolution with bias that keeps the resolution."""
+    init = nn.initializers.zeros if zero else uniform(size**2 * x.shape[-1])
+    inits = {'kernel_init': init, 'bias_init': init, 'dtype': dtype, 'name': name}
+    return nn.Conv(features, (size, size), **inits)(x)
+
+
+def positional_embedding(c: Array, channels: int) -> Array:
+    """[cos, sin] of c w_i, w_i = 10000^{-i/n}, i = 0 .. n-1, n = channels/2. c [B] -> [B, channels].
+
+    Against DDPM++'s: the other order, and the lowest frequency is not quite 1/10000.
+    """
+    n = channels // 2
+    frequencies = (1 / 10000) ** (jnp.arange(n, dtype=jnp.float32) / n)
+    angles = c.astype(jnp.float32)[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)
+
+
+class Block(nn.Module):
+    """norm, silu, conv, norm scaled and shifted by the embedding, silu, dropout, conv; attention."""
+
+    features: int
+    dropout: float
+    dtype: Any
+    heads: int = 0  # 0: no attention
+    resample: str = ''
+
+    @nn.compact
+    def __call__(self, x: Array, emb: Array) -> Array:
+        channels = x.shape[-1]
+        h = nn.silu(group_norm(channels, 'norm0', self.dtype, EPSILON)(x))
+        h = conv(resample(h, self.resample), self.features, 3, 'conv0', self.dtype)
+        film = dense(emb, 2 * self.features, 'affine')[:, None, None].astype(h.dtype)
+        scale, shift = jnp.split(film, 2, axis=-1)
+        h = group_norm(self.features, 'norm1', self.dtype, EPSILON)(h)
+        h = nn.silu(h * (1 + scale) + shift)
+        h = nn.Dropout(self.dropout, deterministic=False)(h)
+        h = conv(h, self.features, 3, 'conv1', self.dtype, zero=True)
+        x = resample(x, self.resample)
+        if self.features != channels:
+            x = conv(x, self.features, 1, 'skip', self.dtype)
+        x = x + h
+        return self._attend(x) if self.heads else x
+
+    def _attend(self, x: Array) -> Array:
+        b, height, width, c = x.shape
+        h = group_norm(c, 'norm2', self.dtype, EPSILON)(x).reshape(b, height * width, c)
+        q, k, v = jnp.split(dense(h, 3 * c, 'qkv', self.dtype), 3, axis=-1)
+        h = multi_head_attention(q, k, v, self.heads)
+        return x + dense(h, c, 'proj', self.dtype, zero=True).reshape(x.shape)
+
+
+class AdmUNet(nn.Module):
+    """See the module and `build`; called as `unet.as_model` says."""
+
+    channels: int
+    widths: tuple[int, ...]
+    num_blocks: int
+    attn_resolutions: tuple[int, ...]
+    channels_per_head: int
+    dropout: float
+    dtype: Any
+    channel_mult_emb: int
+    noise_scale: float
+    remat: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array, noise: Array, label: Array, augment: Array, train: bool) -> Array:
+        height, out_channels = x.shape[1], x.shape[-1]
+        emb = self._embed(noise * self.noise_scale, label, augment)
+        block_at = unet.rematerialised(Block, self.remat)
+        rate = self.dropout if train else 0.0
+
+        def block(stage: unet.Stage, x: Array) -> Array:
+            heads = stage.channels // self.channels_per_head if stage.attend else 0
+            parts = (stage.channels, rate, self.dtype, heads, stage.resample)
+            return block_at(stage.resolution)(*parts, name=stage.name)(x, emb)
+
+        sizes = (height, self.widths, self.num_blocks, self.attn_resolutions)
+        x = conv(x.astype(self.dtype), self.widths[0], 3, f'enc_{height}_conv', self.dtype)
+        skips = [x]
+        for stage in unet.encoder(*sizes):
+            x = block(stage, x)
+            skips.append(x)
+        for stage in unet.decoder(*sizes):
+            x = jnp.concatenate([x, skips.pop()], axis=-1) if stage.joins else x
+            x = block(stage, x)
+        x = nn.silu(group_norm(x.shape[-1], 'out_norm', self.dtype, EPSILON)(x))
+        return conv(x, out_channels, 3, 'out_conv', self.dtype, zero=True).astype(jnp.float32)
+
+    def _embed(self, noise: Array, label: Array, augment: Array) -> Array:
+        """Noise level, class and augmentation -> [B, channels channel_mult_emb], float32."""
+        features = self.channels * self.channel_mult_emb
+        emb = positional_embedding(noise, self.channels)
+        if augment.shape[1]:
+            zero = nn.initializers.zeros
+            mapped = nn.Dense(self.channels, use_bias=False, kernel_init=zero, name='map_augment')
+            emb = emb + mapped(augment)
+        emb = nn.silu(dense(emb, features, 'map_layer0'))
+        emb = dense(emb, features, 'map_layer1')
+        if label.shape[1]:
+            normal = nn.initializers.normal(1.0)
+            mapped = nn.Dense(features, use_bias=False, kernel_init=normal, name='map_label')
+            emb = emb + mapped(label)
+        return nn.silu(emb)
+
+
+def build(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    channels: int = 192,
+    channel_mult: Sequence[int] = (1, 2, 3, 4),
+    num_blocks: int = 3,
+    attn_resolutions: Sequence[int] = (32, 16, 8),
+    dropout: float = 0.0,
+    dtype: str = 'float32',
+    channels_per_head: int = 64,
+    channel_mult_emb: int = 4,
+    augment_dim: int = 0,
+    label_dropout: float = 0.0,
+    noise_scale: float = 1.0,
+    remat: Sequence[int] = (),
+) -> Model:
+    """ADM; the defaults are EDM's ImageNet-64 network.
+
+    Args:
+      image_shape: (H, W, C); H and W divisible by 2^(resolutions - 1).
+      num_classes: 0 for an unconditional network.
+      channels: width of a block before its multiplier, divisible by 4.
+      channel_mult: one multiplier, at least 1, a resolution, finest first.
+      num_blocks: residual blocks a resolution, at least 1.
+      attn_resolutions: image heights at which blocks attend (the middle block always does).
+      dropout: probability, in [0, 1).
+      dtype: of the computation; parameters, embeddings and the output stay float32.
+      channels_per_head: an attending block has channels // channels_per_head heads; where that is 0
+        it does not attend, as in EDM.
+      channel_mult_emb: width of what the blocks are given of level and class, in `channels`.
+      augment_dim: augmentation labels, given in `cond` after the noise level; EDM has 9.
+      label_dropout: probability with which a label is replaced by "no class" in training.
+      noise_scale: factor of the noise input; 1 for EDM's weights, 1000 for OpenAI's behind EDM's
+        scalings.
+      remat: image heights whose blocks are computed again in the backward pass, to save memory.
+
+    Raises: UserError on sizes that do not fit and on names that are not known.
+    """
+    unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
+    unet.check_rates(dropout=dropout, label_dropout=label_dropout)
+    unet.check_positive(channels_per_head=channels_per_head, channel_mult_emb=channel_mult_emb)
+    widths = tuple(channels * mult for mult in channel_mult)
+    unet.check_heads(image_shape[0], widths, attn_resolutions, channels_per_head)
+    module = AdmUNet(
+        channels=channels,
+        widths=widths,
+        num_blocks=num_blocks,
+        attn_resolutions=tuple(attn_resolutions),
+        channels_per_head=channels_per_head,
+        dropout=dropout,
+        dtype=unet.compute_dtype(dtype),
+        channel_mult_emb=channel_mult_emb,
+        noise_scale=noise_scale,
+        remat=tuple(remat),
+    )
+    return unet.as_model(module, image_shape, num_classes, augment_dim, label_dropout)

@@ -1,0 +1,301 @@
+"""The EDM2 U-Net: every layer keeps the magnitude of its input (arXiv 2312.02696, figure 21).
+
+Weights are used normalised, w = theta / |theta| for each output, so a step along theta changes only
+its direction; `normalize_weights` keeps |theta| at sqrt(fan-in) so that the effective learning rate
+does not fall as |theta| grows. The paper does that inside the forward pass; here it is a function to
+be applied to the parameters after each optimiser step (and to the initial ones it changes little).
+
+Not through the common interface `net(params, x, cond, label, key)`, for only EDM2's training loss
+needs it: `log_variance(params, cond)`, the uncertainty u(t) of equation 21. Its parameters are part
+of the network's, 'logvar_...', with a gradient of zero in a loss that leaves them out.
+
+The preconditioning is EDM's (`core.precond.edm_scalings`), noise input ln(t)/4.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cm_jax.core.tree import FIXED
+from cm_jax.models import Model, unet
+from cm_jax.models.layers import multi_head_attention, resample
+from cm_jax.types import Array, Key, Params
+
+WIDTHS = {'s': 192, 'm': 256, 'l': 320, 'xl': 384}  # `channels` of the paper's sizes, table 6
+EPSILON = 1e-4
+CLIP = 256.0  # of what a block puts out
+BALANCE = 0.3  # share of the residual branch and of attention in a block's sums
+
+
+def unit_magnitude(x: Array, axis: int | tuple[int, ...]) -> Array:
+    """x / (EPSILON + root mean square of x over `axis`), the norm in float32."""
+    square = jnp.mean(x.astype(jnp.float32) ** 2, axis, keepdims=True)
+    norm = jnp.sqrt(square + 1e-30)  # so that its gradient at x = 0 is 0
+    return x / (EPSILON + norm).astype(x.dtype)
+
+
+def unit_weights(kernel: Array) -> Array:
+    """Mean square 1 over all inputs of each output; outputs are the last axis."""
+    return unit_magnitude(kernel, tuple(range(kernel.ndim - 1)))
+
+
+def normalize_weights(params: Params) -> Params:
+    """Forced weight normalisation (equation 66): |theta| = sqrt(fan-in) for each output.
+
+    To be applied after each optimiser step. Gains and constants stay. The network's output changes
+    by no more than EPSILON relative to it.
+    """
+
+    def normalized(path: tuple, leaf: Array) -> Array:
+        return unit_weights(leaf) if path[-1].key == 'kernel' else leaf
+
+    return jax.tree_util.tree_map_with_path(normalized, params)
+
+
+def mp_silu(x: Array) -> Array:
+    """silu(x) / 0.596: magnitude 1 for x ~ N(0, 1) (equation 81)."""
+    return nn.silu(x) / 0.596
+
+
+def mp_sum(a: Array, b: Array, share: float) -> Array:
+    """((1 - s) a + s b) / sqrt((1 - s)^2 + s^2) (equation 88)."""
+    return (a + share * (b - a)) / math.hypot(1 - share, share)
+
+
+def mp_concat(a: Array, b: Array, share: float) -> Array:
+    """[wa a, wb b] along the channels, the parts' magnitudes as 1 - share to share (equation 103)."""
+    na, nb = a.shape[-1], b.shape[-1]
+    total = math.sqrt(na + nb) / math.hypot(1 - share, share)
+    wa, wb = total / math.sqrt(na) * (1 - share), total / math.sqrt(nb) * share
+    return jnp.concatenate([wa * a, wb * b], axis=-1)
+
+
+class Fourier(nn.Module):
+    """sqrt(2) cos(c w_i + p_i), w_i ~ 2 pi N(0, 1), p_i ~ 2 pi U(0, 1), drawn once (equation 75).
+
+    c [B] -> [B, channels]. Both are constants, as the frequencies of `layers.FourierEmbedding`.
+    """
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, c: Array) -> Array:
+        tau = 2 * math.pi
+        w = self.param(FIXED + 'freqs', nn.initializers.normal(tau), (self.channels,))
+        p = self.param(FIXED + 'phases', nn.initializers.uniform(tau), (self.channels,))
+        w, p = jax.lax.stop_gradient((w, p))
+        return math.sqrt(2) * jnp.cos(c[:, None] * w[None] + p[None])
+
+
+class Weights(nn.Module):
+    """Convolution with `size` x `size` filters, or a product for size 0, of normalised weights.
+
+    No bias; the weights times `gain` / sqrt(fan-in) (equation 47).
+    """
+
+    features: int
+    size: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array, gain: Array | float = 1.0) -> Array:
+        shape = (self.size, self.size) if self.size else ()
+        shape = (*shape, x.shape[-1], self.features)
+        kernel = self.param('kernel', nn.initializers.normal(1.0), shape)
+        w = unit_weights(kernel) * (gain / math.sqrt(math.prod(shape[:-1])))
+        w, x = w.astype(self.dtype), x.astype(self.dtype)
+        if not self.size:
+            return x @ w
+        return jax.lax.conv_general_dilated(
+            x, w, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        )
+
+
+class Block(nn.Module):
+    """A block of the encoder ('enc': pixel norm first) or of the decoder ('dec'), figure 21."""
+
+    flavor: str
+    features: int
+    dropout: float
+    dtype: Any
+    heads: int = 0  # 0: no attention
+    resample: str = ''
+
+    @nn.compact
+    def __call__(self, x: Array, emb: Array) -> Array:
+        x = resample(x, self.resample)
+        if self.flavor == 'enc':
+            x = unit_magnitude(self._skip(x), -1)
+        gain = self.param('emb_gain', nn.initializers.zeros, ())
+        c = Weights(self.features, 0, jnp.float32, name='emb_linear')(emb, gain) + 1
+        h = Weights(self.features, 3, self.dtype, name='conv_res0')(mp_silu(x))
+        h = mp_silu(h * c[:, None, None].astype(h.dtype))
+        h = nn.Dropout(self.dropout, deterministic=False)(h)
+        h = Weights(self.features, 3, self.dtype, name='conv_res1')(h)
+        x = mp_sum(x if self.flavor == 'enc' else self._skip(x), h, BALANCE)
+        if self.heads:
+            x = mp_sum(x, self._attend(x), BALANCE)
+        return jnp.clip(x, -CLIP, CLIP)
+
+    def _skip(self, x: Array) -> Array:
+        if x.shape[-1] == self.features:
+            return x
+        return Weights(self.features, 1, self.dtype, name='conv_skip')(x)
+
+    def _attend(self, x: Array) -> Array:
+        """Attention by the cosines of queries and keys: each head's q, k and v are normalised."""
+        b, height, width, c = x.shape
+        h = Weights(3 * c, 0, self.dtype, name='attn_qkv')(x.reshape(b, height * width, c))
+        h = h.reshape(b, height * width, 3, self.heads, -1)
+        q, k, v = jnp.moveaxis(unit_magnitude(h, -1), 2, 0).reshape(3, b, height * width, c)
+        h = multi_head_attention(q, k, v, self.heads)
+        return Weights(c, 0, self.dtype, name='attn_proj')(h).reshape(x.shape)
+
+
+class Edm2UNet(nn.Module):
+    """See the module and `build`; called as `unet.as_model` says, without augmentation labels."""
+
+    widths: tuple[int, ...]
+    noise_channels: int
+    emb_channels: int
+    num_blocks: int
+    attn_resolutions: tuple[int, ...]
+    channels_per_head: int
+    dropout: float
+    dropout_resolution: int
+    label_balance: float
+    concat_balance: float
+    dtype: Any
+    remat: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array, noise: Array, label: Array, augment: Array, train: bool) -> Array:
+        height, out_channels = x.shape[1], x.shape[-1]
+        emb = self._embed(noise, label)
+        block_at = unet.rematerialised(Block, self.remat)
+
+        def block(flavor: str, stage: unet.Stage, x: Array) -> Array:
+            heads = stage.channels // self.channels_per_head if stage.attend else 0
+            rate = self.dropout if train and stage.resolution <= self.dropout_resolution else 0.0
+            parts = (flavor, stage.channels, rate, self.dtype, heads, stage.resample)
+            return block_at(stage.resolution)(*parts, name=stage.name)(x, emb)
+
+        sizes = (height, self.widths, self.num_blocks, self.attn_resolutions)
+        x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)  # in place of biases
+        x = Weights(self.widths[0], 3, self.dtype, name=f'enc_{height}_conv')(x)
+        skips = [x]
+        for stage in unet.encoder(*sizes):
+            x = block('enc', stage, x)
+            skips.append(x)
+        for stage in unet.decoder(*sizes):
+            x = mp_concat(x, skips.pop(), self.concat_balance) if stage.joins else x
+            x = block('dec', stage, x)
+        gain = self.param('out_gain', nn.initializers.zeros, ())
+        return Weights(out_channels, 3, self.dtype, name='out_conv')(x, gain).astype(jnp.float32)
+
+    def _embed(self, noise: Array, label: Array) -> Array:
+        """Noise level and class -> [B, emb_channels], float32."""
+        emb = Fourier(self.noise_channels, name='emb_fourier')(noise)
+        emb = Weights(self.emb_channels, 0, jnp.float32, name='emb_noise')(emb)
+        if label.shape[1]:
+            label = label * math.sqrt(label.shape[1])
+            mapped = Weights(self.emb_channels, 0, jnp.float32, name='emb_label')(label)
+            emb = mp_sum(emb, mapped, self.label_balance)
+        return mp_silu(emb)
+
+
+class LogVariance(nn.Module):
+    """Noise input [B] -> u [B]."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, noise: Array) -> Array:
+        features = Fourier(self.channels, name='logvar_fourier')(noise)
+        return Weights(1, 0, jnp.float32, name='logvar_linear')(features)[:, 0]
+
+
+def log_variance(params: Params, cond: Array) -> Array:
+    """u(t) [B], the log variance of the network's error at a noise level; cond [B, 1], as `net` has.
+
+    The paper's loss of a denoiser D is lambda(t) / exp(u(t)) |D - x0|^2 + u(t) (equation 21).
+    """
+    chex.assert_shape(cond, (None, 1))
+    parts = {name: params[name] for name in ('logvar_fourier', 'logvar_linear')}
+    channels = parts['logvar_fourier'][FIXED + 'freqs'].shape[0]
+    return LogVariance(channels).apply({'params': parts}, cond[:, 0])
+
+
+def build(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    channels: int = WIDTHS['s'],
+    channel_mult: Sequence[int] = (1, 2, 3, 4),
+    num_blocks: int = 3,
+    attn_resolutions: Sequence[int] = (16, 8),
+    dropout: float = 0.0,
+    dropout_resolution: int | None = None,
+    dtype: str = 'float32',
+    channels_per_head: int = 64,
+    channel_mult_noise: int | None = None,
+    channel_mult_emb: int | None = None,
+    label_balance: float = 0.5,
+    concat_balance: float = 0.5,
+    logvar_channels: int = 128,
+    remat: Sequence[int] = (),
+) -> Model:
+    """EDM2; the defaults are its size S, for ImageNet-64. WIDTHS has the `channels` of the others.
+
+    Args:
+      image_shape: (H, W, C); H and W divisible by 2^(resolutions - 1).
+      num_classes: 0 for an unconditional network.
+      channels: width of a block before its multiplier, divisible by 4.
+      channel_mult: one multiplier, at least 1, a resolution, finest first.
+      num_blocks: residual blocks a resolution, at least 1.
+      attn_resolutions: image heights at which blocks attend (the middle block always does).
+      dropout: probability, in [0, 1).
+      dropout_resolution: the largest image height at which blocks drop (ECT on ImageNet: 16); None
+        is all of them.
+      dtype: of the computation; parameters, embeddings and the output stay float32.
+      channels_per_head: an attending block has channels // channels_per_head heads; where that is 0
+        it does not attend, as in EDM2.
+      channel_mult_noise, channel_mult_emb: width of the noise level's embedding and of what the
+        blocks are given, in `channels`; None is that of the finest resolution and the largest one.
+      label_balance: share of the class in the embedding, against the noise level's.
+      concat_balance: share of the encoder's output where the decoder takes it in.
+      logvar_channels: width of the embedding in `log_variance`.
+      remat: image heights whose blocks are computed again in the backward pass, to save memory.
+
+    Raises: UserError on sizes that do not fit and on names that are not known.
+    """
+    unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
+    unet.check_rates(dropout=dropout, label_balance=label_balance, concat_balance=concat_balance)
+    unet.check_positive(channels_per_head=channels_per_head, logvar_channels=logvar_channels)
+    widths = tuple(channels * mult for mult in channel_mult)
+    unet.check_heads(image_shape[0], widths, attn_resolutions, channels_per_head)
+    module = Edm2UNet(
+        widths=widths,
+        noise_channels=channels * channel_mult_noise if channel_mult_noise else widths[0],
+        emb_channels=channels * channel_mult_emb if channel_mult_emb else max(widths),
+        num_blocks=num_blocks,
+        attn_resolutions=tuple(attn_resolutions),
+        channels_per_head=channels_per_head,
+        dropout=dropout,
+        dropout_resolution=image_shape[0] if dropout_resolution is None else dropout_resolution,
+        label_balance=label_balance,
+        concat_balance=concat_balance,
+        dtype=unet.compute_dtype(dtype),
+        remat=tuple(remat),
+    )
+    model = unet.as_model(module, image_shape, num_classes)
+
+    def init(key: Key) -> Params:
+        head = LogVariance(logvar_channels).init(key, jnp.zeros(1))['params']
+        return model.init(key) | head
+
+    return Model(init, model.net)

@@ -1,0 +1,75 @@
+"""The networks of the papers by name: settings of their architecture, and what they are made for.
+
+    name                       parameters     weights
+    ddpmpp_cifar10             55,733,891     EDM CIFAR-10, unconditional, VP
+    ddpmpp_cifar10_cond        55,735,299     EDM CIFAR-10, class-conditional, VP
+    ncsnpp_cifar10             56,397,827     EDM CIFAR-10, unconditional, VE
+    ncsnpp_cifar10_cond        56,400,643     EDM CIFAR-10, class-conditional, VE
+    ncsnpp_deep_cifar10        97,610,499     none public: iCT-deep
+    adm_imagenet64             295,899,267    EDM ImageNet-64
+    edm2_imagenet64_{s..xl}    280,209,381 / 497,803,173 / 777,492,325 / 1,119,276,837    EDM2
+    cm_imagenet64              295,899,267    OpenAI consistency models, ImageNet-64
+    cm_lsun256                 552,807,171    OpenAI consistency models, LSUN
+
+Dropout, precision and the like are a training's business: a config adds them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Preset(NamedTuple):
+    """`settings` is a config's `model` section; `layout` is the official weights' (weights.names)."""
+
+    settings: Mapping[str, Any]
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    layout: str
+
+
+CIFAR10 = {'channels': 128, 'channel_mult': (2, 2, 2), 'num_blocks': 4, 'attn_resolutions': (16,)}
+DDPMPP = {'name': 'song_unet', **CIFAR10, 'augment_dim': 9}
+NCSNPP = DDPMPP | {
+    'embedding': 'fourier',
+    'encoder': 'residual',
+    'resample_filter': (1, 3, 3, 1),
+    'channel_mult_noise': 2,
+}
+ADM = {
+    'name': 'adm_unet',
+    'channels': 192,
+    'channel_mult': (1, 2, 3, 4),
+    'num_blocks': 3,
+    'attn_resolutions': (32, 16, 8),
+}
+LSUN = {
+    'channels': 256,
+    'channel_mult': (1, 1, 2, 2, 4, 4),
+    'num_blocks': 2,
+    'attn_resolutions': (32, 16, 8),
+}
+OPENAI = {'noise_scale': 1000.0}  # their noise input is 250 ln t, that of EDM's scalings ln(t)/4
+
+
+def _edm2(channels: int) -> Preset:
+    sizes = {'channels': channels, 'channel_mult': (1, 2, 3, 4), 'num_blocks': 3}
+    settings = {'name': 'edm2_unet', **sizes, 'attn_resolutions': (16, 8)}
+    return Preset(settings, (64, 64, 3), 1000, 'edm2')
+
+
+PRESETS = {
+    'ddpmpp_cifar10': Preset(DDPMPP, (32, 32, 3), 0, 'edm'),
+    'ddpmpp_cifar10_cond': Preset(DDPMPP, (32, 32, 3), 10, 'edm'),
+    'ncsnpp_cifar10': Preset(NCSNPP, (32, 32, 3), 0, 'edm'),
+    'ncsnpp_cifar10_cond': Preset(NCSNPP, (32, 32, 3), 10, 'edm'),
+    'ncsnpp_deep_cifar10': Preset(
+        NCSNPP | {'num_blocks': 8, 'augment_dim': 0, 'embedding_scale': 0.02}, (32, 32, 3), 0, 'edm'
+    ),
+    'adm_imagenet64': Preset(ADM, (64, 64, 3), 1000, 'edm'),
+    'edm2_imagenet64_s': _edm2(192),
+    'edm2_imagenet64_m': _edm2(256),
+    'edm2_imagenet64_l': _edm2(320),
+    'edm2_imagenet64_xl': _edm2(384),
+    'cm_imagenet64': Preset(ADM | OPENAI, (64, 64, 3), 1000, 'openai'),
+    'cm_lsun256': Preset(ADM | LSUN | OPENAI, (256, 256, 3), 0, 'openai'),
+}

@@ -1,0 +1,269 @@
+"""Official names and layouts of the networks' tensors <-> our parameters. Dicts of arrays, no files.
+
+    layout    who wrote the weights            our network
+    edm       EDM (also ECT, iCT in PyTorch)   song_unet, adm_unet     model.enc.32x32_conv.weight
+    edm2      EDM2 (also ECT on ImageNet)      edm2_unet               unet.enc.64x64_conv.weight
+    openai    OpenAI consistency models        adm_unet                input_blocks.0.0.weight
+
+What differs besides names: convolutions are OIHW there and HWIO here, linear layers [out, in] and
+[in, out]; attention's projections are 1x1 convolutions there and linear here; the outputs of qkv are
+3 c + j there for channel c of part j (q, k, v), and j C + c here and at OpenAI, whose class
+embedding [class, width] is ours, too. EDM keeps the resampling filters beside the weights: constants,
+which are written, and checked when they are there.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cm_jax import models
+from cm_jax.core import tree
+from cm_jax.core.tree import FIXED
+from cm_jax.errors import UserError, check_name
+from cm_jax.types import Params
+
+LAYOUTS = {'edm': ('song_unet', 'adm_unet'), 'edm2': ('edm2_unet',), 'openai': ('adm_unet',)}
+LEAVES = {
+    'kernel': 'weight',
+    'scale': 'weight',
+    FIXED + 'freqs': 'freqs',
+    FIXED + 'phases': 'phases',
+}
+QKV = ('qkv', 'attn_qkv')
+PROJECTIONS = (*QKV, 'proj', 'attn_proj')
+OPENAI_TOP = {
+    'map_layer0': 'time_embed.0',
+    'map_layer1': 'time_embed.2',
+    'map_label': 'label_emb',
+    'out_norm': 'out.0',
+    'out_conv': 'out.2',
+}
+OPENAI_BLOCK = {
+    'norm0': 'in_layers.0',
+    'conv0': 'in_layers.2',
+    'affine': 'emb_layers.1',
+    'norm1': 'out_layers.0',
+    'conv1': 'out_layers.3',
+    'skip': 'skip_connection',
+}
+OPENAI_ATTENTION = {'norm2': 'norm', 'qkv': 'qkv', 'proj': 'proj_out'}
+SHOWN = 3  # tensors that an error names of each kind
+
+
+class Tensor(NamedTuple):
+    """One tensor: its path in our parameters, the shape there, and the layout it comes from."""
+
+    path: tuple[str, ...]
+    shape: tuple[int, ...]
+    layout: str
+
+    @property
+    def as_is(self) -> bool:
+        """Neither transposed nor permuted."""
+        label = self.layout == 'openai' and self.path[-2:] == ('map_label', 'kernel')
+        return label or len(self.shape) < 2
+
+    @property
+    def interleaved(self) -> bool:
+        """The official outputs go through q, k and v of a channel before the next channel."""
+        return len(self.path) > 1 and self.path[-2] in QKV and self.layout != 'openai'
+
+    def to_ours(self, value: np.ndarray) -> np.ndarray:
+        """Official layout -> ours, float32."""
+        value = np.asarray(value).astype(np.float32)
+        if self.interleaved:
+            value = value.reshape(-1, 3, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
+        if not self.as_is:
+            value = value.reshape(value.shape[:2]) if len(self.shape) == 2 else value
+            value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+        return np.array(value, order='C')
+
+    def to_official(self, value: np.ndarray) -> np.ndarray:
+        """The inverse of `to_ours`."""
+        value = np.asarray(value, np.float32)
+        if not self.as_is:
+            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+        if self.interleaved:
+            value = value.reshape(3, -1, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
+        return np.array(value.reshape(self.official_shape), order='C')
+
+    @property
+    def official_shape(self) -> tuple[int, ...]:
+        if self.as_is:
+            return self.shape
+        square = (1, 1) if self.path[-2] in PROJECTIONS else self.shape[:-2]
+        return (*self.shape[:-3:-1], *square)
+
+
+def layout_of(names: Mapping[str, Any]) -> str:
+    """The layout of a state dict, one of LAYOUTS, by its names. Raises UserError on any other."""
+    for layout, sign in (
+        ('edm', 'model.map_layer0.'),
+        ('edm2', 'unet.'),
+        ('openai', 'time_embed.'),
+    ):
+        if any(name.startswith(sign) for name in names):
+            return layout
+    first = ', '.join(sorted(names)[:SHOWN]) or 'none'
+    raise UserError(
+        f'these are weights of no network known here: {len(names)} tensors: {first} ...; legal: '
+        'those of EDM (model.map_layer0...), EDM2 (unet...) and OpenAI (time_embed...)'
+    )
+
+
+def to_params(
+    state: Mapping[str, np.ndarray],
+    settings: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    layout: str,
+) -> Params:
+    """Our parameters, float32 on the host, from an official state dict.
+
+    `settings` is a config's `model` section. Raises UserError, one line, if a tensor is missing,
+    unexpected or of the wrong shape, or if a resampling filter is not the settings'.
+    """
+    tensors = _tensors(settings, image_shape, num_classes, layout)
+    constants = _filters(settings, tensors)
+    expected = {name: tensor.official_shape for name, tensor in tensors.items()}
+    shapes = expected | {name: value.shape for name, value in constants.items()}
+    wrong = [
+        f'{name} is {_text(np.shape(state[name]))}, not {_text(shape)}'
+        for name, shape in shapes.items()
+        if name in state and np.shape(state[name]) != shape
+    ]
+    problems = {
+        'missing': [name for name in expected if name not in state],
+        'unexpected': [name for name in state if name not in shapes],
+        'of the wrong shape': wrong,
+    }
+    if any(problems.values()):
+        texts = [_list(kind, found) for kind, found in problems.items() if found]
+        raise UserError(f'the weights do not fit {settings["name"]}: {"; ".join(texts)}')
+    for name, value in constants.items():
+        if name in state and not np.allclose(state[name], value, atol=1e-3):
+            raise UserError(f'{name} is not that of model.resample_filter in the settings')
+    return tree.unflatten(
+        {tensor.path: tensor.to_ours(state[name]) for name, tensor in tensors.items()}
+    )
+
+
+def to_state(
+    params: Params,
+    settings: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    layout: str,
+) -> dict[str, np.ndarray]:
+    """The official state dict, float32, of our parameters: `to_params`' exact inverse."""
+    tensors = _tensors(settings, image_shape, num_classes, layout)
+    flat = tree.flatten(params)
+    found = {path: np.shape(value) for path, value in flat.items()}
+    if found != {tensor.path: tensor.shape for tensor in tensors.values()}:
+        raise UserError(f'the parameters are not those of {settings["name"]} with these settings')
+    state = {name: tensor.to_official(flat[tensor.path]) for name, tensor in tensors.items()}
+    return state | _filters(settings, tensors)
+
+
+def _tensors(
+    settings: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    layout: str,
+) -> dict[str, Tensor]:
+    """Official name -> tensor, of all parameters and constants of the network."""
+    check_name('layout of weights', layout, LAYOUTS)
+    model = models.build(settings, image_shape, num_classes)
+    check_name(f'network with weights of layout {layout}', settings['name'], LAYOUTS[layout])
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    paths = {path: leaf.shape for path, leaf in tree.flatten(shapes).items()}
+    if layout == 'openai':
+        names = _openai_names(paths)
+    else:
+        names = {path: _edm_name(path, settings['name'], image_shape[0]) for path in paths}
+    return {names[path]: Tensor(path, shape, layout) for path, shape in paths.items()}
+
+
+def _edm_name(path: tuple[str, ...], network: str, height: int) -> str:
+    """('enc_16_block0', 'conv0', 'kernel') -> 'model.enc.16x16_block0.conv0.weight'."""
+    *modules, leaf = path
+    if modules:
+        top = re.sub(r'^(enc|dec)_(\d+)_', r'\1.\2x\2_', modules[0])
+        if network == 'song_unet' and top in ('out_norm', 'out_conv'):
+            top = f'dec.{height}x{height}_{top.replace("out", "aux")}'
+        modules[0] = top
+    prefix = 'model' if network != 'edm2_unet' else 'unet'
+    outside = modules and modules[0].startswith('logvar_')
+    return '.'.join([*([] if outside else [prefix]), *modules, LEAVES.get(leaf, leaf)])
+
+
+def _openai_names(paths: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], str]:
+    """Path -> name: 'input_blocks' are our encoder in its order, 'output_blocks' our decoder's
+    blocks, with the next upsampling as the last member of each resolution's last one."""
+    attending = {path[0] for path in paths if 'qkv' in path}
+    blocks = {}  # ours -> (theirs, that of its attention)
+    for i, name in enumerate(_in_order({path[0] for path in paths}, 'enc')):
+        blocks[name] = (f'input_blocks.{i}.0', f'input_blocks.{i}.1')
+    count, members = -1, 0
+    for name in _in_order({path[0] for path in paths}, 'dec'):
+        if name.endswith('_in0'):
+            blocks[name] = ('middle_block.0', 'middle_block.1')
+        elif name.endswith('_in1'):
+            blocks[name] = ('middle_block.2', '')
+        elif name.endswith('_up'):
+            blocks[name] = (f'output_blocks.{count}.{members}', '')
+        else:
+            count, members = count + 1, 2 if name in attending else 1
+            blocks[name] = (f'output_blocks.{count}.0', f'output_blocks.{count}.1')
+    names = {}
+    for path in paths:
+        top, *inner, leaf = path
+        if not inner:
+            theirs = OPENAI_TOP[top] if top in OPENAI_TOP else blocks[top][0]
+        elif inner[0] in OPENAI_ATTENTION:
+            theirs = f'{blocks[top][1]}.{OPENAI_ATTENTION[inner[0]]}'
+        else:
+            theirs = f'{blocks[top][0]}.{OPENAI_BLOCK[inner[0]]}'
+        names[path] = f'{theirs}.{LEAVES.get(leaf, leaf)}'
+    return names
+
+
+def _in_order(tops: set[str], side: str) -> list[str]:
+    """The blocks of the encoder or the decoder, in the order in which they run."""
+    keyed = []
+    for name in tops:
+        match = re.fullmatch(rf'{side}_(\d+)_(conv|down|up|in|block)(\d*)', name)
+        if match:
+            res, kind, i = int(match[1]), match[2], int(match[3] or 0)
+            keyed.append((-res if side == 'enc' else res, kind == 'block', i, name))
+    return [name for *_, name in sorted(keyed)]
+
+
+def _filters(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """EDM's constants beside the weights: the resampling filters, [1, 1, n, n]."""
+    layouts = {tensor.layout for tensor in tensors.values()}
+    if layouts != {'edm'}:
+        return {}
+    taps = np.float32(settings.get('resample_filter', (1, 1)))
+    taps = np.outer(taps, taps)[None, None] / np.sum(taps) ** 2
+    names = []
+    for block in {name.rsplit('.', 2)[0] for name in tensors if re.search(r'_(down|up)\.', name)}:
+        names += [f'{block}.conv0.resample_filter', f'{block}.skip.resample_filter']
+    names += [
+        name.replace('.weight', '.resample_filter')
+        for name in tensors
+        if name.endswith('_aux_residual.weight')
+    ]
+    return {name: taps for name in sorted(names)}
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return 'x'.join(map(str, shape)) or 'a scalar'
+
+
+def _list(kind: str, found: list[str]) -> str:
+    rest = f' and {len(found) - SHOWN} more' if len(found) > SHOWN else ''
+    return f'{len(found)} {kind}: {", ".join(found[:SHOWN])}{rest}'
