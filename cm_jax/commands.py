@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import logging as python_logging
 import os
 import pathlib
@@ -100,8 +101,12 @@ def explain_override(argv: Sequence[str], config: ConfigDict) -> str:
     return ''
 
 
-def parse_flags(argv: Sequence[str]) -> Sequence[str]:
-    """Parses the flags; whatever is wrong with them ends the process with one line and status 2."""
+def parse_flags(argv: Sequence[str], arguments: bool = False) -> Sequence[str]:
+    """Parses the flags; whatever is wrong with them ends the process with one line and status 2.
+
+    `arguments`: the command takes arguments beside its options, in any order.
+    """
+    flags.FLAGS.set_gnu_getopt(arguments)
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
@@ -111,20 +116,24 @@ def parse_flags(argv: Sequence[str]) -> Sequence[str]:
         flags.FLAGS.unparse_flags()
         flags.FLAGS(sys.argv)  # config_flags reads sys.argv too
         fail(explain_override(argv, flags.FLAGS['config'].value) or str(error))
-    if len(rest) > 1:
+    if len(rest) > 1 and not arguments:
         fail(f'unknown argument {rest[1]!r}; options begin with --')
     return rest
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Parses the flags, then calls `main(argv)`; a UserError from it is one line and status 2."""
+def run(main: Callable[[Sequence[str]], None], arguments: bool = False) -> None:
+    """Parses the flags, then calls `main(argv)`; a UserError from it is one line and status 2.
+
+    Arguments that are no options are refused, unless the command takes them.
+    """
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # silences the C++ log of JAX's libraries
     # Libraries log a failure at length, in their threads too, and then raise it: once is enough.
     logging.set_verbosity(logging.FATAL)
     python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
 
     def guarded(argv: Sequence[str]) -> None:
+        set_compilation_cache()
         with one_line_errors():
             main(argv)
 
-    app.run(guarded, flags_parser=parse_flags)
+    app.run(guarded, flags_parser=functools.partial(parse_flags, arguments=arguments))

@@ -240,7 +240,7 @@ def protocol(page: Page) -> dict[str, str]:
         'Report noise': f'seeds {seeds}; nothing was chosen by it but the best average. '
         f'Teacher: seeds {teacher}',
         'Search noise': f'seed {budget["seed"]}, {budget["samples"]:,} samples a candidate',
-        'Selection noise': f'seed {budget["selection_seed"]}, {budget["selection_samples"]:,} samples: '
+        'Selection noise': f'seeds {", ".join(map(str, budget["selection_seeds"]))}, as many samples: '
         f'the best {budget["finalists"]} candidates, and the EMA profiles',
         'Protocol id': f'{p["id"]}, the same in every row',
     }

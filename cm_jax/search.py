@@ -53,9 +53,8 @@ class Budget(NamedTuple):
     samples: int  # a candidate
     batch_size: int
     seed: int  # of the search noise
-    selection_samples: int
-    selection_seed: int
-    finalists: int  # ranked again on selection noise
+    finalists: int  # ranked again on selection noise, by the mean over its seeds
+    selection_seeds: tuple[int, ...]
 
 
 class Job(NamedTuple):
@@ -76,20 +75,22 @@ def open_job(config: Any) -> Job:
     steps = combine.window(run.steps(), basis.start, basis.stop, basis.every)
     state = search.init(jax.random.key(config.seed), len(steps), **config.search)
     samplers.build(budget.sampler, run.parts.process)
-    for name in ('samples', 'selection_samples'):
-        if getattr(budget, name) < 2 or getattr(budget, name) % budget.batch_size:
-            raise UserError(
-                f'config.budget.{name} {getattr(budget, name)} is no multiple of the batch_size '
-                f'{budget.batch_size}'
-            )
-    if budget.generations < 1 or budget.finalists < 1:
-        raise UserError('config.budget.generations and finalists must be at least 1')
+    if budget.batch_size < 1 or budget.samples < 2 or budget.samples % budget.batch_size:
+        raise UserError(
+            f'config.budget.samples {budget.samples} is no multiple of the batch_size '
+            f'{budget.batch_size}'
+        )
+    if budget.generations < 1 or budget.finalists < 1 or not budget.selection_seeds:
+        raise UserError(
+            'config.budget.generations and finalists must be at least 1, and selection_seeds must '
+            f'hold one: got {budget.generations}, {budget.finalists}, {budget.selection_seeds}'
+        )
     report = evaluation(config)
-    seeds = (budget.seed, budget.selection_seed, *report.seeds)
+    seeds = (budget.seed, *budget.selection_seeds, *report.seeds)
     if len(set(seeds)) < len(seeds):
         raise UserError(
-            f'search noise (seed {budget.seed}), selection noise ({budget.selection_seed}) and '
-            f'report noise ({report.seeds}) must be different seeds'
+            f'search noise (seed {budget.seed}), selection noise {tuple(budget.selection_seeds)} and '
+            f'report noise {tuple(report.seeds)} must be different seeds'
         )
     for spec in report.samplers:
         samplers.build(spec, run.parts.process)
@@ -115,14 +116,17 @@ def run_search(job: Job, fitness: Any, workdir: epath.Path) -> search.SearchStat
 
 def choose(job: Job, state: search.SearchState, fitness: Any) -> dict[str, Any]:
     """Ranks the finalists, and the EMA profiles among themselves, on selection noise."""
+
+    def select(candidates: np.ndarray) -> tuple[int, np.ndarray]:
+        scores = np.mean([fitness(candidates, seed) for seed in job.budget.selection_seeds], axis=0)
+        return int(search.ranking(scores)[0]), scores
+
     finalists = search.ranking(state.scores)[: job.budget.finalists]
     candidates = state.coefficients[finalists]
-    scores = fitness(candidates, job.budget.selection_seed)
-    winner = int(search.ranking(scores)[0])
+    winner, scores = select(candidates)
     profiles = search.named_profiles(len(job.steps), state.settings.ema_rates)
     emas = {name: c for name, c in profiles.items() if name.startswith('ema*')}
-    ema_scores = fitness(np.stack(list(emas.values())), job.budget.selection_seed)
-    best_ema = list(emas)[int(search.ranking(ema_scores)[0])]
+    best_ema = list(emas)[select(np.stack(list(emas.values())))[0]]
     return {
         'lcsc': candidates[winner],
         'lcsc_search_score': float(state.scores[finalists[winner]]),
@@ -189,21 +193,23 @@ def main(argv: Sequence[str]) -> None:
     elif (workdir / 'report.json').exists():
         print(f'{workdir} is done')
         return
-    commands.set_compilation_cache()
     mesh = sharding.make_mesh()
     extractor, reference = open_reference(job.run.config, evaluation(config))
     stacked = combine.stack(lambda step: job.run.params(step, job.ema), job.steps)
     print(f'  {len(job.steps)} snapshots, steps {job.steps[0]} to {job.steps[-1]}', flush=True)
 
-    def fitness(samples: int) -> Any:
-        sampler = samplers.build(job.budget.sampler, job.run.parts.process)
-        settings = {'samples': samples, 'batch_size': job.budget.batch_size, 'mesh': mesh}
-        return make_fitness(
-            job.run.parts.subject, sampler, extractor, reference, stacked, **settings
-        )
-
-    state = run_search(job, fitness(job.budget.samples), workdir)
-    chosen = choose(job, state, fitness(job.budget.selection_samples))
+    fitness = make_fitness(
+        job.run.parts.subject,
+        samplers.build(job.budget.sampler, job.run.parts.process),
+        extractor,
+        reference,
+        stacked,
+        samples=job.budget.samples,
+        batch_size=job.budget.batch_size,
+        mesh=mesh,
+    )
+    state = run_search(job, fitness, workdir)
+    chosen = choose(job, state, fitness)
     batch_size = evaluation(config).batch_size
     scorer = Scorer(job.run.parts.subject, extractor, reference, batch_size, mesh)
     rows = report(job, config, scorer, stacked, chosen)

@@ -311,7 +311,6 @@ def main(argv: Sequence[str]) -> None:
     config = commands.required_config(_CONFIG)
     workdir = commands.required_workdir(_WORKDIR)
     commands.join_processes(_DISTRIBUTED.value)
-    commands.set_compilation_cache()
     s = start(config, workdir, _FRESH.value)
     with (
         checkpoint.Stream(workdir / RESUME, keep=s.loop.resume_keep) as resume,

@@ -2,7 +2,7 @@
 
     python -m cm_jax.train --config=configs/digits_edm.py --workdir=runs/quickstart/teacher
 
-Global batch 64, 1,200 steps = 76,800 images.
+Global batch 64, 1,000 steps = 64,000 images.
 """
 
 from cm_jax.config import base_config
@@ -22,10 +22,10 @@ def digits_config():
 
 def get_config():
     c = digits_config()
-    c.steps = 1200
+    c.steps = 1000
     c.ema_rates = (0.995,)
     c.objective.update({'name': 'edm', 'p_mean': -1.2, 'p_std': 1.2})
     c.optimizer.update({'name': 'adam', 'learning_rate': 3e-3, 'warmup_steps': 100})
-    c.sampling.update({'sampler': 'heun@18', 'ema': '0.995', 'count': 50, 'every': 600})
+    c.sampling.update({'sampler': 'heun@18', 'ema': '0.995', 'count': 50, 'every': 500})
     c.evaluation.samplers = ('heun@18', 'onestep')
     return c

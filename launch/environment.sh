@@ -20,7 +20,7 @@ environment() {
   local stamp="$folder/.installed$extras"
   if [ ! -e "$stamp" ] || [ setup.py -nt "$stamp" ]; then
     echo "Installing cm_jax$extras into $folder (about a minute)"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras"
+    "$folder/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check --editable ".$extras"
     touch "$stamp"
   fi
   export PATH="$PWD/$folder/bin:$PATH"

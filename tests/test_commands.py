@@ -91,7 +91,7 @@ def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, wo
     [
         (['--config.basis.start=4'], ['holds 1 of the 3 snapshots', 'at least 2']),
         (['--config.basis.workdir=nowhere'], ['nowhere is no run folder']),
-        (['--config.budget.selection_seed=1000'], ['selection noise (1000)', 'different seeds']),
+        (['--config.budget.seed=1000'], ['search noise (seed 1000)', 'different seeds']),
         (['--config.budget.samples=30'], ['budget.samples 30', 'batch_size 20']),
         (['--config.search.parents=1'], ['parents']),
         (['--config.budget.sampler=multistep@1,2'], ['1, 2', 'descend']),

@@ -168,8 +168,7 @@ def make_page(**settings):
                 'sampler': 'onestep',
                 'samples': 2000,
                 'seed': 10,
-                'selection_seed': 20,
-                'selection_samples': 5000,
+                'selection_seeds': [20, 21],
                 'finalists': 8,
             }
         },

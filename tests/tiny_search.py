@@ -9,6 +9,6 @@ def get_config():
     c.basis.start = 1
     c.search.population = 3
     c.budget.update({'generations': 2, 'samples': 40, 'batch_size': 20})
-    c.budget.update({'selection_samples': 60, 'finalists': 2})
+    c.budget.finalists = 2
     c.evaluation = tiny().evaluation
     return c

@@ -35,8 +35,8 @@ def make_fitness(
 
     `samples` must be a multiple of `batch_size`. The moments of the features are summed on the
     device in float32 about the reference's mean; the distance is taken on the host in float64. A
-    candidate with non-finite samples scores NaN. P is filled up to a multiple of the devices; the
-    same P does not compile again.
+    candidate with non-finite samples scores NaN. The program takes one candidate a device, so no
+    population size compiles again.
     """
     if samples % batch_size:
         raise ValueError(f'{samples} samples are no multiple of the batch of {batch_size}')
@@ -44,7 +44,8 @@ def make_fitness(
     stacked = jax.device_put(stacked, replicated(mesh))
 
     def one(stacked: Params, seed: Array, coefficients: Array) -> tuple[Array, Array]:
-        params = tree.linear_combination(stacked, coefficients)
+        """The sums of one candidate [1, K], each with a leading 1."""
+        params = tree.linear_combination(stacked, coefficients[0])
 
         def denoise(x: Array, t: Array, label: Array | None) -> Array:
             return subject.denoise(params, x, t, label)
@@ -63,14 +64,12 @@ def make_fitness(
             return jax.tree.map(jnp.add, total, moments.centred_sums(found, shift)), None
 
         zero = (jnp.zeros(extractor.dim), jnp.zeros((extractor.dim, extractor.dim)))
-        return jax.lax.scan(batch, zero, jnp.arange(0, samples, batch_size))[0]
+        total, _ = jax.lax.scan(batch, zero, jnp.arange(0, samples, batch_size))
+        return jax.tree.map(lambda leaf: leaf[None], total)
 
-    def population(stacked: Params, seed: Array, coefficients: Array) -> tuple[Array, Array]:
-        return jax.lax.map(lambda c: one(stacked, seed, c), coefficients)
-
-    spread = jax.jit(
+    program = jax.jit(
         jax.shard_map(
-            population,
+            one,
             mesh=mesh,
             in_specs=(PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS)),
             out_specs=PartitionSpec(AXIS),
@@ -79,14 +78,13 @@ def make_fitness(
     )
 
     def fitness(coefficients: np.ndarray, seed: int) -> np.ndarray:
-        count = len(coefficients)
-        missing = -count % mesh.size
-        padded = np.pad(np.asarray(coefficients, np.float32), ((0, missing), (0, 0)), mode='edge')
-        sums, outers = jax.device_get(spread(stacked, jnp.int32(seed), padded))
-        found = [
-            moments.from_centred_sums(samples, s, o, shift)
-            for s, o in zip(sums[:count], outers[:count])
+        count, size = len(coefficients), mesh.size
+        rows = np.pad(np.asarray(coefficients, np.float32), ((0, -count % size), (0, 0)), 'edge')
+        groups = [
+            program(stacked, jnp.int32(seed), rows[i : i + size]) for i in range(0, count, size)
         ]
+        sums, outers = (np.concatenate(parts)[:count] for parts in zip(*jax.device_get(groups)))
+        found = [moments.from_centred_sums(samples, *pair, shift) for pair in zip(sums, outers)]
         return np.array([frechet.frechet_distance(m, reference.moments) for m in found])
 
     return fitness
