@@ -1,5 +1,6 @@
 """Objectives: one table of them all and one set of tests over it; then ECT's own."""
 
+import functools
 from typing import Any, NamedTuple
 
 import chex
@@ -78,11 +79,32 @@ def test_every_objective_is_in_the_table():
     assert {row.name for row in TABLE} == set(base.names())
 
 
+def value_and_grad(row, net=None, **changes):
+    """(params, batch, key, step) -> ((mean loss, (loss, metrics)), gradient)."""
+    objective = row.build(net, **changes)
+
+    def mean(params, batch, key, step):
+        loss, metrics = objective.loss(params, objective.init(params), (), batch, key, step)
+        return jnp.mean(loss), (loss, metrics)
+
+    return jax.value_and_grad(mean, has_aux=True)
+
+
+@functools.cache
+def jitted(index):
+    return jax.jit(value_and_grad(TABLE[index]))
+
+
+def run(row, key=0, step=0):
+    """(loss, metrics, gradient) of a row on the common weights and batch."""
+    arguments = make_params(), make_batch(), jax.random.key(key), jnp.int32(step)
+    (_, (loss, metrics)), gradient = jitted(TABLE.index(row))(*arguments)
+    return loss, metrics, gradient
+
+
 @each_objective
 def test_loss_is_finite_by_example_and_says_its_noise_level(row):
-    objective, params = row.build(), make_params()
-    refs = objective.init(params)
-    loss, metrics = objective.loss(params, refs, (), make_batch(), jax.random.key(0), jnp.int32(0))
+    loss, metrics, _ = run(row)
     chex.assert_shape([loss, *metrics.values()], (BATCH,))
     chex.assert_tree_all_finite((loss, metrics))
     assert np.all(loss > 0)
@@ -91,14 +113,8 @@ def test_loss_is_finite_by_example_and_says_its_noise_level(row):
 
 @each_objective
 def test_gradient_is_finite_and_reaches_every_parameter(row):
-    objective, params = row.build(), make_params()
-    refs = objective.init(params)
-
-    def mean(params, step):
-        return jnp.mean(objective.loss(params, refs, (), make_batch(), jax.random.key(0), step)[0])
-
     for step in (0, 7 * STAGE):
-        for leaf in jax.tree.leaves(jax.grad(mean)(params, jnp.int32(step))):
+        for leaf in jax.tree.leaves(run(row, step=step)[2]):
             assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
 
 
@@ -120,22 +136,17 @@ def test_step_compiles_once_across_steps_and_stages(row):
 def test_jitted_and_not_jitted_agree(row):
     """In float64, where the rounding of the differences that consistency losses take is no matter."""
     with jax.enable_x64(True):
-        objective, params, batch = row.build(), make_params(np.float64), make_batch(np.float64)
-        refs, key = objective.init(params), jax.random.key(0)
-        grad = jax.value_and_grad(
-            lambda params, step: jnp.mean(objective.loss(params, refs, (), batch, key, step)[0])
+        grad = value_and_grad(row)
+        arguments = make_params(np.float64), make_batch(np.float64), jax.random.key(0)
+        step = jnp.int32(2 * STAGE)
+        chex.assert_trees_all_close(
+            jax.jit(grad)(*arguments, step), grad(*arguments, step), rtol=1e-9, atol=1e-12
         )
-        for step in (jnp.int32(0), jnp.int32(2 * STAGE)):
-            chex.assert_trees_all_close(
-                jax.jit(grad)(params, step), grad(params, step), rtol=1e-9, atol=1e-12
-            )
 
 
 @each_objective
 def test_randomness_is_the_keys(row):
-    objective, params, batch = row.build(), make_params(), make_batch()
-    run = jax.jit(lambda key: objective.loss(params, objective.init(params), (), batch, key, 0))
-    one, again, other = run(jax.random.key(0)), run(jax.random.key(0)), run(jax.random.key(1))
+    one, again, other = run(row, key=0), run(row, key=0), run(row, key=1)
     chex.assert_trees_all_equal(one, again)
     assert not np.any(one[0] == other[0])
 
@@ -143,13 +154,13 @@ def test_randomness_is_the_keys(row):
 @each_objective
 def test_dropout_takes_part_in_the_loss(row):
     """A network that ignores its key gives another loss."""
-    params, batch, key = make_params(), make_batch(), jax.random.key(0)
-    plain = lambda params, x, cond, label=None, key=None: dropped_net(params, x, cond, label)  # noqa: E731
-    losses = [
-        row.build(net).loss(params, (), (), batch, key, jnp.int32(0))[0]
-        for net in (dropped_net, plain)
-    ]
-    assert not np.any(losses[0] == losses[1])
+
+    def plain(params, x, cond, label=None, key=None):
+        return dropped_net(params, x, cond, label)
+
+    arguments = make_params(), make_batch(), jax.random.key(0), jnp.int32(0)
+    (_, (loss, _)), _ = jax.jit(value_and_grad(row, plain))(*arguments)
+    assert not np.any(loss == run(row)[0])
 
 
 @each_objective
