@@ -1,0 +1,247 @@
+"""Convert: the papers' official weights in and out.
+
+    python -m cm_jax.convert import --from=FILE --network=ddpmpp_cifar10 --workdir=runs/edm_cifar10
+    python -m cm_jax.convert export --workdir=runs/edm_cifar10 --to=FILE.safetensors
+    python -m cm_jax.convert check FIXTURE.npz...
+
+`import` makes a run folder with one step, 0, that `sample` and `evaluate` open and that `train` can
+start from (config.init_from). FILE is a .pkl of EDM or EDM2, a .pt or .pth, .safetensors or .npz; it
+is read without running anything in it. `export` writes the official names and layouts. `check` runs
+our network on the weights and inputs of a fixture and compares with what the official code made of
+them: one line each, exit status 1 if one is over its tolerance.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+from etils import epath
+from ml_collections import ConfigDict
+
+from cm_jax import checkpoint, commands
+from cm_jax import config as configs
+from cm_jax.core.tree import count
+from cm_jax.data.readers.found import sha256
+from cm_jax.errors import UserError, check_name
+from cm_jax.logs import write_text
+from cm_jax.models.presets import PRESETS, Preset
+from cm_jax.run import CARD, RAW, TRAJECTORY, item_name, open_run
+from cm_jax.types import Params
+from cm_jax.weights import fixtures, names
+from cm_jax.weights.read import read_tensors
+from cm_jax.weights.write import write_safetensors
+
+_FROM = flags.DEFINE_string('from', None, 'import: the weights file')
+_NETWORK = flags.DEFINE_string('network', None, 'import: the network, e.g. ddpmpp_cifar10')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder: new for import')
+_EMA = flags.DEFINE_string(
+    'ema', None, "import: which weights of the file, e.g. ema; export: which average, '' is none"
+)
+_AUGMENT = flags.DEFINE_bool(
+    'augment', True, 'import: keep the weights of the augmentation labels, if the file has them'
+)
+_DENOISER = flags.DEFINE_enum(
+    'denoiser',
+    None,
+    ['diffusion', 'consistency'],
+    'import: what the network was trained as; not given: by the network and the file',
+)
+_STEP = flags.DEFINE_integer('step', None, 'export: step of the trajectory; the last if not given')
+_TO = flags.DEFINE_string('to', None, 'export: the .safetensors file')
+
+SIGMA_DATA = 0.5  # of all networks in PRESETS, as t_min and t_max in config.base_config
+MARKERS = {  # a tensor that every network of a layout has
+    'edm': 'model.map_layer0.weight',
+    'edm2': 'unet.emb_noise.weight',
+    'openai': 'time_embed.0.weight',
+}
+AUGMENT = 'model.map_augment.weight'
+OBJECTIVES = {  # their denoisers are EDM's, and the one with D(x, t_min) = x
+    'diffusion': {'name': 'edm', 'sigma_data': SIGMA_DATA},
+    'consistency': {'name': 'ect', 'sigma_data': SIGMA_DATA, 'double_every': 10_000},
+}
+SAMPLERS = {'diffusion': 'heun@18', 'consistency': 'onestep'}
+FORMAT = '.safetensors'
+DATA = {  # image height -> the data that the networks of that size were trained on
+    32: {'source': 'tfds', 'name': 'cifar10', 'data_dir': ''},
+    64: {'source': 'folder', 'path': ''},
+    256: {'source': 'folder', 'path': ''},
+}
+
+
+def required(flag: flags.FlagHolder, meaning: str) -> str:
+    """The value of a flag. Raises UserError if it was not given."""
+    if not flag.value:
+        raise UserError(f'--{flag.name}={meaning} is required')
+    return flag.value
+
+
+def select(tensors: Mapping[str, np.ndarray], layout: str, ema: str | None, path: Any) -> str:
+    """The beginning of the names of the weights that are meant: 'ema.', or '' if they have none.
+
+    Raises UserError, naming what there is, if that leaves none or several.
+    """
+    marker = MARKERS[layout]
+    found = [name.removesuffix(marker) for name in tensors if name.endswith(marker)]
+    found = sorted(prefix for prefix in found if not prefix or prefix[-1] in './')
+    if not found:
+        some = ', '.join(sorted(tensors)[:3])
+        raise UserError(f'{path} has no {marker}: its {len(tensors)} tensors begin with {some}')
+    labels = {prefix[:-1]: prefix for prefix in found}
+    if ema is not None:
+        check_name(f'weights in {path}', ema, labels)
+        return labels[ema]
+    if len(found) > 1:
+        raise UserError(f'{path} holds several weights; choose with --ema=: {", ".join(labels)}')
+    return found[0]
+
+
+def denoiser(network: str, metadata: Mapping[str, Any], prefix: str) -> str:
+    """What the network was trained as: OpenAI's and ECT's (ECMPrecond) are consistency models."""
+    theirs = metadata.get(f'{prefix}class_name') == 'ECMPrecond'
+    return 'consistency' if theirs or network.startswith('cm_') else 'diffusion'
+
+
+def run_config(preset: Preset, kind: str) -> ConfigDict:
+    """The config of a run folder around imported weights."""
+    config = configs.base_config()
+    config.steps = 0
+    config.ema_rates = ()
+    config.class_conditional = bool(preset.num_classes)
+    config.model = ConfigDict(dict(preset.settings))
+    config.objective = ConfigDict(OBJECTIVES[kind])
+    config.dataset.update(DATA[preset.image_shape[0]])
+    config.sampling.sampler = SAMPLERS[kind]
+    config.evaluation.samplers = (SAMPLERS[kind],)
+    return config
+
+
+def import_weights(arguments: Sequence[str]) -> None:
+    """Reads all and checks all before it writes anything."""
+    no_arguments(arguments)
+    path, network = epath.Path(required(_FROM, 'FILE')), required(_NETWORK, 'NAME')
+    workdir = commands.required_workdir(_WORKDIR)
+    check_name('network', network, PRESETS)
+    if workdir.exists():
+        raise UserError(f'{workdir} is there already; choose another --workdir')
+    tensors, metadata = read_tensors(path)
+    preset = PRESETS[network]
+    prefix = select(tensors, preset.layout, _EMA.value, path)
+    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    if not _AUGMENT.value:
+        state.pop(AUGMENT, None)
+    if AUGMENT not in state and 'augment_dim' in preset.settings:
+        preset = preset._replace(settings={**preset.settings, 'augment_dim': 0})
+    try:
+        params = names.to_params(state, *preset)
+    except UserError as error:
+        raise UserError(f'{path}, network {network}: {error}') from error
+    sigma_data = metadata.get(f'{prefix}init_kwargs.sigma_data', SIGMA_DATA)
+    if float(sigma_data) != SIGMA_DATA:
+        raise UserError(f'{path} has sigma_data {sigma_data}; {network} has {SIGMA_DATA}')
+    kind = _DENOISER.value or denoiser(network, metadata, prefix)
+    origin = {
+        'made_by': 'import',
+        'file': path.name,
+        'sha256': sha256(path),
+        'format': metadata['format'],
+        'network': network,
+        'layout': preset.layout,
+        'weights': prefix[:-1],
+        'denoiser': kind,
+    }
+    write_run(workdir, run_config(preset, kind), preset, params, origin)
+    print(f'{count(params):,} parameters of {network} from {path.name} are step 0 of {workdir}')
+
+
+def write_run(
+    workdir: epath.Path, config: ConfigDict, preset: Preset, params: Params, origin: Mapping
+) -> None:
+    """Makes the run folder beside its place and moves it there when it is whole."""
+    beside = workdir.parent / f'{workdir.name}.importing'
+    if beside.exists():
+        shutil.rmtree(beside)
+    card = {
+        'name': config.dataset.get('name', config.dataset.source),
+        'split': config.dataset.split,
+    }
+    card |= {'image_shape': list(preset.image_shape), 'num_classes': preset.num_classes}
+    configs.write_config(beside, configs.to_plain(config))
+    write_text(beside / CARD, json.dumps(card, indent=1) + '\n')
+    write_text(beside / configs.ORIGIN, json.dumps(origin, indent=1) + '\n')
+    with checkpoint.Stream(beside / TRAJECTORY) as stream:
+        stream.save(0, {item_name(RAW): params}, {'step': 0})
+    beside.rename(workdir)
+
+
+def export_weights(arguments: Sequence[str]) -> None:
+    """Official names and layout; what is needed to use them is in the file's metadata."""
+    no_arguments(arguments)
+    run = open_run(commands.required_workdir(_WORKDIR))
+    to = epath.Path(required(_TO, f'FILE{FORMAT}'))
+    if to.suffix != FORMAT:
+        raise UserError(f'--to={to}: export writes {FORMAT}')
+    if to.exists() or not to.parent.exists():
+        problem = 'is there already' if to.exists() else 'is in a folder that is not there'
+        raise UserError(f'--to={to} {problem}')
+    step, ema = run.step(_STEP.value), _EMA.value or RAW
+    params = run.params(step, ema)
+    origin = run.workdir / configs.ORIGIN
+    origin = json.loads(origin.read_text()) if origin.exists() else {}
+    config, shape = run.config, tuple(run.card['image_shape'])
+    layout = origin.get('layout') or ('edm2' if config.model.name == 'edm2_unet' else 'edm')
+    classes = run.parts.subject.num_classes
+    state = names.to_state(params, config.model.to_dict(), shape, classes, layout)
+    metadata = {
+        'made_by': 'cm_jax.convert export',
+        'layout': layout,
+        'step': str(step),
+        'ema': ema,
+        'sigma_data': str(config.objective.sigma_data),
+        'image_shape': json.dumps(shape),
+        'num_classes': str(classes),
+        'config': json.dumps(configs.to_plain(config)),
+    }
+    write_safetensors(to, state, metadata)
+    print(f'{len(state)} tensors, step {step}, {f"ema {ema}" if ema else "weights"}: {to}')
+
+
+def check_fixtures(paths: Sequence[str]) -> None:
+    """Ends the process with status 1 if a fixture is over its tolerance."""
+    if not paths:
+        raise UserError('check takes fixtures: python -m cm_jax.convert check FIXTURE.npz...')
+    failed = False
+    for path in paths:
+        differences = fixtures.check(path)
+        over = [d for d in differences if d.error > d.tolerance]
+        failed = failed or bool(over)
+        worst = max(d.error for d in differences)
+        parts = ', '.join(f'{d.name} {d.error:.1e}' for d in differences)
+        verdict = f'OVER TOLERANCE in {", ".join(d.name for d in over)}' if over else 'ok'
+        print(f'{path}: maximum relative error {worst:.1e}, {verdict} ({parts})', flush=True)
+    if failed:
+        sys.exit(1)
+
+
+def no_arguments(arguments: Sequence[str]) -> None:
+    """Raises UserError if there is one."""
+    if arguments:
+        raise UserError(f'unknown argument {arguments[0]!r}; options begin with --')
+
+
+COMMANDS = {'import': import_weights, 'export': export_weights, 'check': check_fixtures}
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) < 2:
+        raise UserError(f'convert takes one of {", ".join(COMMANDS)}: see --help')
+    check_name('convert command', argv[1], COMMANDS)
+    COMMANDS[argv[1]](argv[2:])
+
+
+if __name__ == '__main__':
+    commands.run(main, arguments=True)
