@@ -110,6 +110,7 @@ def make_moments(
     subject: Subject, sampler: samplers.Sampler, extractor: Extractor, batch_size: int, mesh: Mesh
 ) -> Callable[[Params, int, int], Moments]:
     """`moments(params, seed, samples)` of exactly that many samples; one compilation."""
+
     def finish(x0: Array) -> Array:
         return features.of_samples(extractor, x0)
 

@@ -1,6 +1,7 @@
 """The whole story as commands, on a run of seconds: teacher, ECT, LCSC, scores, report."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -97,10 +98,10 @@ def test_sample_writes_a_picture_and_where_it_came_from(story):
         '--count=7',
         '--seed=3',
     )
-    path = out.split(': ')[1].strip()
-    record = json.loads(open(path.replace('.png', '.json')).read())
+    path = pathlib.Path(out.split(': ')[1].strip())
+    record = json.loads(path.with_suffix('.json').read_text())
     assert record['step'] == 12 and record['ema'] == '0.9' and record['seed'] == 3
-    images = np.load(path.replace('.png', '.npz'))['images']
+    images = np.load(path.with_suffix('.npz'))['images']
     assert images.shape == (7, 8, 8, 1) and images.dtype == np.uint8
 
 

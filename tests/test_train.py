@@ -223,7 +223,7 @@ def test_a_save_on_a_full_disk_leaves_the_steps_before_it(tmp_path):
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
         try:
-            with pytest.raises(UserError, match='the disk is full.*steps up to 0 are whole'):
+            with pytest.raises(UserError, match=r'the disk is full.*steps up to 0 are whole'):
                 stream.save(1, {'params': tree}, {})
                 stream.wait()
         finally:
