@@ -10,6 +10,11 @@ pytestmark = pytest.mark.devices
 TINY = '--config=tests/tiny.py:ect'
 
 
+def slow(*values):
+    """A case that the slow tests try; one of each kind is tried always."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp('commands') / 'run'
@@ -23,19 +28,19 @@ def trained(tmp_path_factory) -> pathlib.Path:
         (['--config.model.chanels=8'], ["'chanels'", "did you mean 'channels'", 'num_blocks']),
         (['--config.objective.name=ecm'], ["'ecm'", 'ect', 'edm']),
         (['--config.dataset.source=cifar'], ["'cifar'", 'digits', 'folder', 'tfds']),
-        (['--config.dataset.split=valid'], ["'valid'", 'train', 'test', 'all']),
+        slow(['--config.dataset.split=valid'], ["'valid'", 'train', 'test', 'all']),
         (['--config.batch_size=18'], ['batch_size 18', '4 devices', '16 or 20']),
-        (['--config.train.accumulate=3'], ['batch_size 16', 'accumulate 3']),
-        (['--config.batch_size=x'], ["'x'"]),
-        (['--config.steps=0'], ['config.steps', '0']),
+        slow(['--config.train.accumulate=3'], ['batch_size 16', 'accumulate 3']),
+        slow(['--config.batch_size=x'], ["'x'"]),
+        slow(['--config.steps=0'], ['config.steps', '0']),
         (['--config.sampling.sampler=multistep@0.8,80'], ['0.8, 80', 'descend']),
-        (['--config.sampling.ema=0.7'], ["'0.7'", '0.5, 0.9']),
-        (['--config.evaluation.extractor=inception'], ["'inception'", 'lenet_digits']),
-        (['--config.process.t_min=100.0'], ['t_min=100.0', 't_max=80.0']),
-        (['--config.model.channels=6'], ['model.channels', '6']),
-        (['--config.init_from.workdir=nowhere/run'], ['nowhere/run is no run folder']),
+        slow(['--config.sampling.ema=0.7'], ["'0.7'", '0.5, 0.9']),
+        slow(['--config.evaluation.extractor=inception'], ["'inception'", 'lenet_digits']),
+        slow(['--config.process.t_min=100.0'], ['t_min=100.0', 't_max=80.0']),
+        slow(['--config.model.channels=6'], ['model.channels', '6']),
+        slow(['--config.init_from.workdir=nowhere/run'], ['nowhere/run is no run folder']),
         (['--nonsense=1'], ['nonsense']),
-        (['nonsense'], ["'nonsense'"]),
+        slow(['nonsense'], ["'nonsense'"]),
     ],
 )
 def test_train_refuses(tmp_path, arguments, words):
@@ -70,13 +75,13 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     [
         ('sample', ['--step=3'], ['no step 3', '0, 2, 4']),
         ('sample', ['--sampler=multistep@0.8,80'], ['0.8, 80', 'descend']),
-        ('sample', ['--sampler=magic'], ["'magic'", 'onestep', 'heun']),
+        slow('sample', ['--sampler=magic'], ["'magic'", 'onestep', 'heun']),
         ('sample', ['--ema=0.7'], ["'0.7'", '0.5, 0.9']),
-        ('sample', ['--count=0'], ['--count >= 1']),
+        slow('sample', ['--count=0'], ['--count >= 1']),
         ('evaluate', ['--step=3'], ['no step 3', '0, 2, 4']),
-        ('evaluate', ['--seeds=a'], ['--seeds', 'a']),
-        ('evaluate', ['--seeds=1,1'], ['seeds', '(1, 1)']),
-        ('evaluate', ['--samples=1'], ['samples', '1']),
+        slow('evaluate', ['--seeds=a'], ['--seeds', 'a']),
+        slow('evaluate', ['--seeds=1,1'], ['seeds', '(1, 1)']),
+        slow('evaluate', ['--samples=1'], ['samples', '1']),
     ],
 )
 def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, words):
@@ -90,11 +95,11 @@ def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, wo
     ('arguments', 'words'),
     [
         (['--config.basis.start=4'], ['holds 1 of the 3 snapshots', 'at least 2']),
-        (['--config.basis.workdir=nowhere'], ['nowhere is no run folder']),
+        slow(['--config.basis.workdir=nowhere'], ['nowhere is no run folder']),
         (['--config.budget.seed=1000'], ['search noise (seed 1000)', 'different seeds']),
         (['--config.budget.samples=30'], ['budget.samples 30', 'batch_size 20']),
-        (['--config.search.parents=1'], ['parents']),
-        (['--config.budget.sampler=multistep@1,2'], ['1, 2', 'descend']),
+        slow(['--config.search.parents=1'], ['parents']),
+        slow(['--config.budget.sampler=multistep@1,2'], ['1, 2', 'descend']),
     ],
 )
 def test_search_refuses(trained, tmp_path, arguments, words):

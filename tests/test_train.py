@@ -56,7 +56,7 @@ def wait_for_step(folder: pathlib.Path, step: int, process) -> None:
     raise AssertionError(f'step {step} did not come: {process.communicate()[1][-2000:]}')
 
 
-@pytest.mark.parametrize('step', [1, 9])
+@pytest.mark.parametrize('step', [pytest.param(1, marks=pytest.mark.slow), 9])
 def test_a_killed_run_continues_to_the_same_bits(whole, tmp_path, step):
     folder = tmp_path / 'killed'
     process = commands.start('train', TINY, workdir(folder))
@@ -68,6 +68,7 @@ def test_a_killed_run_continues_to_the_same_bits(whole, tmp_path, step):
     chex.assert_trees_all_equal(weights(folder), weights(whole))
 
 
+@pytest.mark.slow
 def test_a_terminated_run_saves_and_continues(whole, tmp_path):
     folder = tmp_path / 'terminated'
     process = commands.start('train', TINY, workdir(folder))
@@ -87,6 +88,7 @@ def test_a_finished_run_says_so_and_changes_nothing(whole):
     assert {p: p.stat().st_mtime_ns for p in whole.rglob('*') if p.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_snapshot_holds_the_weights_of_its_step(whole, tmp_path):
     """The snapshot of step 6, written in the background while training went on, is what a run of
     six steps ends with."""
@@ -97,6 +99,7 @@ def test_a_snapshot_holds_the_weights_of_its_step(whole, tmp_path):
     assert short.steps() == [0, 2, 4, 6] and full.steps() == [0, 2, 4, 6, 8, 10, 12]
 
 
+@pytest.mark.slow
 def test_the_averages_are_those_of_the_trajectory(whole, tmp_path):
     folder = tmp_path / 'every'
     commands.run('train', TINY, workdir(folder), '--config.trajectory.every=1')
@@ -107,7 +110,9 @@ def test_the_averages_are_those_of_the_trajectory(whole, tmp_path):
     chex.assert_trees_all_close(average, run.params(ema='0.9'), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize('extra', [[], ['--config.train.weights=fsdp']])
+@pytest.mark.parametrize(
+    'extra', [[], pytest.param(['--config.train.weights=fsdp'], marks=pytest.mark.slow)]
+)
 def test_four_devices_give_the_losses_of_one_and_open_on_one(whole, tmp_path, extra):
     folder = tmp_path / 'four'
     arguments = [TINY, workdir(folder), *extra]
@@ -122,6 +127,7 @@ def test_four_devices_give_the_losses_of_one_and_open_on_one(whole, tmp_path, ex
     )
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(whole, tmp_path):
     import socket
 
@@ -141,6 +147,7 @@ def test_two_processes_give_the_losses_of_one(whole, tmp_path):
     np.testing.assert_allclose(losses(folder), losses(whole), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_accumulation_keeps_the_global_batch_and_bfloat16_trains(whole, tmp_path):
     folder = tmp_path / 'accumulated'
     settings = ['--config.train.accumulate=4', '--config.model.dtype=bfloat16']
