@@ -67,10 +67,10 @@ class Block(nn.Module):
         channels = x.shape[-1]
         h = nn.silu(group_norm(channels, 'norm0', self.dtype, EPSILON)(x))
         h = conv(resample(h, self.resample), self.features, 3, 'conv0', self.dtype)
-        film = dense(emb, 2 * self.features, 'affine')[:, None, None].astype(h.dtype)
+        film = dense(emb, 2 * self.features, 'affine')[:, None, None]
         scale, shift = jnp.split(film, 2, axis=-1)
-        h = group_norm(self.features, 'norm1', self.dtype, EPSILON)(h)
-        h = nn.silu(h * (1 + scale) + shift)
+        h = group_norm(self.features, 'norm1', jnp.float32, EPSILON)(h)
+        h = nn.silu(h * (1 + scale) + shift).astype(self.dtype)
         h = nn.Dropout(self.dropout, deterministic=False)(h)
         h = conv(h, self.features, 3, 'conv1', self.dtype, zero=True)
         x = resample(x, self.resample)
@@ -122,8 +122,8 @@ class AdmUNet(nn.Module):
         for stage in unet.decoder(*sizes):
             x = jnp.concatenate([x, skips.pop()], axis=-1) if stage.joins else x
             x = block(stage, x)
-        x = nn.silu(group_norm(x.shape[-1], 'out_norm', self.dtype, EPSILON)(x))
-        return conv(x, out_channels, 3, 'out_conv', self.dtype, zero=True).astype(jnp.float32)
+        x = nn.silu(group_norm(x.shape[-1], 'out_norm', jnp.float32, EPSILON)(x))
+        return conv(x, out_channels, 3, 'out_conv', jnp.float32, zero=True)
 
     def _embed(self, noise: Array, label: Array, augment: Array) -> Array:
         """Noise level, class and augmentation -> [B, channels channel_mult_emb], float32."""
@@ -182,7 +182,8 @@ def build(
     """
     unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
     unet.check_rates(dropout=dropout, label_dropout=label_dropout)
-    unet.check_positive(channels_per_head=channels_per_head, channel_mult_emb=channel_mult_emb)
+    unet.check_least(0, augment_dim=augment_dim)
+    unet.check_least(1, channels_per_head=channels_per_head, channel_mult_emb=channel_mult_emb)
     widths = tuple(channels * mult for mult in channel_mult)
     unet.check_heads(image_shape[0], widths, attn_resolutions, channels_per_head)
     module = AdmUNet(

@@ -196,7 +196,7 @@ class Edm2UNet(nn.Module):
             x = mp_concat(x, skips.pop(), self.concat_balance) if stage.joins else x
             x = block('dec', stage, x)
         gain = self.param('out_gain', nn.initializers.zeros, ())
-        return Weights(out_channels, 3, self.dtype, name='out_conv')(x, gain).astype(jnp.float32)
+        return Weights(out_channels, 3, jnp.float32, name='out_conv')(x, gain)
 
     def _embed(self, noise: Array, label: Array) -> Array:
         """Noise level and class -> [B, emb_channels], float32."""
@@ -275,7 +275,7 @@ def build(
     """
     unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
     unet.check_rates(dropout=dropout, label_balance=label_balance, concat_balance=concat_balance)
-    unet.check_positive(channels_per_head=channels_per_head, logvar_channels=logvar_channels)
+    unet.check_least(1, channels_per_head=channels_per_head, logvar_channels=logvar_channels)
     widths = tuple(channels * mult for mult in channel_mult)
     unet.check_heads(image_shape[0], widths, attn_resolutions, channels_per_head)
     module = Edm2UNet(

@@ -117,8 +117,9 @@ def resample(x: Array, mode: str, taps: Sequence[int] = (1, 1)) -> Array:
 
 def attention(q: Array, k: Array, v: Array) -> Array:
     """softmax(q k' / sqrt(C)) v over positions, one head; all [B, N, C]; the softmax in float32."""
-    logits = jnp.einsum('bqc,bkc->bqk', q, k / jnp.sqrt(k.shape[-1]).astype(k.dtype))
-    weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(q.dtype)
+    k = k / jnp.sqrt(k.shape[-1]).astype(k.dtype)
+    logits = jnp.einsum('bqc,bkc->bqk', q, k, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
     return jnp.einsum('bqk,bkc->bqc', weights, v)
 
 

@@ -119,9 +119,9 @@ class SongUNet(nn.Module):
                 image = x = (x + self._enter(stage, image)) * SKIP_SCALE
             skips.append(x)
         for stage in unet.decoder(*sizes, last_attends=True):
-            x = block(stage, _join(x, skips.pop(), phi) if stage.joins else x)
-        x = nn.silu(group_norm(x.shape[-1], 'out_norm', self.dtype)(x))
-        return conv(out_channels, 3, TINY, 'out_conv', self.dtype)(x).astype(jnp.float32)
+            x = block(stage, join(x, skips.pop(), phi) if stage.joins else x)
+        x = nn.silu(group_norm(x.shape[-1], 'out_norm', jnp.float32)(x))
+        return conv(out_channels, 3, TINY, 'out_conv', jnp.float32)(x)
 
     def _enter(self, stage: unet.Stage, image: Array) -> Array:
         """The residual encoder's second way in: convolution and downsampling without a norm."""
@@ -149,7 +149,7 @@ class SongUNet(nn.Module):
         return nn.silu(nn.Dense(features, name='map_layer1', **dense)(emb))
 
 
-def _join(x: Array, skip: Array, phi: Array | None) -> Array:
+def join(x: Array, skip: Array, phi: Array | None) -> Array:
     """Decoder features beside an encoder output, [..., C1 + C2], scaled by 2 phi and 2 (1 - phi)."""
     if phi is not None:
         phi = expand(phi, x).astype(x.dtype)
@@ -205,7 +205,8 @@ def build(
     """
     unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
     unet.check_rates(dropout=dropout, label_dropout=label_dropout)
-    unet.check_positive(channel_mult_noise=channel_mult_noise, channel_mult_emb=channel_mult_emb)
+    unet.check_least(0, augment_dim=augment_dim)
+    unet.check_least(1, channel_mult_noise=channel_mult_noise, channel_mult_emb=channel_mult_emb)
     check_name('model.embedding', embedding, EMBEDDINGS)
     check_name('model.encoder', encoder, ENCODERS)
     if tuple(resample_filter) not in FILTERS:

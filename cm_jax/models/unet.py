@@ -125,11 +125,11 @@ def check_rates(**rates: float) -> None:
             raise UserError(f'model.{name} must be in [0, 1), got {rate}')
 
 
-def check_positive(**numbers: int) -> None:
-    """Raises UserError unless each is at least 1."""
+def check_least(least: int, **numbers: int) -> None:
+    """Raises UserError unless each is at least `least`."""
     for name, number in numbers.items():
-        if number < 1:
-            raise UserError(f'model.{name} must be >= 1, got {number}')
+        if number < least:
+            raise UserError(f'model.{name} must be >= {least}, got {number}')
 
 
 def compute_dtype(name: str) -> jnp.dtype:
