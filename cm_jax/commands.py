@@ -41,6 +41,12 @@ def one_line_errors() -> Iterator[None]:
         fail(f'{error.strerror}: {error.filename or "no file named"}; what was complete is kept')
 
 
+def drop_late_callbacks(unraisable) -> None:
+    """Says nothing of an answer that comes after a save has failed: its event loop is gone."""
+    if str(unraisable.exc_value) != 'Event loop is closed':
+        sys.__unraisablehook__(unraisable)
+
+
 def required_workdir(flag: flags.FlagHolder) -> epath.Path:
     """The value of --workdir as a path. Raises UserError if it was not given."""
     if not flag.value:
@@ -130,6 +136,7 @@ def run(main: Callable[[Sequence[str]], None], arguments: bool = False) -> None:
     # Libraries log a failure at length, in their threads too, and then raise it: once is enough.
     logging.set_verbosity(logging.FATAL)
     python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
+    sys.unraisablehook = drop_late_callbacks
 
     def guarded(argv: Sequence[str]) -> None:
         set_compilation_cache()
