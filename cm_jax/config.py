@@ -33,10 +33,13 @@ def base_config() -> ConfigDict:
     c.model = ConfigDict({'name': 'song_unet'})  # models.build
     c.objective = ConfigDict({'name': 'edm'})  # objectives.base.build
     c.optimizer = ConfigDict({'name': 'adam', 'learning_rate': 1e-3})  # optim.make
-    c.init_from = ConfigDict()  # run.InitFrom: start from another run's weights
+    c.init_from = ConfigDict()  # run.WeightsOf: start from another run's weights
     c.init_from.workdir = ''  # '' starts from random weights
     c.init_from.step = placeholder(int)  # None is the last one
     c.init_from.ema = ''  # '' the weights themselves, or one of that run's ema_rates
+    c.teacher = (
+        c.init_from.copy_and_resolve_references()
+    )  # run.WeightsOf: frozen, for an objective that learns from a teacher
     c.train = ConfigDict()  # train.Loop
     c.train.accumulate = 1  # micro-batches a step; the global batch stays the same
     c.train.weights = 'replicated'  # or 'fsdp': parameters split over the devices

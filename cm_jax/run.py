@@ -28,7 +28,7 @@ from cm_jax.models import Model, lenet
 from cm_jax.objectives import base
 from cm_jax.objectives.base import Objective
 from cm_jax.scores import Evaluation, Reference, Subject, check_numbers, make_generator, reference
-from cm_jax.types import Extractor, Params
+from cm_jax.types import DenoiseFn, Extractor, Params
 
 RAW = ''  # the weights themselves, no average
 CARD = 'data_card.json'
@@ -50,14 +50,22 @@ class Parts(NamedTuple):
     subject: Subject
 
 
-def wire(config: Any, image_shape: tuple[int, int, int], data_classes: int) -> Parts:
-    """Builds process, network and objective. Raises UserError on any setting that is wrong."""
+def wire(
+    config: Any,
+    image_shape: tuple[int, int, int],
+    data_classes: int,
+    teacher_denoise: DenoiseFn | None = None,
+) -> Parts:
+    """Builds process, network and objective. Raises UserError on any setting that is wrong.
+
+    `teacher_denoise`: see objectives.base.build.
+    """
     if config.class_conditional and not data_classes:
         raise UserError('config.class_conditional is True, and the data has no labels')
     num_classes = data_classes if config.class_conditional else 0
     process = call('process', processes.build, config.process)
     model = models.build(config.model, image_shape, num_classes)
-    objective = base.build(config.objective, model.net, process)
+    objective = base.build(config.objective, model.net, process, teacher_denoise)
     subject = Subject(objective.denoise, process, image_shape, num_classes)
     return Parts(process, model, objective, subject)
 
@@ -167,8 +175,8 @@ def store_card(workdir: epath.Path, source: Source) -> dict[str, Any]:
     return found
 
 
-class InitFrom(NamedTuple):
-    """A config's `init_from` section: another run's weights to start from; workdir '' is none."""
+class WeightsOf(NamedTuple):
+    """Weights of another run: the sections `init_from` and `teacher`; workdir '' is none."""
 
     workdir: str
     step: int | None
@@ -177,7 +185,7 @@ class InitFrom(NamedTuple):
 
 def initial_weights(config: Any, template: Params, image_shape: tuple) -> Params | None:
     """The weights of `config.init_from`, or None. Raises UserError, by name, if they do not fit."""
-    init = call('init_from', InitFrom, config.init_from)
+    init = call('init_from', WeightsOf, config.init_from)
     if not init.workdir:
         return None
     run = open_run(init.workdir)
@@ -188,6 +196,33 @@ def initial_weights(config: Any, template: Params, image_shape: tuple) -> Params
     params = run.params(init.step, init.ema)
     check_tree(params, template, f'weights of {init.workdir}')
     return params
+
+
+def open_teacher(config: Any, image_shape: tuple[int, int, int]) -> tuple[DenoiseFn | None, Params]:
+    """(D, weights) of `config.teacher`; (None, ()) if there is none.
+
+    Raises UserError where the objective needs one and where process, images or labels differ.
+    """
+    of = call('teacher', WeightsOf, config.teacher)
+    if not of.workdir:
+        if base.takes_teacher(config.objective.name):
+            raise UserError(
+                f'objective {config.objective.name!r} learns from a teacher: set '
+                'config.teacher.workdir to its run folder'
+            )
+        return None, ()
+    if config.objective.get('guidance', 1) != 1 and not config.class_conditional:
+        raise UserError('config.objective.guidance needs classes: set config.class_conditional')
+    run = open_run(of.workdir)
+    differing = configs.differences(
+        *(
+            {'process': dict(c.process), 'class_conditional': c.class_conditional, 'images': shape}
+            for c, shape in ((run.config, run.card['image_shape']), (config, image_shape))
+        )
+    )
+    if differing:
+        raise UserError(f'config.teacher {of.workdir} does not fit: {"; ".join(differing)}')
+    return run.parts.objective.denoise, run.params(of.step, of.ema)
 
 
 def weights_meaning(config: Any, image_shape: Sequence[int]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from cm_jax.run import (
     initial_weights,
     item_name,
     open_data,
+    open_teacher,
     store_card,
     wire,
 )
@@ -89,6 +90,7 @@ class Setup(NamedTuple):
     state: Callable[[], TrainState]  # the state before the first step, born sharded
     template: Any  # its shapes and shardings
     step: Callable  # jitted
+    teacher: Params  # frozen weights that the objective learns from, or ()
 
 
 def setup(config: Any, workdir: epath.Path) -> Setup:
@@ -114,7 +116,8 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     batches = data.Batches(
         source, config.batch_size, config.seed, jax.process_index(), jax.process_count()
     )
-    parts = wire(config, source.image_shape, source.num_classes)
+    teacher_denoise, teacher = open_teacher(config, source.image_shape)
+    parts = wire(config, source.image_shape, source.num_classes, teacher_denoise)
     for spec in (sampling.sampler, *evaluation(config).samplers):
         samplers.build(spec, parts.process)
     optimizer = optim.build(config.optimizer)
@@ -133,9 +136,10 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     template = jax.tree.map(
         lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings
     )
+    places = sharding.for_weights(teacher, mesh, loop.weights)
     step = jax.jit(
         make_train_step(parts.objective, optimizer, rates, train_key, loop.accumulate),
-        in_shardings=(shardings, sharding.by_example(mesh), sharding.replicated(mesh)),
+        in_shardings=(shardings, sharding.by_example(mesh), places),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
     )
@@ -143,7 +147,8 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     def state() -> TrainState:
         return jax.jit(initial, out_shardings=shardings)(*given)
 
-    built = (mesh, batches, parts.subject, state, template, step)
+    teacher = jax.device_put(teacher, places)
+    built = (mesh, batches, parts.subject, state, template, step, teacher)
     return Setup(config, workdir, loop, trajectory, sampling, *built)
 
 
@@ -258,7 +263,7 @@ def train(
     save_weights(first)
     for step in range(first + 1, last + 1):
         batch = sharding.to_devices(next(s.batches), s.mesh)
-        state, metrics = s.step(state, batch, ())
+        state, metrics = s.step(state, batch, s.teacher)
         if block:
             jax.block_until_ready(state)
         if late:  # the metrics of the step before, so that the device never waits for the host

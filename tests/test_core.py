@@ -228,7 +228,7 @@ def test_precondition_combines_in_float32_what_the_network_computes_in_bfloat16(
 def test_edm_weight_undoes_the_output_scaling():
     t = jnp.asarray(LEVELS, jnp.float32)
     out = precond.edm_scalings(t, SIGMA_DATA).out
-    np.testing.assert_allclose(weighting.get('edm')(t, t, SIGMA_DATA) * out**2, 1, rtol=1e-5)
+    np.testing.assert_allclose(weighting.get('karras')(t, t, SIGMA_DATA) * out**2, 1, rtol=1e-5)
 
 
 def test_weights_by_name():

@@ -1,8 +1,14 @@
 """Distances between images, one number per example: [B,...] and [B,...] -> [B]."""
 
+import functools
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
+from cm_jax.errors import UserError, check_name
 from cm_jax.types import Array
+
+Distance = Callable[[Array, Array], Array]
 
 
 def _mean(x: Array) -> Array:
@@ -29,3 +35,11 @@ def pseudo_huber(a: Array, b: Array, c: float) -> Array:
     total = square + c**2
     root = jnp.sqrt(jnp.where(total > 0, total, 1))
     return square / (root + c)
+
+
+def get(name: str, c: float = 0.0) -> Distance:
+    """The distance `name`: l1, l2 or pseudo_huber; `c` >= 0 is the last one's."""
+    check_name('distance', name, ('l1', 'l2', 'pseudo_huber'))
+    if c < 0:
+        raise UserError(f'pseudo_huber needs c >= 0, got {c}')
+    return {'l1': l1, 'l2': l2, 'pseudo_huber': functools.partial(pseudo_huber, c=c)}[name]

@@ -19,6 +19,28 @@ def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) 
     return jnp.asarray((high + ramp * (low - high)) ** rho, float)
 
 
+def karras_level(index: Array, n: Array, sigma_min: float, sigma_max: float, rho: float = 7.0):
+    """s_index of `karras_sigmas(n, ...)` for traced `index` [B] and `n` >= 2: from a curriculum.
+
+    The ends are sigma_max and sigma_min themselves, which float32 would miss by some 1e-6. A
+    fractional index lies between two levels. Returns [B].
+    """
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    inside = (high + index / (n - 1) * (low - high)) ** rho
+    return jnp.where(index <= 0, sigma_max, jnp.where(index >= n - 1, sigma_min, inside))
+
+
+def ict_level_probs(sigmas: Array, p_mean: float, p_std: float) -> Array:
+    """The lognormal law over the gaps of a grid (iCT, arXiv 2310.14189, section 3.5):
+
+    p(s_i) ~ erf((ln s_{i+1} - p_mean) / (sqrt(2) p_std)) - erf((ln s_i - p_mean) / (sqrt(2) p_std))
+
+    sigmas [n] ascend (equal neighbours have probability 0). Returns [n-1], sum 1.
+    """
+    cdf = jax.scipy.special.erf((jnp.log(sigmas) - p_mean) / (2**0.5 * p_std))
+    return jnp.diff(cdf) / (cdf[-1] - cdf[0])
+
+
 def lognormal(key: Key, n: int, p_mean: float, p_std: float) -> Array:
     """n levels t with ln t ~ N(p_mean, p_std^2) (EDM, table 1). Returns [n]."""
     return jnp.exp(p_mean + p_std * jax.random.normal(key, (n,)))

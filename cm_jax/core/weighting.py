@@ -16,19 +16,43 @@ def uniform(t: Array, r: Array, sigma_data: float) -> Array:
     return jnp.ones_like(t)
 
 
-def edm(t: Array, r: Array, sigma_data: float) -> Array:
+def snr(t: Array, r: Array, sigma_data: float) -> Array:
+    """1/t^2, the signal-to-noise ratio."""
+    del r, sigma_data
+    return 1 / t**2
+
+
+def snr_plus_1(t: Array, r: Array, sigma_data: float) -> Array:
+    """1/t^2 + 1."""
+    del r, sigma_data
+    return 1 / t**2 + 1
+
+
+def truncated_snr(t: Array, r: Array, sigma_data: float) -> Array:
+    """max(1/t^2, 1) (Progressive Distillation, arXiv 2202.00512, section 4)."""
+    del r, sigma_data
+    return jnp.maximum(1 / t**2, 1)
+
+
+def karras(t: Array, r: Array, sigma_data: float) -> Array:
     """1/t^2 + 1/sd^2 = (t^2 + sd^2) / (t sd)^2 (EDM, table 1; ECT on ImageNet-64)."""
     del r
     return 1 / t**2 + 1 / sigma_data**2
 
 
 def inverse_gap(t: Array, r: Array, sigma_data: float) -> Array:
-    """1 / (t - r) (iCT, section 3.5; ECT on CIFAR-10)."""
+    """1 / (t - r) (iCT, section 3.5; ECT on CIFAR-10).
+
+    A gap that the arithmetic cannot tell from 0 counts as the smallest one that it can, eps t.
+    """
     del sigma_data
-    return 1 / (t - r)
+    return 1 / jnp.maximum(t - r, jnp.finfo(t.dtype).eps * t)
 
 
-WEIGHTINGS = {'uniform': uniform, 'edm': edm, 'inverse_gap': inverse_gap}
+WEIGHTINGS = {
+    weighting.__name__: weighting
+    for weighting in (uniform, snr, snr_plus_1, truncated_snr, karras, inverse_gap)
+}
 
 
 def get(name: str) -> Weighting:

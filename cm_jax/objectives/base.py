@@ -1,6 +1,7 @@
 """What a method is: four pure functions; and loading one by its file name."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from cm_jax import objectives
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError, call, check_name
 from cm_jax.types import Array, Batch, DenoiseFn, Key, Metrics, NetFn, Params
+
+SHARED = ('base', 'consistency')  # files of this folder that are no objective
 
 
 class Objective(NamedTuple):
@@ -49,14 +52,44 @@ def require_process(objective: str, process: Process, *legal: str) -> None:
 
 
 def names() -> list[str]:
-    """The objectives that there are: the files of this folder."""
-    return [m.name for m in pkgutil.iter_modules(objectives.__path__) if m.name != 'base']
+    """The objectives that there are: the files of this folder but for the shared ones."""
+    return [m.name for m in pkgutil.iter_modules(objectives.__path__) if m.name not in SHARED]
 
 
-def build(settings: Mapping[str, Any], net: NetFn, process: Process) -> Objective:
-    """The objective of a config's `objective` section: its `name` and its settings."""
+def maker(name: str | None) -> Callable[..., Objective]:
+    """`make` of the objective `name`."""
+    check_name('objective', name, names())
+    return importlib.import_module(f'cm_jax.objectives.{name}').make
+
+
+def takes_teacher(name: str | None) -> bool:
+    """Whether the objective learns from the frozen weights of another run."""
+    return 'teacher_denoise' in inspect.signature(maker(name)).parameters
+
+
+def no_teacher(*args: Any) -> Array:
+    """The denoiser of a teacher that was not opened, which only training needs."""
+    raise UserError('config.teacher.workdir is not set: this objective learns from a teacher')
+
+
+def build(
+    settings: Mapping[str, Any],
+    net: NetFn,
+    process: Process,
+    teacher_denoise: DenoiseFn | None = None,
+) -> Objective:
+    """The objective of a config's `objective` section: its `name` and its settings.
+
+    `teacher_denoise`: D of the teacher, for an objective that takes one; None if only the denoiser
+    will be used.
+    """
     settings = dict(settings)
     name = settings.pop('name', None)
-    check_name('objective', name, names())
-    module = importlib.import_module(f'cm_jax.objectives.{name}')
-    return call('objective', module.make, settings, net=net, process=process)
+    wired = {'net': net, 'process': process}
+    if takes_teacher(name):
+        wired['teacher_denoise'] = teacher_denoise or no_teacher
+    elif teacher_denoise is not None:
+        raise UserError(
+            f'objective {name!r} takes no teacher; config.teacher.workdir must be empty'
+        )
+    return call('objective', maker(name), settings, **wired)

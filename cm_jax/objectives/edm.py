@@ -43,6 +43,6 @@ def make(
         t = noise.lognormal(key_t, x0.shape[0], p_mean, p_std)
         x_t = perturb(process, x0, jax.random.normal(key_eps, x0.shape), t)
         x0_hat = denoise(params, x_t, t, label, key_drop)
-        return weighting.edm(t, t, sigma_data) * l2(x0_hat, x0), {'t': t}
+        return weighting.karras(t, t, sigma_data) * l2(x0_hat, x0), {'t': t}
 
     return Objective(denoise, no_refs, loss, keep_refs)

@@ -1,0 +1,83 @@
+"""CD: consistency distillation of a diffusion teacher (Song et al., arXiv 2303.01469, algorithm 2).
+
+    E  w(t) d( D_theta(x_t, t), D_target(x_r, r) ),   x_t = x0 + t eps,
+    x_r = one step of the teacher's probability-flow ODE from x_t, from t to r
+
+t and r are neighbours on the grid of `karras_sigmas` with N levels, the pair uniform among N - 1. The
+student usually starts from the teacher's weights (config.init_from). With `guidance` w the teacher's
+step follows D(none) + w (D(label) - D(none)) (arXiv 2207.12598).
+
+| paper and code | here |
+| t_{n+1}, t_n | t, r |
+| theta, theta^-, phi | params, refs (params if target_ema = 0), teacher |
+| Phi, the ODE solver | solver: 'heun' or 'euler' |
+| N | levels |
+| mu | target_ema |
+"""
+
+import jax
+
+from cm_jax.core import noise, ode
+from cm_jax.core.distance import Distance
+from cm_jax.core.guidance import guided
+from cm_jax.core.precond import boundary_scalings, precondition
+from cm_jax.core.process import Process
+from cm_jax.errors import UserError, check_name
+from cm_jax.objectives.base import Objective, require_process
+from cm_jax.objectives.consistency import distance_of, make_consistency, ode_step
+from cm_jax.types import Array, DenoiseFn, Key, NetFn
+
+SOLVERS = {'heun': ode.heun, 'euler': ode.euler}
+
+
+def make(
+    net: NetFn,
+    *,
+    process: Process,
+    sigma_data: float,
+    teacher_denoise: DenoiseFn,
+    levels: int = 18,
+    solver: str = 'heun',
+    target_ema: float = 0.0,
+    distance: str | Distance = 'l2',
+    weight: str = 'uniform',
+    guidance: float = 1.0,
+    rho: float = 7.0,
+) -> Objective:
+    """CD's objective; the defaults are those of CIFAR-10, but for its distance, LPIPS.
+
+    Args:
+      teacher_denoise: the teacher's D; its weights are the loss's `teacher`.
+      levels: N >= 2; 18 on CIFAR-10, 40 on ImageNet-64.
+      target_ema: rate of the target's moving average in [0, 1); 0 is the current weights.
+      distance: 'l1', 'l2' or a function of two images (LPIPS, from config.lpips).
+      weight: one of core.weighting.WEIGHTINGS.
+      guidance: w >= 0 of the teacher's classifier-free guidance; 1 is none.
+    """
+    require_process('cd', process, 've')
+    check_name('solver', solver, SOLVERS)
+    if levels < 2 or not 0 <= target_ema < 1 or guidance < 0:
+        raise UserError(
+            'cd needs levels >= 2, 0 <= target_ema < 1 and guidance >= 0, got '
+            f'levels={levels}, target_ema={target_ema}, guidance={guidance}'
+        )
+    denoise = precondition(net, lambda t: boundary_scalings(t, sigma_data, process.t_min))
+    sigmas = noise.karras_sigmas(levels, process.t_min, process.t_max, rho)
+
+    def draw(key: Key, count: int, step: Array) -> tuple[Array, Array]:
+        del step
+        i = jax.random.randint(key, (count,), 0, levels - 1)
+        return sigmas[i], sigmas[i + 1]
+
+    teacher = teacher_denoise if guidance == 1 else guided(teacher_denoise, guidance)
+    return make_consistency(
+        denoise,
+        denoise,
+        process=process,
+        levels=draw,
+        reach=ode_step(SOLVERS[solver], teacher),
+        distance=distance_of(distance),
+        weight=weight,
+        sigma_data=sigma_data,
+        target_rate=(lambda step: target_ema) if target_ema else None,
+    )

@@ -1,0 +1,88 @@
+"""iCT: improved consistency training, from data alone (Song and Dhariwal, arXiv 2310.14189).
+
+    E  1/(t - r) d( D(x_t, t), stopgrad D(x_r, r) ),   x_t = x0 + t eps,  x_r = x0 + r eps
+
+What it changes in CT: the target has the current weights (mu = 0); d is pseudo-Huber with
+c = 0.00054 sqrt(d); the number of gaps doubles in stages, from s0 to s1; the pair of neighbours
+follows a lognormal law over the grid; the weight is the inverse gap. Both passes share the dropout
+mask. (Its smaller Fourier scale, 0.02, is the network's `embedding_scale`.)
+
+| paper | here |
+| sigma_{i+1}, sigma_i | t, r |
+| N(k), K, K' | ict_num_scales, total_steps, its stage length |
+| P_mean, P_std | p_mean, p_std |
+| lambda(sigma_i) = 1/(sigma_{i+1} - sigma_i) | weight 'inverse_gap' |
+| c; d, the number of values of an image | c; None is 0.00054 sqrt(d) |
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from cm_jax.core import noise
+from cm_jax.core.curriculum import ict_num_scales
+from cm_jax.core.distance import pseudo_huber
+from cm_jax.core.precond import boundary_scalings, precondition
+from cm_jax.core.process import Process
+from cm_jax.errors import UserError
+from cm_jax.objectives.base import Objective, require_process
+from cm_jax.objectives.consistency import make_consistency, same_noise
+from cm_jax.types import Array, Key, NetFn
+
+
+def make(
+    net: NetFn,
+    *,
+    process: Process,
+    sigma_data: float,
+    total_steps: int,
+    s0: int = 10,
+    s1: int = 1280,
+    p_mean: float = -1.1,
+    p_std: float = 2.0,
+    c: float | None = None,
+    weight: str = 'inverse_gap',
+    rho: float = 7.0,
+) -> Objective:
+    """iCT's objective; the defaults are the paper's.
+
+    Args:
+      total_steps: K, the steps over which the stages are spread.
+      s0, s1: gaps in the first and in the last stage; 1 <= s0 <= s1.
+      p_mean, p_std: of ln t; p_std > 0.
+      c: of the pseudo-Huber distance, >= 0; None is the paper's 0.00054 sqrt(values of an image).
+      weight: one of core.weighting.WEIGHTINGS.
+    """
+    require_process('ict', process, 've')
+    if total_steps < 1 or not 1 <= s0 <= s1 or p_std <= 0 or (c is not None and c < 0):
+        raise UserError(
+            'ict needs total_steps >= 1, 1 <= s0 <= s1, p_std > 0 and c >= 0, got '
+            f'total_steps={total_steps}, s0={s0}, s1={s1}, p_std={p_std}, c={c}'
+        )
+    denoise = precondition(net, lambda t: boundary_scalings(t, sigma_data, process.t_min))
+    level = functools.partial(
+        noise.karras_level, sigma_min=process.t_min, sigma_max=process.t_max, rho=rho
+    )
+
+    def levels(key: Key, count: int, step: Array) -> tuple[Array, Array]:
+        n = ict_num_scales(step, total_steps, s0, s1)
+        # Ascending, of one length at every stage: past n they repeat the highest level.
+        sigmas = level(jnp.maximum(n - 1 - jnp.arange(s1 + 1), 0), n)
+        probs = noise.ict_level_probs(sigmas, p_mean, p_std)
+        i = jax.random.choice(key, s1, (count,), p=probs)
+        return sigmas[i + 1], sigmas[i]
+
+    def distance(a: Array, b: Array) -> Array:
+        return pseudo_huber(a, b, 0.00054 * a[0].size ** 0.5 if c is None else c)
+
+    return make_consistency(
+        denoise,
+        denoise,
+        process=process,
+        levels=levels,
+        reach=same_noise(process),
+        distance=distance,
+        weight=weight,
+        sigma_data=sigma_data,
+    )
