@@ -49,3 +49,19 @@ class Extractor(NamedTuple):
     dim: int
     features: Callable[[Array], Array]
     checksum: str  # sha256 of the weights
+
+
+class Distance(NamedTuple):
+    """A distance between images with weights of its own: `distance(a, b)`, [B,H,W,C] twice -> [B].
+
+    A jitted program takes `params` as an argument and calls `apply(params, a, b)`: the short form in
+    a program would write the weights into it as constants.
+    """
+
+    name: str  # 'lpips_vgg'
+    apply: Callable[[Params, Array, Array], Array]
+    params: Params
+    checksums: Mapping[str, str]  # 'features', 'heads' -> sha256 of the file
+
+    def __call__(self, a: Array, b: Array) -> Array:
+        return self.apply(self.params, a, b)

@@ -129,7 +129,24 @@ def to_params(
     tensors = _tensors(settings, image_shape, num_classes, layout)
     constants = _filters(settings, tensors)
     expected = {name: tensor.official_shape for name, tensor in tensors.items()}
-    shapes = expected | {name: value.shape for name, value in constants.items()}
+    optional = {name: value.shape for name, value in constants.items()}
+    check_shapes(state, expected, optional, settings['name'])
+    for name, value in constants.items():
+        if name in state and not np.allclose(state[name], value, atol=1e-3):
+            raise UserError(f'{name} is not that of model.resample_filter in the settings')
+    return tree.unflatten(
+        {tensor.path: tensor.to_ours(state[name]) for name, tensor in tensors.items()}
+    )
+
+
+def check_shapes(
+    state: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+    optional: Mapping[str, tuple[int, ...]],
+    network: str,
+) -> None:
+    """Raises UserError, one line, if a tensor is missing, unexpected or of the wrong shape."""
+    shapes = {**expected, **optional}
     wrong = [
         f'{name} is {_text(np.shape(state[name]))}, not {_text(shape)}'
         for name, shape in shapes.items()
@@ -142,13 +159,7 @@ def to_params(
     }
     if any(problems.values()):
         texts = [_list(kind, found) for kind, found in problems.items() if found]
-        raise UserError(f'the weights do not fit {settings["name"]}: {"; ".join(texts)}')
-    for name, value in constants.items():
-        if name in state and not np.allclose(state[name], value, atol=1e-3):
-            raise UserError(f'{name} is not that of model.resample_filter in the settings')
-    return tree.unflatten(
-        {tensor.path: tensor.to_ours(state[name]) for name, tensor in tensors.items()}
-    )
+        raise UserError(f'the weights do not fit {network}: {"; ".join(texts)}')
 
 
 def to_state(
