@@ -40,6 +40,11 @@ def base_config() -> ConfigDict:
     c.teacher = (
         c.init_from.copy_and_resolve_references()
     )  # run.WeightsOf: frozen, for an objective that learns from a teacher
+    c.lpips = ConfigDict()  # weights.lpips.load, where objective.distance is 'lpips'
+    c.lpips.network = 'vgg'  # or 'alex'
+    c.lpips.features = ''  # file of torchvision's weights
+    c.lpips.heads = ''  # file of the lpips package's
+    c.lpips.pooling = 'max'  # or 'average'
     c.train = ConfigDict()  # train.Loop
     c.train.accumulate = 1  # micro-batches a step; the global batch stays the same
     c.train.weights = 'replicated'  # or 'fsdp': parameters split over the devices

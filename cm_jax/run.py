@@ -28,7 +28,8 @@ from cm_jax.models import Model, lenet
 from cm_jax.objectives import base
 from cm_jax.objectives.base import Objective
 from cm_jax.scores import Evaluation, Reference, Subject, check_numbers, make_generator, reference
-from cm_jax.types import DenoiseFn, Extractor, Params
+from cm_jax.types import DenoiseFn, Distance, Extractor, Params
+from cm_jax.weights.lpips import distance_of
 
 RAW = ''  # the weights themselves, no average
 CARD = 'data_card.json'
@@ -54,18 +55,19 @@ def wire(
     config: Any,
     image_shape: tuple[int, int, int],
     data_classes: int,
-    teacher_denoise: DenoiseFn | None = None,
+    frozen: 'Frozen | None' = None,
 ) -> Parts:
     """Builds process, network and objective. Raises UserError on any setting that is wrong.
 
-    `teacher_denoise`: see objectives.base.build.
+    `frozen`: what training needs beside them; None if only the denoiser will be used.
     """
     if config.class_conditional and not data_classes:
         raise UserError('config.class_conditional is True, and the data has no labels')
     num_classes = data_classes if config.class_conditional else 0
     process = call('process', processes.build, config.process)
     model = models.build(config.model, image_shape, num_classes)
-    objective = base.build(config.objective, model.net, process, teacher_denoise)
+    beside = (frozen.teacher_denoise, frozen.lpips) if frozen else ()
+    objective = base.build(config.objective, model.net, process, *beside)
     subject = Subject(objective.denoise, process, image_shape, num_classes)
     return Parts(process, model, objective, subject)
 
@@ -198,11 +200,29 @@ def initial_weights(config: Any, template: Params, image_shape: tuple) -> Params
     return params
 
 
-def open_teacher(config: Any, image_shape: tuple[int, int, int]) -> tuple[DenoiseFn | None, Params]:
-    """(D, weights) of `config.teacher`; (None, ()) if there is none.
+class Frozen(NamedTuple):
+    """What an objective learns from and with: a teacher's D, LPIPS, and the weights of both."""
 
-    Raises UserError where the objective needs one and where process, images or labels differ.
+    teacher_denoise: DenoiseFn | None
+    lpips: Distance | None
+    weights: Params  # the `teacher` of the objective's loss
+
+
+def open_frozen(config: Any, image_shape: tuple[int, int, int]) -> Frozen:
+    """The teacher and the distance of a config, as far as it has them.
+
+    Raises UserError where one is missing, or the teacher's process, images or labels differ.
     """
+    denoise, weights = _open_teacher(config, image_shape)
+    if config.objective.get('distance') != base.LPIPS:
+        return Frozen(denoise, None, weights)
+    lpips = distance_of(config.lpips)
+    return Frozen(denoise, lpips, (weights, lpips.params))
+
+
+def _open_teacher(
+    config: Any, image_shape: tuple[int, int, int]
+) -> tuple[DenoiseFn | None, Params]:
     of = call('teacher', WeightsOf, config.teacher)
     if not of.workdir:
         if base.takes_teacher(config.objective.name):

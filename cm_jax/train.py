@@ -3,6 +3,7 @@
 The same command again continues a run that was stopped or killed, and says so if it is done.
 """
 
+import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from cm_jax import checkpoint, commands, data, optim, samplers, sharding
 from cm_jax import config as configs
 from cm_jax.core import tree
 from cm_jax.errors import UserError, call
-from cm_jax.logs import Log, append_json_line, write_grid
+from cm_jax.logs import Log, append_json_line, write_grid, write_text
 from cm_jax.metrics.features import round_uint8
 from cm_jax.run import (
     RAW,
@@ -29,13 +30,13 @@ from cm_jax.run import (
     initial_weights,
     item_name,
     open_data,
-    open_teacher,
+    open_frozen,
     store_card,
     wire,
 )
 from cm_jax.scores import make_generator
 from cm_jax.train_step import TrainState, init_state, make_train_step
-from cm_jax.types import Params
+from cm_jax.types import Distance, Params
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'config file, e.g. configs/digits_ect.py')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
@@ -90,6 +91,7 @@ class Setup(NamedTuple):
     state: Callable[[], TrainState]  # the state before the first step, born sharded
     template: Any  # its shapes and shardings
     step: Callable  # jitted
+    lpips: Distance | None
     teacher: Params  # frozen weights that the objective learns from, or ()
 
 
@@ -116,8 +118,8 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     batches = data.Batches(
         source, config.batch_size, config.seed, jax.process_index(), jax.process_count()
     )
-    teacher_denoise, teacher = open_teacher(config, source.image_shape)
-    parts = wire(config, source.image_shape, source.num_classes, teacher_denoise)
+    frozen = open_frozen(config, source.image_shape)
+    parts = wire(config, source.image_shape, source.num_classes, frozen)
     for spec in (sampling.sampler, *evaluation(config).samplers):
         samplers.build(spec, parts.process)
     optimizer = optim.build(config.optimizer)
@@ -136,7 +138,7 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     template = jax.tree.map(
         lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings
     )
-    places = sharding.for_weights(teacher, mesh, loop.weights)
+    places = sharding.for_weights(frozen.weights, mesh, loop.weights)
     step = jax.jit(
         make_train_step(parts.objective, optimizer, rates, train_key, loop.accumulate),
         in_shardings=(shardings, sharding.by_example(mesh), places),
@@ -147,8 +149,8 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     def state() -> TrainState:
         return jax.jit(initial, out_shardings=shardings)(*given)
 
-    teacher = jax.device_put(teacher, places)
-    built = (mesh, batches, parts.subject, state, template, step, teacher)
+    weights = jax.device_put(frozen.weights, places)
+    built = (mesh, batches, parts.subject, state, template, step, frozen.lpips, weights)
     return Setup(config, workdir, loop, trajectory, sampling, *built)
 
 
@@ -284,6 +286,17 @@ def train(
     return stopper.signal
 
 
+def store_distance(workdir: epath.Path, lpips: Distance | None) -> None:
+    """Records which LPIPS a run learns with. Raises UserError if it began with another."""
+    path = workdir / 'distance.json'
+    if lpips is None:
+        return
+    found = {'distance': lpips.name} | dict(lpips.checksums)
+    if path.exists() and json.loads(path.read_text()) != found:
+        raise UserError(f'{path} says that this run began with other weights of {lpips.name}')
+    write_text(path, json.dumps(found, indent=1) + '\n')
+
+
 def start(config: Any, workdir: epath.Path, fresh: bool) -> Setup:
     """Checks the config and claims the folder: the first writes of a run."""
     s = setup(config, workdir)
@@ -297,6 +310,7 @@ def start(config: Any, workdir: epath.Path, fresh: bool) -> Setup:
         if is_new:
             configs.write_config(workdir, plain)
         store_card(workdir, s.batches.source)
+        store_distance(workdir, s.lpips)
     sharding.wait_for_all('run folder')
     return s
 

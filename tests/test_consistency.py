@@ -12,6 +12,7 @@ from cm_jax.core import curriculum, distance, noise, ode, precond, weighting
 from cm_jax.core.process import expand, perturb
 from cm_jax.errors import UserError
 from cm_jax.objectives import base, consistency
+from cm_jax.types import Distance
 from tests.test_objectives import (
     BATCH,
     SHAPE,
@@ -316,6 +317,35 @@ def test_pd_loss_of_a_student_that_matches_two_steps_is_zero():
         other, _ = loss(False, False, (), batch, jax.random.key(0), jnp.int32(0))
         np.testing.assert_allclose(found, 0, atol=1e-9)
         assert np.all(other > 1e-6)
+
+
+# LPIPS, or any network, as the distance
+
+
+@pytest.mark.parametrize('name', ['ct', 'cd'])
+def test_a_distance_that_is_a_network_gets_its_frozen_weights(name):
+    """The l1 distance as a network of one weight, 2: twice the loss, whatever the teacher."""
+    network = Distance('double', lambda w, a, b: w * distance.l1(a, b), jnp.float32(2), {})
+    teacher = precond.precondition(dropped_net, lambda t: precond.edm_scalings(t, SIGMA_DATA))
+    taught = teacher if name == 'cd' else None
+    weights = make_params(seed=2) if name == 'cd' else ()
+    rest = make_batch(), jax.random.key(0), jnp.int32(0)
+    plain = build(name, teacher_denoise=taught, distance='l1')
+    double = build(name, teacher_denoise=taught, distance=network)
+    params = make_params()
+    refs = plain.init(params)
+    loss, _ = plain.loss(params, refs, weights, *rest)
+    found, _ = double.loss(params, refs, (weights, network.params), *rest)
+    np.testing.assert_allclose(found, 2 * loss, rtol=1e-6)
+
+
+def test_lpips_without_its_files_samples_and_does_not_train():
+    objective = build('ct', distance='lpips')
+    x = make_batch()['image']
+    assert objective.denoise(make_params(), x, jnp.ones(BATCH)).shape == x.shape
+    with pytest.raises(UserError, match=r'config\.lpips names no files'):
+        params = make_params()
+        objective.loss(params, params, ((), ()), make_batch(), jax.random.key(0), jnp.int32(0))
 
 
 # What is refused

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from cm_jax.errors import UserError, check_name
 from cm_jax.types import Array
 
-Distance = Callable[[Array, Array], Array]
+DistanceFn = Callable[[Array, Array], Array]
 
 
 def _mean(x: Array) -> Array:
@@ -37,7 +37,7 @@ def pseudo_huber(a: Array, b: Array, c: float) -> Array:
     return square / (root + c)
 
 
-def get(name: str, c: float = 0.0) -> Distance:
+def get(name: str, c: float = 0.0) -> DistanceFn:
     """The distance `name`: l1, l2 or pseudo_huber; `c` >= 0 is the last one's."""
     check_name('distance', name, ('l1', 'l2', 'pseudo_huber'))
     if c < 0:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from cm_jax import objectives
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError, call, check_name
-from cm_jax.types import Array, Batch, DenoiseFn, Key, Metrics, NetFn, Params
+from cm_jax.types import Array, Batch, DenoiseFn, Distance, Key, Metrics, NetFn, Params
 
+LPIPS = 'lpips'  # the distance that is a network
 SHARED = ('base', 'consistency')  # files of this folder that are no objective
 
 
@@ -72,19 +73,27 @@ def no_teacher(*args: Any) -> Array:
     raise UserError('config.teacher.workdir is not set: this objective learns from a teacher')
 
 
+def no_lpips(*args: Any) -> Array:
+    """LPIPS without its weights, which only training needs."""
+    raise UserError('config.lpips names no files: the distance of this objective needs its weights')
+
+
 def build(
     settings: Mapping[str, Any],
     net: NetFn,
     process: Process,
     teacher_denoise: DenoiseFn | None = None,
+    lpips: Distance | None = None,
 ) -> Objective:
     """The objective of a config's `objective` section: its `name` and its settings.
 
-    `teacher_denoise`: D of the teacher, for an objective that takes one; None if only the denoiser
-    will be used.
+    `teacher_denoise`: D of the teacher, for an objective that takes one; `lpips`: the network behind
+    the distance 'lpips'. Both may be None if only the denoiser will be used.
     """
     settings = dict(settings)
     name = settings.pop('name', None)
+    if settings.get('distance') == LPIPS:
+        settings['distance'] = lpips or Distance(LPIPS, no_lpips, (), {})
     wired = {'net': net, 'process': process}
     if takes_teacher(name):
         wired['teacher_denoise'] = teacher_denoise or no_teacher

@@ -18,14 +18,13 @@ step follows D(none) + w (D(label) - D(none)) (arXiv 2207.12598).
 import jax
 
 from cm_jax.core import noise, ode
-from cm_jax.core.distance import Distance
 from cm_jax.core.guidance import guided
 from cm_jax.core.precond import boundary_scalings, precondition
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError, check_name
 from cm_jax.objectives.base import Objective, require_process
 from cm_jax.objectives.consistency import distance_of, make_consistency, ode_step
-from cm_jax.types import Array, DenoiseFn, Key, NetFn
+from cm_jax.types import Array, DenoiseFn, Distance, Key, NetFn
 
 SOLVERS = {'heun': ode.heun, 'euler': ode.euler}
 
@@ -50,7 +49,8 @@ def make(
       teacher_denoise: the teacher's D; its weights are the loss's `teacher`.
       levels: N >= 2; 18 on CIFAR-10, 40 on ImageNet-64.
       target_ema: rate of the target's moving average in [0, 1); 0 is the current weights.
-      distance: 'l1', 'l2' or a function of two images (LPIPS, from config.lpips).
+      distance: 'l1', 'l2', 'pseudo_huber' (with c = 0), or a network: in a config 'lpips', whose
+        files config.lpips names.
       weight: one of core.weighting.WEIGHTINGS.
       guidance: w >= 0 of the teacher's classifier-free guidance; 1 is none.
     """

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 
 from cm_jax.core import distance as distances
 from cm_jax.core import ema, ode, weighting
-from cm_jax.core.distance import Distance
+from cm_jax.core.distance import DistanceFn
 from cm_jax.core.process import Process, expand, perturb
 from cm_jax.objectives.base import Objective, keep_refs, no_refs
-from cm_jax.types import Array, Batch, DenoiseFn, Key, Metrics, Params
+from cm_jax.types import Array, Batch, DenoiseFn, Distance, Key, Metrics, Params
 
 # (key, number of examples, step) -> t [B], r [B]
 Levels = Callable[[Key, int, Array], tuple[Array, Array]]
@@ -77,7 +77,7 @@ def make_consistency(
     process: Process,
     levels: Levels,
     reach: Reach,
-    distance: Distance,
+    distance: DistanceFn | Distance,
     weight: str,
     sigma_data: float,
     target_rate: Callable[[Array], Array | float] | None = None,
@@ -86,6 +86,8 @@ def make_consistency(
 
     Args:
       trained, denoise: D in training, and as samplers see it.
+      distance: if it is a network, its weights are frozen too: the loss's `teacher` is then the pair
+        (weights of the teacher, weights of the distance).
       weight: one of core.weighting.WEIGHTINGS.
       target_rate: rate of the target's moving average by step; None: the current weights.
     """
@@ -98,11 +100,12 @@ def make_consistency(
         key_t, key_eps, key_drop = jax.random.split(key, 3)
         t, r = levels(key_t, x0.shape[0], step)
         eps = jax.random.normal(key_eps, x0.shape)
+        teacher, measure = frozen_parts(distance, teacher)
         target_params = params if target_rate is None else refs
         student, target = pair(
             trained, reach, process, params, target_params, teacher, x0, eps, t, r, label, key_drop
         )
-        d = distance(student, target)
+        d = measure(student, target)
         return weigh(t, r, sigma_data) * d, {'t': t, 'gap': (t - r) / t, 'distance': d}
 
     if target_rate is None:
@@ -114,6 +117,14 @@ def make_consistency(
     return Objective(denoise, lambda params: jax.tree.map(jnp.copy, params), loss, follow)
 
 
-def distance_of(distance: str | Distance, c: float = 0.0) -> Distance:
-    """A distance by name (see core.distance.get), or one that the program built, as LPIPS is."""
-    return distances.get(distance, c) if isinstance(distance, str) else distance
+def frozen_parts(distance: DistanceFn | Distance, frozen: Params) -> tuple[Params, DistanceFn]:
+    """(weights of the teacher, the distance with its weights), from what the loss is given."""
+    if not isinstance(distance, Distance):
+        return frozen, distance
+    teacher, weights = frozen
+    return teacher, lambda a, b: distance.apply(weights, a, b)
+
+
+def distance_of(distance: str | Distance) -> DistanceFn | Distance:
+    """A distance by name (see core.distance.get), or a network that the program built: LPIPS."""
+    return distances.get(distance) if isinstance(distance, str) else distance

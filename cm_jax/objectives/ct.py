@@ -20,13 +20,12 @@ import jax
 
 from cm_jax.core import noise
 from cm_jax.core.curriculum import ct_num_scales, ct_target_ema
-from cm_jax.core.distance import Distance
 from cm_jax.core.precond import boundary_scalings, precondition
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError
 from cm_jax.objectives.base import Objective, require_process
 from cm_jax.objectives.consistency import distance_of, make_consistency, same_noise
-from cm_jax.types import Array, Key, NetFn
+from cm_jax.types import Array, Distance, Key, NetFn
 
 
 def make(
@@ -47,7 +46,8 @@ def make(
     Args:
       total_steps: K, where the schedules end.
       s0, s1: levels at the start, gaps at the end; 2 <= s0 <= s1. mu0: in (0, 1).
-      distance: 'l1', 'l2' or a function of two images (LPIPS, from config.lpips).
+      distance: 'l1', 'l2', 'pseudo_huber' (with c = 0), or a network: in a config 'lpips', whose
+        files config.lpips names.
       weight: one of core.weighting.WEIGHTINGS.
     """
     require_process('ct', process, 've')

@@ -29,8 +29,8 @@ LEAVES = {'kernel': 'weight', 'bias': 'bias'}
 
 
 def distance_of(settings: Mapping[str, Any]) -> Distance:
-    """The LPIPS of a config's `distance` section: the keyword arguments of `load`."""
-    return call('distance', load, settings)
+    """The LPIPS of a config's `lpips` section: the keyword arguments of `load`."""
+    return call('lpips', load, settings)
 
 
 def load(
