@@ -41,6 +41,7 @@ TABLE = [
     Row('edm', {}),
     Row('ect', {'double_every': STAGE}),
     Row('ect', {'double_every': STAGE, 'q': 4.0, 'c': 0.06, 'weight': 'edm'}),
+    Row('edm', {'augment': 0.5}),
 ]
 each_objective = pytest.mark.parametrize(
     'row',
@@ -50,10 +51,10 @@ each_objective = pytest.mark.parametrize(
 
 
 def dropped_net(params, x, cond, label=None, key=None):
-    """A small network with all that objectives use: noise level, label, dropout by key."""
+    """A small network with all that objectives use: conditions, label, dropout by key."""
     h = (
         jnp.einsum('bhwc,cd->bhwd', x, params['in'])
-        + expand(cond[:, 0], x) * params['cond'][None, None, None]
+        + expand(jnp.sum(cond, axis=1), x) * params['cond'][None, None, None]
     )
     if label is not None:
         h = h + params['label'][label][:, None, None]
