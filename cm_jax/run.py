@@ -68,6 +68,11 @@ def wire(
     model = models.build(config.model, image_shape, num_classes)
     beside = (frozen.teacher_denoise, frozen.lpips) if frozen else ()
     objective = base.build(config.objective, model.net, process, *beside)
+    if objective.augment_dim not in (0, model.augment_dim):
+        raise UserError(
+            f'config.objective.augment = {config.objective.augment} needs a network that is told of '
+            f'it: config.model.augment_dim = {objective.augment_dim}, got {model.augment_dim}'
+        )
     subject = Subject(objective.denoise, process, image_shape, num_classes)
     return Parts(process, model, objective, subject)
 

@@ -15,8 +15,9 @@ Metrics = Mapping[str, Array]  # name -> [B]
 class NetFn(Protocol):
     """The bare network: `F = net(params, x, cond, label, key)`.
 
-    x [B,H,W,C]; cond [B, n_cond], 1 number for a noise level and 2 for two-time methods; label [B]
-    int32 or None; key None means no dropout, and the same key gives the same dropout mask.
+    x [B,H,W,C]; cond [B, n_cond], 1 number for a noise level and 2 for two-time methods, then any
+    augmentation labels; label [B] int32 or None; key None means no dropout, and the same key gives
+    the same dropout mask.
     """
 
     def __call__(

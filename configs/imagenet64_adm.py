@@ -5,8 +5,8 @@
 
 PATH is a folder of images of 64x64 in one folder a class. The paper's network (295,899,267
 parameters) and training: global batch 4096, 2,500 million images = 610,352 steps, learning rate 1e-4
-after 10 million images of warm-up, dropout 0.1, an average with a half-life of 50 million images:
-0.999943 to a step.
+after 10 million images of warm-up, dropout 0.1, no augmentation, an average with a half-life of 50
+million images: 0.999943 to a step.
 
 The paper's FID-50k with its stochastic sampler, 511 network evaluations: 1.36. Ours: not run.
 """

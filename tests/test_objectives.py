@@ -63,6 +63,7 @@ TABLE = [
     Row('ect', {'double_every': STAGE}),
     Row('ect', {'double_every': STAGE, 'q': 4.0, 'c': 0.06, 'weight': 'karras'}),
     Row('pd', {'halve_every': STAGE, 'start_steps': 16}, passes=1),
+    Row('edm', {'augment': 0.5}, passes=1),
 ]
 each_objective = pytest.mark.parametrize(
     'row',
@@ -72,10 +73,10 @@ each_objective = pytest.mark.parametrize(
 
 
 def dropped_net(params, x, cond, label=None, key=None):
-    """A small network with all that objectives use: noise level, label, dropout by key."""
+    """A small network with all that objectives use: conditions, label, dropout by key."""
     h = (
         jnp.einsum('bhwc,cd->bhwd', x, params['in'])
-        + expand(cond[:, 0], x) * params['cond'][None, None, None]
+        + expand(jnp.sum(cond, axis=1), x) * params['cond'][None, None, None]
     )
     if label is not None:
         h = h + params['label'][label][:, None, None]

@@ -14,10 +14,14 @@ NETWORKS = ('song_unet', 'adm_unet', 'edm2_unet')
 
 
 class Model(NamedTuple):
-    """`init(key) -> params`; `net(params, x, cond, label, key) -> F`, of x's shape."""
+    """`init(key) -> params`; `net(params, x, cond, label, key) -> F`, of x's shape.
+
+    `augment_dim` is how many augmentation labels the network takes in `cond`, after its noise level.
+    """
 
     init: Callable[[Key], Params]
     net: NetFn
+    augment_dim: int = 0
 
 
 def build(

@@ -188,4 +188,4 @@ def as_model(
             rngs={} if key is None else {'dropout': key},
         )
 
-    return Model(init, net)
+    return Model(init, net, augment_dim)

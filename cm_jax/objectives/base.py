@@ -23,12 +23,15 @@ class Objective(NamedTuple):
     loss: (params, refs, teacher, batch, key, step) -> (loss [B], metrics). `teacher` is the frozen
       weights of another network, or (). metrics holds [B] arrays, 't' (the noise level) among them.
     update: (refs, params, step) -> refs, after each optimiser step.
+    augment_dim: how many augmentation labels `loss` gives the network in `cond`, after its noise
+      level; the network must take as many. 0 is none.
     """
 
     denoise: DenoiseFn
     init: Callable[[Params], Any]
     loss: Callable[[Params, Any, Params, Batch, Key, Array], tuple[Array, Metrics]]
     update: Callable[[Any, Params, Array], Any]
+    augment_dim: int = 0
 
 
 def no_refs(params: Params) -> tuple:

@@ -3,23 +3,41 @@
     E_{t, x0, eps}  lambda(t) |D(x_t, t) - x0|^2,  ln t ~ N(p_mean, p_std^2),
     lambda(t) = 1/t^2 + 1/sigma_data^2
 
-with the squared difference averaged over the values of an image.
+with the squared difference averaged over the values of an image. x0 is an image of the data, or an
+augmented one (core.augment), whose labels D is then given beside t (appendix F.2).
 
 | paper | here |
 | sigma | t |
 | D_theta, F_theta | denoise, net |
 | P_mean, P_std | p_mean, p_std |
 | sigma_data | sigma_data |
+| augment probability (table 7) | augment |
 """
 
 import jax
+import jax.numpy as jnp
 
+from cm_jax.core import augment as augmentation
 from cm_jax.core import noise, weighting
 from cm_jax.core.distance import l2
-from cm_jax.core.precond import edm_scalings, precondition
+from cm_jax.core.precond import Scalings, edm_scalings, precondition
 from cm_jax.core.process import Process, perturb
+from cm_jax.errors import UserError
 from cm_jax.objectives.base import Objective, keep_refs, no_refs, require_process
 from cm_jax.types import Array, Batch, Key, Metrics, NetFn, Params
+
+AUGMENT = 0xA06  # folded into the key of a step for its augmentation
+
+
+def informed(net: NetFn, labels: Array) -> NetFn:
+    """`net` with augmentation labels [B, n] after the noise level in its `cond`."""
+
+    def augmented_net(
+        params: Params, x: Array, cond: Array, label: Array | None = None, key: Key | None = None
+    ) -> Array:
+        return net(params, x, jnp.concatenate([cond, labels], axis=1), label, key)
+
+    return augmented_net
 
 
 def make(
@@ -29,20 +47,35 @@ def make(
     sigma_data: float,
     p_mean: float = -1.2,
     p_std: float = 1.2,
+    augment: float = 0.0,
 ) -> Objective:
-    """EDM's objective; the defaults are the paper's. `sigma_data`: std of the data in [-1, 1]."""
+    """EDM's objective; the defaults are the paper's, without its augmentation.
+
+    Args:
+      sigma_data: std of the data in [-1, 1].
+      augment: probability of each augmentation, in [0, 1]; 0.12 in the paper's training on CIFAR-10.
+        The network must take its labels, unless it is 0: no augmentation.
+    """
     require_process('edm', process, 've')
-    denoise = precondition(net, lambda t: edm_scalings(t, sigma_data))
+    if not 0 <= augment <= 1:
+        raise UserError(f'config.objective.augment must be in [0, 1], got {augment}')
+
+    def scalings(t: Array) -> Scalings:
+        return edm_scalings(t, sigma_data)
 
     def loss(
         params: Params, refs: tuple, teacher: Params, batch: Batch, key: Key, step: Array
     ) -> tuple[Array, Metrics]:
         del refs, teacher, step
-        x0, label = batch['image'], batch['label']
+        x0, label, trained = batch['image'], batch['label'], net
+        if augment:
+            x0, done = augmentation.augment(jax.random.fold_in(key, AUGMENT), x0, augment)
+            trained = informed(net, done)
         key_t, key_eps, key_drop = jax.random.split(key, 3)
         t = noise.lognormal(key_t, x0.shape[0], p_mean, p_std)
         x_t = perturb(process, x0, jax.random.normal(key_eps, x0.shape), t)
-        x0_hat = denoise(params, x_t, t, label, key_drop)
+        x0_hat = precondition(trained, scalings)(params, x_t, t, label, key_drop)
         return weighting.karras(t, t, sigma_data) * l2(x0_hat, x0), {'t': t}
 
-    return Objective(denoise, no_refs, loss, keep_refs)
+    augment_dim = augmentation.LABELS if augment else 0
+    return Objective(precondition(net, scalings), no_refs, loss, keep_refs, augment_dim)
