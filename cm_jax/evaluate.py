@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from cm_jax import commands, samplers, sharding
+from cm_jax import commands, sharding
 from cm_jax.logs import append_json_line
 from cm_jax.run import RAW, evaluation, open_reference, open_run
-from cm_jax.scores import Scorer, check_numbers
+from cm_jax.scores import Scorer, build_sampler, check_numbers
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'takes `evaluation` from this config')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     seeds = commands.integers('seeds', _SEEDS.value) or ev.seeds
     check_numbers(samples, seeds, ev.batch_size)
     for spec in specs:
-        samplers.build(spec, run.parts.process)
+        build_sampler(spec, run.parts.subject)
     jobs = []
     for step in _STEP.value or [None]:
         step = run.step(step)

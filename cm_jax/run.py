@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from cm_jax import checkpoint, data, models, samplers, sharding
+from cm_jax import checkpoint, data, models, sharding
 from cm_jax import config as configs
 from cm_jax.core import process as processes
 from cm_jax.core.process import Process
@@ -27,7 +27,15 @@ from cm_jax.metrics.features import round_uint8
 from cm_jax.models import Model, lenet
 from cm_jax.objectives import base
 from cm_jax.objectives.base import Objective
-from cm_jax.scores import Evaluation, Reference, Subject, check_numbers, make_generator, reference
+from cm_jax.scores import (
+    Evaluation,
+    Reference,
+    Subject,
+    build_sampler,
+    check_numbers,
+    make_generator,
+    reference,
+)
 from cm_jax.types import Extractor, Params
 
 RAW = ''  # the weights themselves, no average
@@ -125,7 +133,7 @@ class Run:
     def sample(self, params: Params, spec: str, count: int, seed: int = 0) -> np.ndarray:
         """`count` samples with the sampler written `spec`: uint8 [count,H,W,C]."""
         mesh = sharding.make_mesh()
-        sampler = samplers.build(spec, self.parts.process)
+        sampler = build_sampler(spec, self.parts.subject)
         generate = make_generator(self.parts.subject, sampler, mesh, count, round_uint8)
         return np.round(127.5 * generate(params, seed, 0) + 127.5).astype(np.uint8)
 

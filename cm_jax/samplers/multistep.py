@@ -42,10 +42,15 @@ def sample(
     ts: np.ndarray,
     keys: Array,
 ) -> Array:
-    batch = x_T.shape[0]
-    x0 = denoise(x_T, jnp.full(batch, ts[0]))
-    for i, t in enumerate(ts[1:]):
-        t = jnp.full(batch, t)
-        z = jax.vmap(lambda key, i=i: jax.random.normal(jax.random.fold_in(key, i), x_T.shape[1:]))
-        x0 = denoise(perturb(process, x0, z(keys), t), t)
-    return x0
+    batch, shape = x_T.shape[0], x_T.shape[1:]
+
+    def again(x0: Array, level: tuple[Array, Array]) -> tuple[Array, None]:
+        i, t = level
+        t = jnp.full(batch, t, x0.dtype)
+        z = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, i), shape))(keys)
+        return denoise(perturb(process, x0, z, t), t), None
+
+    x0 = denoise(x_T, jnp.full(batch, ts[0], x_T.dtype))
+    if len(ts) == 1:
+        return x0
+    return jax.lax.scan(again, x0, (jnp.arange(len(ts) - 1), ts[1:]))[0]
