@@ -63,6 +63,20 @@ def check_levels(levels: np.ndarray, process: Process, spec: str) -> None:
         )
 
 
+def parse_levels(text: str, process: Process, before: str) -> np.ndarray:
+    """The levels written `before` + text, as 'multistep@' and '80,0.8'. Raises UserError on numbers
+    that are none and where `check_levels` does."""
+    try:
+        levels = np.array([float(level) for level in text.split(',')])
+    except ValueError:
+        raise UserError(
+            f'{before}{text}: write the levels as numbers in descending order, as '
+            f'{before}{process.t_max:g},{process.t_max / 100:g}'
+        ) from None
+    check_levels(levels, process, before + text)
+    return levels
+
+
 def parse_steps(arguments: str, sampler: str) -> int:
     """The number n >= 1 in `sampler@n`."""
     if not arguments.isdecimal() or int(arguments) < 1:

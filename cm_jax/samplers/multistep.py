@@ -14,21 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.core.process import Process, perturb
-from cm_jax.errors import UserError
-from cm_jax.samplers import check_levels
+from cm_jax.samplers import parse_levels
 from cm_jax.types import Array
 
 
 def parse(arguments: str, process: Process) -> np.ndarray:
-    try:
-        levels = np.array([float(level) for level in arguments.split(',')])
-    except ValueError:
-        raise UserError(
-            f'sampler multistep@{arguments}: write the levels as numbers in descending order, as '
-            f'multistep@{process.t_max:g},{process.t_max / 100:g}'
-        ) from None
-    check_levels(levels, process, f'multistep@{arguments}')
-    return levels
+    return parse_levels(arguments, process, 'multistep@')
 
 
 def evaluations(ts: np.ndarray) -> int:
