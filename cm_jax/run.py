@@ -40,6 +40,7 @@ from cm_jax.types import Extractor, Params
 
 RAW = ''  # the weights themselves, no average
 CARD = 'data_card.json'
+TUNED = 'tuned_levels.json'  # a list: one record a search of tune_levels
 TRAJECTORY = 'trajectory'
 RESUME = 'resume'
 
@@ -123,11 +124,15 @@ class Run:
         folder = self.workdir / TRAJECTORY / str(self.step(step))
         return sorted(p.name[len('ema_') :] for p in folder.iterdir() if p.name.startswith('ema_'))
 
+    def check_ema(self, step: int, ema: str) -> None:
+        """Raises UserError if an average is not stored at a step."""
+        if ema != RAW:
+            check_name(f'average of step {step} in {self.workdir}', ema, self.emas(step))
+
     def params(self, step: int | None = None, ema: str = RAW) -> Params:
         """Weights of a step (None: the last) as nested dicts of numpy arrays."""
         step = self.step(step)
-        if ema != RAW:
-            check_name(f'average of step {step} in {self.workdir}', ema, self.emas(step))
+        self.check_ema(step, ema)
         return checkpoint.load(self.workdir / TRAJECTORY, step, item_name(ema))
 
     def sample(self, params: Params, spec: str, count: int, seed: int = 0) -> np.ndarray:
@@ -136,6 +141,33 @@ class Run:
         sampler = build_sampler(spec, self.parts.subject)
         generate = make_generator(self.parts.subject, sampler, mesh, count, round_uint8)
         return np.round(127.5 * generate(params, seed, 0) + 127.5).astype(np.uint8)
+
+    def tuned(self) -> list[dict[str, Any]]:
+        """The records of tuned_levels.json, the newest last; [] where there are none."""
+        path = self.workdir / TUNED
+        return json.loads(path.read_text()) if path.exists() else []
+
+    def sampler_spec(self, spec: str, step: int, ema: str) -> str:
+        """The sampler that `spec` stands for: 'tuned', or 'tuned@n' with n levels, is what
+        tune_levels found last for these weights, all else itself. Raises UserError if it found none.
+        """
+        name, _, count = spec.partition('@')
+        if name != 'tuned':
+            return spec
+        found = {
+            str(record['levels']): record['sampler']
+            for record in self.tuned()
+            if (record['step'], record['ema']) == (step, ema)
+        }
+        if not count and len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            check_name('sampler', spec, [f'tuned@{n}' for n in found])
+            return found[count]
+        raise UserError(
+            f'sampler {spec!r}: no levels were tuned for these weights; this tunes them: python -m '
+            f"cm_jax.tune_levels --workdir={self.workdir} --step={step} --ema='{ema}'"
+        )
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""
