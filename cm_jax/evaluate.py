@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from cm_jax import commands, samplers, sharding
+from cm_jax import commands, sharding
 from cm_jax.logs import append_json_line
 from cm_jax.run import RAW, evaluation, open_reference, open_run
-from cm_jax.scores import Scorer, check_numbers
+from cm_jax.scores import Scorer, build_sampler, check_numbers
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'takes `evaluation` from this config')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
@@ -22,7 +22,7 @@ _STEP = flags.DEFINE_multi_integer('step', None, 'trajectory step, repeatable; d
 _EMA = flags.DEFINE_multi_string(
     'ema', None, "average, repeatable; '' is the weights themselves; default: all there are"
 )
-_SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18, repeatable')
+_SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, repeatable')
 _SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')
 _SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
 
@@ -36,13 +36,13 @@ def main(argv: Sequence[str]) -> None:
     samples = ev.samples if _SAMPLES.value is None else _SAMPLES.value
     seeds = commands.integers('seeds', _SEEDS.value) or ev.seeds
     check_numbers(samples, seeds, ev.batch_size)
-    for spec in specs:
-        samplers.build(spec, run.parts.process)
     jobs = []
     for step in _STEP.value or [None]:
         step = run.step(step)
         for ema in _EMA.value if _EMA.value is not None else [RAW, *run.emas(step)]:
-            jobs += [(step, ema, spec) for spec in specs]
+            jobs += [(step, ema, run.sampler_spec(spec, step, ema)) for spec in specs]
+    for _, _, spec in jobs:
+        build_sampler(spec, run.parts.subject)
     weights = {(step, ema): run.params(step, ema) for step, ema, _ in jobs}
     extractor, reference = open_reference(run.config, ev)
     scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, sharding.make_mesh())

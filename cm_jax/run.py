@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from cm_jax import checkpoint, data, models, samplers, sharding
+from cm_jax import checkpoint, data, models, sharding
 from cm_jax import config as configs
 from cm_jax.core import process as processes
 from cm_jax.core.process import Process
@@ -27,12 +27,21 @@ from cm_jax.metrics.features import round_uint8
 from cm_jax.models import Model, lenet
 from cm_jax.objectives import base
 from cm_jax.objectives.base import Objective
-from cm_jax.scores import Evaluation, Reference, Subject, check_numbers, make_generator, reference
+from cm_jax.scores import (
+    Evaluation,
+    Reference,
+    Subject,
+    build_sampler,
+    check_numbers,
+    make_generator,
+    reference,
+)
 from cm_jax.types import DenoiseFn, Distance, Extractor, Params
 from cm_jax.weights.lpips import distance_of
 
 RAW = ''  # the weights themselves, no average
 CARD = 'data_card.json'
+TUNED = 'tuned_levels.json'  # a list: one record a search of tune_levels
 TRAJECTORY = 'trajectory'
 RESUME = 'resume'
 
@@ -130,19 +139,50 @@ class Run:
         folder = self.workdir / TRAJECTORY / str(self.step(step))
         return sorted(p.name[len('ema_') :] for p in folder.iterdir() if p.name.startswith('ema_'))
 
+    def check_ema(self, step: int, ema: str) -> None:
+        """Raises UserError if an average is not stored at a step."""
+        if ema != RAW:
+            check_name(f'average of step {step} in {self.workdir}', ema, self.emas(step))
+
     def params(self, step: int | None = None, ema: str = RAW) -> Params:
         """Weights of a step (None: the last) as nested dicts of numpy arrays."""
         step = self.step(step)
-        if ema != RAW:
-            check_name(f'average of step {step} in {self.workdir}', ema, self.emas(step))
+        self.check_ema(step, ema)
         return checkpoint.load(self.workdir / TRAJECTORY, step, item_name(ema))
 
     def sample(self, params: Params, spec: str, count: int, seed: int = 0) -> np.ndarray:
         """`count` samples with the sampler written `spec`: uint8 [count,H,W,C]."""
         mesh = sharding.make_mesh()
-        sampler = samplers.build(spec, self.parts.process)
+        sampler = build_sampler(spec, self.parts.subject)
         generate = make_generator(self.parts.subject, sampler, mesh, count, round_uint8)
         return np.round(127.5 * generate(params, seed, 0) + 127.5).astype(np.uint8)
+
+    def tuned(self) -> list[dict[str, Any]]:
+        """The records of tuned_levels.json, the newest last; [] where there are none."""
+        path = self.workdir / TUNED
+        return json.loads(path.read_text()) if path.exists() else []
+
+    def sampler_spec(self, spec: str, step: int, ema: str) -> str:
+        """The sampler that `spec` stands for: 'tuned', or 'tuned@n' with n levels, is what
+        tune_levels found last for these weights, all else itself. Raises UserError if it found none.
+        """
+        name, _, count = spec.partition('@')
+        if name != 'tuned':
+            return spec
+        found = {
+            str(record['levels']): record['sampler']
+            for record in self.tuned()
+            if (record['step'], record['ema']) == (step, ema)
+        }
+        if not count and len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            check_name('sampler', spec, [f'tuned@{n}' for n in found])
+            return found[count]
+        raise UserError(
+            f'sampler {spec!r}: no levels were tuned for these weights; this tunes them: python -m '
+            f"cm_jax.tune_levels --workdir={self.workdir} --step={step} --ema='{ema}'"
+        )
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""

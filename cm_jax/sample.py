@@ -20,7 +20,9 @@ _CONFIG = config_flags.DEFINE_config_file('config', None, 'takes `sampling` from
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
 _STEP = flags.DEFINE_integer('step', None, 'step of the trajectory; the last if not given')
 _EMA = flags.DEFINE_string('ema', None, "which average, e.g. 0.999; '' is the weights themselves")
-_SAMPLER = flags.DEFINE_string('sampler', None, 'e.g. onestep, multistep@80,0.8, heun@18, euler@16')
+_SAMPLER = flags.DEFINE_string(
+    'sampler', None, 'e.g. onestep, multistep@80,0.8, tuned, heun@18+cfg1.5'
+)
 _COUNT = flags.DEFINE_integer('count', None, 'number of samples')
 _SEED = flags.DEFINE_integer('seed', 0, 'stream of noise')
 _COLUMNS = flags.DEFINE_integer('columns', 10, 'pictures a row of the grid')
@@ -36,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
     if chosen['count'] < 1 or _COLUMNS.value < 1 or _SEED.value < 0:
         raise UserError('sample needs --count >= 1, --columns >= 1 and --seed >= 0')
     step = run.step(_STEP.value)
+    chosen['sampler'] = run.sampler_spec(chosen['sampler'], step, chosen['ema'])
     params = run.params(step, chosen['ema'])
     images = run.sample(params, chosen['sampler'], chosen['count'], _SEED.value)
     weights = f'ema{chosen["ema"]}' if chosen['ema'] else 'weights'

@@ -73,27 +73,33 @@ def reference(source: Source, extractor: Extractor, batch_size: int) -> Referenc
     return Reference(total, protocol.reference_id(source.name, source.split, total))
 
 
+def build_sampler(spec: str, subject: Subject) -> samplers.Sampler:
+    """The sampler written `spec`. Raises UserError on one that is not legal for the subject."""
+    sampler = samplers.build(spec, subject.process)
+    samplers.check_guidance(sampler, subject.num_classes)
+    return sampler
+
+
 def make_generator(
     subject: Subject,
     sampler: samplers.Sampler,
     mesh: Mesh,
     batch_size: int,
     finish: Callable[[Array], Array],
-) -> Callable[[Params, int, int], np.ndarray]:
+) -> Callable[..., np.ndarray]:
     """`generate(params, seed, first)`: finish(samples number first .. first + batch_size - 1).
 
-    One jitted program, spread over the devices by example; the result is numpy, on every process.
+    One jitted program, spread over the devices by example; the result is numpy, on every process. A
+    fourth argument gives the sampler other noise levels, as many as its own, with the same program.
     """
     padded = -(-batch_size // mesh.size) * mesh.size
 
-    def program(params: Params, seed: Array, first: Array) -> Array:
-        def denoise(x: Array, t: Array, label: Array | None) -> Array:
-            return subject.denoise(params, x, t, label)
-
+    def program(params: Params, seed: Array, first: Array, ts: Array) -> Array:
         indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
         x0 = samplers.generate(
-            sampler,
-            denoise,
+            samplers.at_levels(sampler, ts),
+            subject.denoise,
+            params,
             subject.process.prior_std,
             subject.image_shape,
             subject.num_classes,
@@ -103,23 +109,31 @@ def make_generator(
         return finish(x0)
 
     jitted = jax.jit(program, out_shardings=by_example(mesh))
-    return lambda params, seed, first: to_host(jitted(params, seed, first))[:batch_size]
+
+    def generate(
+        params: Params, seed: int, first: int, levels: Sequence[float] = sampler.levels
+    ) -> np.ndarray:
+        ts = np.asarray(levels, np.float32)
+        return to_host(jitted(params, seed, first, ts))[:batch_size]
+
+    return generate
 
 
 def make_moments(
     subject: Subject, sampler: samplers.Sampler, extractor: Extractor, batch_size: int, mesh: Mesh
-) -> Callable[[Params, int, int], Moments]:
-    """`moments(params, seed, samples)` of exactly that many samples; one compilation."""
+) -> Callable[[Params, int, int, Sequence[float]], Moments]:
+    """`moments(params, seed, samples, levels)` of exactly that many samples; one compilation."""
 
     def finish(x0: Array) -> Array:
         return features.of_samples(extractor, x0)
 
     generate = make_generator(subject, sampler, mesh, batch_size, finish)
 
-    def of(params: Params, seed: int, samples: int) -> Moments:
+    def of(params: Params, seed: int, samples: int, levels: Sequence[float]) -> Moments:
         total = moments.empty(extractor.dim)
         for first in range(0, samples, batch_size):
-            total = moments.update(total, generate(params, seed, first)[: samples - first])
+            found = generate(params, seed, first, levels)
+            total = moments.update(total, found[: samples - first])
         return total
 
     return of
@@ -131,7 +145,8 @@ def labels_policy(subject: Subject) -> str:
 
 
 class Scorer:
-    """Scores weights under one evaluation; programs are compiled once for each sampler."""
+    """Scores weights under one evaluation; samplers that differ in the values of their noise levels
+    alone share one compiled program."""
 
     def __init__(
         self,
@@ -143,7 +158,7 @@ class Scorer:
     ):
         self._parts = (subject, extractor, batch_size, mesh)
         self._reference = reference
-        self._programs: dict[str, Callable] = {}
+        self._programs: dict[tuple, Callable] = {}
 
     def score(
         self,
@@ -157,16 +172,13 @@ class Scorer:
     ) -> dict:
         """A row: the score's mean and std over seeds, each seed's value, and the protocol."""
         subject, extractor, batch_size, mesh = self._parts
-        sampler = samplers.build(spec, subject.process)
-        if spec not in self._programs:
-            self._programs[spec] = make_moments(subject, sampler, extractor, batch_size, mesh)
+        sampler = build_sampler(spec, subject)
+        kind = (sampler.name, len(sampler.levels), sampler.guidance)
+        if kind not in self._programs:
+            self._programs[kind] = make_moments(subject, sampler, extractor, batch_size, mesh)
         params = jax.device_put(params, replicated(mesh))
-        values = [
-            frechet.frechet_distance(
-                self._programs[spec](params, seed, samples), self._reference.moments
-            )
-            for seed in seeds
-        ]
+        found = [self._programs[kind](params, seed, samples, sampler.levels) for seed in seeds]
+        values = [frechet.frechet_distance(m, self._reference.moments) for m in found]
         return {
             extractor.score: float(np.mean(values)),
             f'{extractor.score}_std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
@@ -179,7 +191,7 @@ class Scorer:
     ) -> dict:
         """What `score` would store beside the number."""
         subject, extractor, _, _ = self._parts
-        sampler = samplers.build(spec, subject.process)
+        sampler = build_sampler(spec, subject)
         return protocol.protocol(
             extractor,
             samples,

@@ -19,14 +19,14 @@ from etils import epath
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from cm_jax import checkpoint, commands, samplers, sharding
+from cm_jax import checkpoint, commands, sharding
 from cm_jax import config as configs
 from cm_jax.errors import UserError, call
 from cm_jax.lcsc import combine, search
 from cm_jax.lcsc.fitness import make_fitness
 from cm_jax.logs import append_json_line, write_grid, write_text
 from cm_jax.run import CARD, RAW, TRAJECTORY, Run, evaluation, item_name, open_reference, open_run
-from cm_jax.scores import Scorer
+from cm_jax.scores import Scorer, build_sampler
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'e.g. configs/digits_lcsc.py')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the folder for the result')
@@ -74,7 +74,7 @@ def open_job(config: Any) -> Job:
     run = open_run(basis.workdir)
     steps = combine.window(run.steps(), basis.start, basis.stop, basis.every)
     state = search.init(jax.random.key(config.seed), len(steps), **config.search)
-    samplers.build(budget.sampler, run.parts.process)
+    build_sampler(budget.sampler, run.parts.subject)
     if budget.batch_size < 1 or budget.samples < 2 or budget.samples % budget.batch_size:
         raise UserError(
             f'config.budget.samples {budget.samples} is no multiple of the batch_size '
@@ -93,7 +93,7 @@ def open_job(config: Any) -> Job:
             f'report noise {tuple(report.seeds)} must be different seeds'
         )
     for spec in report.samplers:
-        samplers.build(spec, run.parts.process)
+        build_sampler(spec, run.parts.subject)
     return Job(run, steps, basis.ema, budget, state)
 
 
@@ -200,7 +200,7 @@ def main(argv: Sequence[str]) -> None:
 
     fitness = make_fitness(
         job.run.parts.subject,
-        samplers.build(job.budget.sampler, job.run.parts.process),
+        build_sampler(job.budget.sampler, job.run.parts.subject),
         extractor,
         reference,
         stacked,

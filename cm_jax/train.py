@@ -16,7 +16,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
-from cm_jax import checkpoint, commands, data, optim, samplers, sharding
+from cm_jax import checkpoint, commands, data, optim, sharding
 from cm_jax import config as configs
 from cm_jax.core import tree
 from cm_jax.errors import UserError, call
@@ -34,7 +34,7 @@ from cm_jax.run import (
     store_card,
     wire,
 )
-from cm_jax.scores import make_generator
+from cm_jax.scores import build_sampler, make_generator
 from cm_jax.train_step import TrainState, init_state, make_train_step
 from cm_jax.types import Distance, Params
 
@@ -121,7 +121,7 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     frozen = open_frozen(config, source.image_shape)
     parts = wire(config, source.image_shape, source.num_classes, frozen)
     for spec in (sampling.sampler, *evaluation(config).samplers):
-        samplers.build(spec, parts.process)
+        build_sampler(spec, parts.subject)
     optimizer = optim.build(config.optimizer)
     init_key, train_key = jax.random.split(jax.random.key(config.seed))
     weights = initial_weights(
@@ -243,7 +243,7 @@ def train(
 ) -> int:
     """The loop, from step `first`. Returns the signal that ended it early, or 0."""
     last, loop = s.config.steps, s.loop
-    sampler = samplers.build(s.sampling.sampler, s.subject.process)
+    sampler = build_sampler(s.sampling.sampler, s.subject)
     generate = make_generator(s.subject, sampler, s.mesh, s.sampling.count, round_uint8)
     stopper = Stopper()
     rows, late = [], None

@@ -133,9 +133,9 @@ def parts():
     return subject, tree.stack(networks), networks, extractor, reference
 
 
-def fitness_of(parts, devices_mesh, samples=40):
+def fitness_of(parts, devices_mesh, samples=40, spec='multistep@80,1'):
     subject, stacked, _, extractor, reference = parts
-    sampler = samplers.build('multistep@80,1', subject.process)
+    sampler = samplers.build(spec, subject.process)
     return make_fitness(
         subject,
         sampler,
@@ -149,13 +149,35 @@ def fitness_of(parts, devices_mesh, samples=40):
 
 
 def test_fitness_of_a_one_hot_candidate_is_the_score_of_that_network(parts):
+    spec = 'multistep@80,1+cfg3'
     subject, _, networks, extractor, reference = parts
     mesh = sharding.make_mesh()
-    found = fitness_of(parts, mesh)(np.eye(4), 3)
+    found = fitness_of(parts, mesh, spec=spec)(np.eye(4), 3)
     scorer = scores.Scorer(subject, extractor, reference, 20, mesh)
     for network, fitness in zip(networks, found):
-        row = scorer.score(network, 'multistep@80,1', 40, (3,), ema='', step=0)
+        row = scorer.score(network, spec, 40, (3,), ema='', step=0)
         np.testing.assert_allclose(fitness, row['fd_lenet'], rtol=1e-4)
+        assert row['protocol']['sampler'] == spec and row['protocol']['evaluations'] == 4
+
+
+def test_levels_share_a_program_and_each_has_its_own_score(parts):
+    subject, _, _, extractor, reference = parts
+    traced = []
+
+    def denoise(params, x, t, label):
+        traced.append(1)
+        return params * jnp.tanh(x) / (1 + t[:, None, None, None])
+
+    counted = subject._replace(denoise=denoise)
+    scorer = scores.Scorer(counted, extractor, reference, 20, sharding.make_mesh())
+    found, traces = [], []
+    for level in (1, 5, 1):
+        row = scorer.score(0.9, f'multistep@80,{level}', 40, (3,), ema='', step=0)
+        found.append(row['fd_lenet'])
+        traces.append(len(traced))
+        assert row['protocol']['levels'] == [80, level]
+    assert traces[0] == traces[1] == traces[2]
+    assert found[0] == found[2] != found[1]
 
 
 def test_fitness_depends_on_the_seed_and_a_broken_candidate_scores_nan(parts):

@@ -1,35 +1,47 @@
 """Samplers: their spelling, what they cost, and samples that depend on (seed, index) alone."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax import samplers
-from cm_jax.core import process
+from cm_jax import samplers, scores
+from cm_jax.core import precond, process
+from cm_jax.core.guidance import guided
 from cm_jax.errors import UserError
+from cm_jax.models import unet
 
 VE = process.build('ve', 0.002, 80.0)
 RF = process.build('rf', 1e-3, 1.0)
 SHAPE = (4, 4, 2)
-SPECS = ('onestep', 'multistep@80,0.8', 'multistep@80,10,1,0.002', 'euler@7', 'heun@1', 'heun@18')
+SPECS = (
+    'onestep',
+    'multistep@80,0.8',
+    'multistep@80,10,1,0.002',
+    'euler@7',
+    'ddim@8',
+    'heun@1',
+    'heun@18',
+)
 
 
 def test_every_sampler_is_in_the_table():
     assert {spec.partition('@')[0] for spec in SPECS} == set(samplers.names())
 
 
-@pytest.mark.parametrize('spec', SPECS)
+@pytest.mark.parametrize('spec', (*SPECS, 'heun@3+cfg1', 'heun@3+cfg1.5', 'onestep+cfg0'))
 def test_evaluations_are_those_that_it_spends(spec):
     calls = []
 
-    def denoise(x, t):
+    def denoise(params, x, t, label, key=None):
         jax.debug.callback(lambda: calls.append(1))
         return x / (1 + t[:, None, None, None])
 
     sampler = samplers.build(spec, VE)
-    x, keys = jnp.ones((2, *SHAPE)), jax.random.split(jax.random.key(0), 2)
-    jax.block_until_ready(sampler.sample(denoise, x, keys))
+    jax.block_until_ready(
+        samplers.generate(sampler, denoise, (), VE.prior_std, SHAPE, 3, 0, jnp.arange(2))
+    )
     jax.effects_barrier()
     assert len(calls) == sampler.evaluations
 
@@ -47,7 +59,20 @@ def test_levels_descend_from_t_max_to_t_min_at_the_lowest(spec):
     assert all(level == 0 or level >= VE.t_min * (1 - 1e-6) for level in sampler.levels)
 
 
-@pytest.mark.parametrize('name', ['euler', 'heun'])
+@pytest.mark.parametrize('n', [1, 2, 3, 8, 35, 512])
+@pytest.mark.parametrize('p', [VE, RF], ids=['ve', 'rf'])
+def test_ddim_levels_are_every_second_one_of_twice_as_many(n, p):
+    coarse, fine = (samplers.build(f'ddim@{m}', p).levels for m in (n, 2 * n))
+    assert coarse == fine[::2]
+
+
+def test_ddim_levels_are_edms_curve_at_even_parts():
+    i = np.arange(6)
+    expected = (80 ** (1 / 7) + i / 6 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    np.testing.assert_allclose(samplers.build('ddim@6', VE).levels, [*expected, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['euler', 'ddim', 'heun'])
 def test_ode_samplers_keep_to_any_legal_process(name):
     legal = [('ve', low, high) for low in (1e-5, 1e-4, 0.02) for high in (10.0, 20.0, 80.0, 157.0)]
     legal += [('rf', low, high) for low in (1e-5, 1e-4, 0.02) for high in (0.99, 0.999, 1.0)]
@@ -61,8 +86,8 @@ def test_ode_samplers_keep_to_any_legal_process(name):
 @pytest.mark.parametrize(
     'spec, message',
     [
-        ('', "unknown sampler ''; legal: euler, heun, multistep, onestep"),
-        ('ddim@10', "unknown sampler 'ddim'.*legal: euler, heun, multistep, onestep"),
+        ('', "unknown sampler ''; legal: ddim, euler, heun, multistep, onestep"),
+        ('edit@10', "unknown sampler 'edit'.*legal: ddim, euler, heun, multistep, onestep"),
         ('onestp', r"unknown sampler 'onestp' \(did you mean 'onestep'"),
         ('onestep@3', "onestep takes no arguments, got '3'"),
         ('heun', 'write heun@n with n >= 1'),
@@ -73,6 +98,7 @@ def test_ode_samplers_keep_to_any_legal_process(name):
         ('heun@2.5', 'write heun@n with n >= 1'),
         ('heun@²', 'write heun@n with n >= 1'),
         ('euler@0', 'write euler@n with n >= 1'),
+        ('ddim@0', 'write ddim@n with n >= 1'),
         ('multistep', 'as multistep@80,0.8'),
         ('multistep@', 'as multistep@80,0.8'),
         ('multistep@80,,1', 'as multistep@80,0.8'),
@@ -89,6 +115,17 @@ def test_ode_samplers_keep_to_any_legal_process(name):
         ('multistep@80,nan', 'got 80, nan'),
         ('multistep@inf,1', r'must lie in \[0.002, 80\], got inf'),
         ('multistep@40,0.8', 'must start at t_max = 80, where the noise is, got 40, 0.8'),
+        ('heun@18+cfg', r"guidance of 'heun@18\+cfg': write .* as heun@18\+cfg1.5"),
+        ('heun@18+cfgx', 'one weight >= 0'),
+        ('heun@18+cfg-1', 'one weight >= 0'),
+        ('heun@18+cfgnan', 'one weight >= 0'),
+        ('heun@18+cfginf', 'one weight >= 0'),
+        ('heun@18+cfg2+cfg2', 'one weight >= 0'),
+        ('+cfg2', "unknown sampler ''"),
+        ('heun+cfg2', 'write heun@n with n >= 1'),
+        ('heun@18+cg2', 'write heun@n with n >= 1'),
+        ('onestep+cg2', r"unknown sampler 'onestep\+cg2' \(did you mean 'onestep'"),
+        ('onestep+cfg2@3', 'one weight >= 0'),
     ],
 )
 def test_wrong_spec_is_one_line_with_what_is_legal(spec, message):
@@ -103,13 +140,15 @@ def test_wrong_spec_is_one_line_with_what_is_legal(spec, message):
 def generate(spec, indices, *, p=VE, num_classes=0, seed=3):
     sampler = samplers.build(spec, p)
 
-    def denoise(x, t, label):
+    def denoise(params, x, t, label):
         t = t[:, None, None, None]
         shift = 0 if label is None else label[:, None, None, None]
         return (jnp.sin(x) + shift) / (1 + t)
 
     def program(seed, indices):
-        return samplers.generate(sampler, denoise, p.prior_std, SHAPE, num_classes, seed, indices)
+        return samplers.generate(
+            sampler, denoise, (), p.prior_std, SHAPE, num_classes, seed, indices
+        )
 
     return np.asarray(jax.jit(program)(seed, jnp.asarray(indices)))
 
@@ -134,7 +173,7 @@ def test_samples_of_another_index_or_seed_differ():
 def test_noise_is_standard_normal_times_the_prior_std(p):
     sampler = samplers.build('onestep', p)
     seen = samplers.generate(
-        sampler, lambda x, t, label: x, p.prior_std, SHAPE, 0, 0, jnp.arange(1000)
+        sampler, lambda params, x, t, label: x, (), p.prior_std, SHAPE, 0, 0, jnp.arange(1000)
     )
     n = seen.size
     assert abs(np.mean(seen)) < 4 * p.prior_std / np.sqrt(n)
@@ -146,7 +185,8 @@ def test_labels_go_round_the_classes():
     seen = []
     samplers.generate(
         sampler,
-        lambda x, t, label: seen.append(label) or x,
+        lambda params, x, t, label: seen.append(label) or x,
+        (),
         VE.prior_std,
         SHAPE,
         3,
@@ -154,3 +194,91 @@ def test_labels_go_round_the_classes():
         jnp.array([0, 1, 2, 3, 4, 11]),
     )
     np.testing.assert_array_equal(seen[0], [0, 1, 2, 0, 1, 2])
+
+
+def test_levels_can_be_given_to_a_program_that_is_compiled_once():
+    traced = []
+
+    def denoise(x, t):
+        traced.append(x.shape)
+        return jnp.sin(x) / (1 + t[:, None, None, None])
+
+    x, keys = jnp.ones((2, *SHAPE)), jax.random.split(jax.random.key(0), 2)
+    sampler = samplers.build('multistep@80,1', VE)
+    program = jax.jit(lambda ts: samplers.at_levels(sampler, ts).sample(denoise, x, keys))
+    for level in (0.5, 3.0):
+        other = samplers.build(f'multistep@80,{level}', VE)
+        np.testing.assert_allclose(
+            program(np.float32([80, level])), other.sample(denoise, x, keys), rtol=1e-5
+        )
+    once = len(traced)
+    program(np.float32([80, 7]))
+    assert len(traced) == once
+
+
+# Guidance
+
+
+def labelled(params, x, t, label=None, key=None):
+    """Something that depends on all that it is given."""
+    shift = 0.0 if label is None else (1 + label)[:, None, None, None]
+    drop = 0.0 if key is None else jax.random.normal(key, x.shape)
+    return params * jnp.sin(x + shift) / (1 + t[:, None, None, None]) + drop
+
+
+@pytest.mark.parametrize('weight', [0.0, 0.7, 1.0, 3.5])
+def test_guided_is_the_line_through_both_predictions(weight):
+    x = jax.random.normal(jax.random.key(0), (3, *SHAPE))
+    t, label, key = jnp.array([0.1, 1.0, 10.0]), jnp.arange(3), jax.random.key(1)
+    found = guided(labelled, weight)(2.0, x, t, label, key)
+    given, without = labelled(2.0, x, t, label, key), labelled(2.0, x, t, None, key)
+    np.testing.assert_allclose(found, weight * given + (1 - weight) * without, atol=1e-5)
+
+
+def test_weight_1_is_the_denoiser_itself():
+    assert guided(labelled, 1.0) is labelled
+
+
+def test_guidance_without_labels_is_refused_before_sampling():
+    sampler = samplers.build('onestep+cfg2', VE)
+    subject = scores.Subject(labelled, VE, SHAPE, 0)
+    for attempt in (
+        lambda: guided(labelled, 2.0)(1.0, jnp.ones((1, *SHAPE)), jnp.ones(1)),
+        lambda: samplers.generate(sampler, labelled, 1.0, 80.0, SHAPE, 0, 0, jnp.arange(2)),
+        lambda: scores.build_sampler('onestep+cfg2', subject),
+    ):
+        with pytest.raises(UserError, match=r'labels|\+cfg2.*no classes'):
+            attempt()
+    assert scores.build_sampler('onestep+cfg1', subject).evaluations == 1
+    assert scores.build_sampler('onestep+cfg2', subject._replace(num_classes=3)).evaluations == 2
+
+
+class Shifted(nn.Module):
+    """A network whose answer moves with the label's vector."""
+
+    @nn.compact
+    def __call__(self, x, noise, label, augment, train):
+        return jnp.sin(x) + nn.Dense(x.shape[-1])(label)[:, None, None, :]
+
+
+def test_guided_samples_of_a_network_lie_on_the_line_through_both():
+    """With weight 0 they are those of the network without its labels, at 1 with them; in one step,
+    for the same noise, the rest lies on the line through the two."""
+    model = unet.as_model(Shifted(), SHAPE, 3)
+    params = model.init(jax.random.key(0))
+    denoise = precond.precondition(model.net, lambda t: precond.edm_scalings(t, 0.5))
+
+    def images(spec, denoise=denoise):
+        sampler = samplers.build(spec, VE)
+        program = jax.jit(
+            lambda params: samplers.generate(
+                sampler, denoise, params, VE.prior_std, SHAPE, 3, 0, jnp.arange(3)
+            )
+        )
+        return np.asarray(program(params))
+
+    without = images('onestep', lambda params, x, t, label: denoise(params, x, t, None))
+    given = images('onestep')
+    assert np.abs(given - without).max() > 1e-2
+    np.testing.assert_allclose(images('onestep+cfg0'), without, atol=1e-5)
+    np.testing.assert_allclose(images('onestep+cfg3'), 3 * given - 2 * without, atol=1e-4)

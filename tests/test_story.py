@@ -4,8 +4,11 @@ import json
 import pathlib
 
 import numpy as np
+import PIL.Image
 import pytest
 
+from cm_jax import data
+from cm_jax.errors import UserError
 from cm_jax.lcsc import combine
 from cm_jax.run import open_run
 from tests import commands
@@ -29,6 +32,13 @@ def story(tmp_path_factory):
     samplers = ['--sampler=heun@3', '--sampler=onestep']
     commands.run('evaluate', f'--workdir={runs}/teacher', '--ema=', *samplers)
     return runs
+
+
+@pytest.fixture(scope='module')
+def tuned(story):
+    """The output of tune_levels on the run ect."""
+    arguments = ['--levels=2', '--budget=4', '--ema=0.9', '--step=12']
+    return commands.run('tune_levels', f'--workdir={story}/ect', *arguments)
 
 
 def search_arguments(runs):
@@ -87,11 +97,32 @@ def test_evaluate_does_not_score_twice(story):
     assert (story / 'ect' / 'scores.jsonl').read_text() == before
 
 
-def test_sample_writes_a_picture_and_where_it_came_from(story):
+def test_tuned_levels_are_the_best_of_those_that_were_tried(story, tuned):
+    run = open_run(story / 'ect')
+    (record,) = run.tuned()
+    scores = [one['score'] for one in record['tries']]
+    assert len(scores) == 4 and record['score'] == min(scores)
+    assert record['sampler'] == record['tries'][np.argmin(scores)]['sampler']
+    assert record['protocol']['sampler'] == record['sampler']
+    assert record['protocol']['seeds'] == [100] and record['protocol']['samples'] == 40
+    assert f'--sampler={record["sampler"]}' in tuned
+    assert run.sampler_spec('tuned', 12, '0.9') == record['sampler']
+    assert run.sampler_spec('tuned@2', 12, '0.9') == record['sampler']
+    assert run.sampler_spec('heun@18', 12, '0.9') == 'heun@18'
+    for spec, step, ema, words in (
+        ('tuned', 12, '', r"python -m cm_jax.tune_levels .* --step=12 --ema=''"),
+        ('tuned', 10, '0.9', '--step=10'),
+        ('tuned@3', 12, '0.9', "unknown sampler 'tuned@3'.*legal: tuned@2"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run.sampler_spec(spec, step, ema)
+
+
+def test_sample_writes_a_picture_and_where_it_came_from(story, tuned):
     out = commands.run(
         'sample',
         f'--workdir={story}/ect',
-        '--sampler=multistep@80,1',
+        '--sampler=tuned',
         '--npz',
         '--ema=0.9',
         '--step=12',
@@ -101,8 +132,28 @@ def test_sample_writes_a_picture_and_where_it_came_from(story):
     path = pathlib.Path(out.split(': ')[1].strip())
     record = json.loads(path.with_suffix('.json').read_text())
     assert record['step'] == 12 and record['ema'] == '0.9' and record['seed'] == 3
+    assert record['sampler'] == open_run(story / 'ect').tuned()[-1]['sampler']
     images = np.load(path.with_suffix('.npz'))['images']
     assert images.shape == (7, 8, 8, 1) and images.dtype == np.uint8
+
+
+def test_edit_draws_the_originals_what_is_known_and_results_that_agree_with_it(story):
+    arguments = ['--task=superres', '--factor=4', '--levels=80,5,1,0.2', '--count=3']
+    out = commands.run('edit', f'--workdir={story}/ect', *arguments)
+    path = pathlib.Path(out.split(': ')[1].strip())
+    record = json.loads(path.with_suffix('.json').read_text())
+    assert record['split'] == 'test' and record['indices'] == [0, 99, 198]
+    assert record['factor'] == 4 and record['mask'] is None
+    np.testing.assert_allclose(record['levels'], [80, 5, 1, 0.2])
+    picture = np.asarray(PIL.Image.open(path), int)[::6, ::6]  # 6 by 6 for each pixel
+    assert picture.shape == (4 * 9 - 1, 3 * 9 - 1)
+    cells = np.pad(picture, (0, 1)).reshape(4, 9, 3, 9)[:, :8, :, :8].swapaxes(1, 2)
+    originals, known, one, other = cells  # rows of three images
+    source = data.open_source('digits', 'test')
+    np.testing.assert_array_equal(originals, source.get(np.array(record['indices']))[0][..., 0])
+    means = originals.reshape(3, 2, 4, 2, 4).mean((2, 4))
+    np.testing.assert_allclose(known, means.repeat(4, 1).repeat(4, 2), atol=1)
+    assert (one != other).any() and (one != known).any()
 
 
 def test_the_report_has_the_rows_that_were_asked_for(story):

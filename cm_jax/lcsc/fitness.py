@@ -47,13 +47,11 @@ def make_fitness(
         """The sums of one candidate [1, K], each with a leading 1."""
         params = tree.linear_combination(stacked, coefficients[0])
 
-        def denoise(x: Array, t: Array, label: Array | None) -> Array:
-            return subject.denoise(params, x, t, label)
-
         def batch(total: tuple[Array, Array], first: Array) -> tuple[tuple[Array, Array], None]:
             x0 = samplers.generate(
                 sampler,
-                denoise,
+                subject.denoise,
+                params,
                 subject.process.prior_std,
                 subject.image_shape,
                 subject.num_classes,

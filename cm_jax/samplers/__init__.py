@@ -5,10 +5,12 @@ levels in descending order; keys [B] are typed keys, one an example, for fresh n
 example does not depend on the batch that it is in.
 
 A sampler is written `name` or `name@arguments` (`onestep`, `multistep@80,0.8`, `heun@18`): each file
-has `parse(arguments, process) -> ts` and `evaluations(ts)`, the network evaluations it spends.
+has `parse(arguments, process) -> ts` and `evaluations(ts)`, the network evaluations it spends. Any of
+them may end in `+cfg<weight>` (`heun@18+cfg1.5`): classifier-free guidance, see core/guidance.py.
 """
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,18 +18,34 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from cm_jax.core.guidance import guided
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError, check_name
-from cm_jax.types import Array
+from cm_jax.types import Array, DenoiseFn, Params
+
+NOT_SAMPLERS = ('edit',)  # what else is in this folder
 
 
 class Sampler(NamedTuple):
-    """`sample(denoise, x_T, keys) -> x0`, and what it is: its spelling, levels and cost."""
+    """`sample(denoise, x_T, keys) -> x0`, and what it is: its spelling, levels and cost.
+
+    `sample` does not guide: `generate` hands it a guided denoiser.
+    """
 
     spec: str
+    name: str
     levels: tuple[float, ...]
-    evaluations: int
-    sample: Callable[[Callable[[Array, Array], Array], Array, Array], Array]
+    guidance: float  # weight of classifier-free guidance; 1 is none
+    evaluations: int  # of the network, for one sample
+    sample: Callable[..., Array]  # (denoise, x_T, keys, ts=levels)
+
+
+def at_levels(sampler: Sampler, ts: Array) -> Sampler:
+    """The same sampler at other levels ts, as many as it has. They may be traced: one compiled
+    program then serves them all."""
+    return sampler._replace(
+        sample=lambda denoise, x_T, keys: sampler.sample(denoise, x_T, keys, ts)
+    )
 
 
 def check_levels(levels: np.ndarray, process: Process, spec: str) -> None:
@@ -45,6 +63,20 @@ def check_levels(levels: np.ndarray, process: Process, spec: str) -> None:
         )
 
 
+def parse_levels(text: str, process: Process, before: str) -> np.ndarray:
+    """The levels written `before` + text, as 'multistep@' and '80,0.8'. Raises UserError on numbers
+    that are none and where `check_levels` does."""
+    try:
+        levels = np.array([float(level) for level in text.split(',')])
+    except ValueError:
+        raise UserError(
+            f'{before}{text}: write the levels as numbers in descending order, as '
+            f'{before}{process.t_max:g},{process.t_max / 100:g}'
+        ) from None
+    check_levels(levels, process, before + text)
+    return levels
+
+
 def parse_steps(arguments: str, sampler: str) -> int:
     """The number n >= 1 in `sampler@n`."""
     if not arguments.isdecimal() or int(arguments) < 1:
@@ -54,27 +86,61 @@ def parse_steps(arguments: str, sampler: str) -> int:
     return int(arguments)
 
 
+def parse_guidance(spec: str) -> tuple[str, float]:
+    """'heun@18+cfg1.5' -> ('heun@18', 1.5); the weight is 1 where none is written."""
+    bare, *weights = spec.split('+cfg')
+    if not weights:
+        return bare, 1.0
+    try:
+        (weight,) = map(float, weights)
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise UserError(
+            f'guidance of {spec!r}: write +cfg and one weight >= 0 at the end, as {bare}+cfg1.5'
+        )
+    return bare, weight
+
+
+def check_guidance(sampler: Sampler, num_classes: int) -> None:
+    """Raises UserError if a network without classes is to be guided."""
+    if sampler.guidance != 1 and not num_classes:
+        raise UserError(
+            f'sampler {sampler.spec!r} guides by class, and the network has no classes: it was trained '
+            'with class_conditional = False'
+        )
+
+
 def names() -> list[str]:
     """The samplers that there are: the files of this folder."""
-    return [m.name for m in pkgutil.iter_modules(__path__)]
+    return [m.name for m in pkgutil.iter_modules(__path__) if m.name not in NOT_SAMPLERS]
 
 
 def build(spec: str, process: Process) -> Sampler:
-    """The sampler written `spec`. Raises UserError on an unknown name or illegal levels."""
-    name, _, arguments = spec.partition('@')
+    """The sampler written `spec`. Raises UserError on an unknown name, illegal levels or guidance."""
+    bare, guidance = parse_guidance(spec)
+    name, _, arguments = bare.partition('@')
     check_name('sampler', name, names())
     module = importlib.import_module(f'cm_jax.samplers.{name}')
-    ts = np.asarray(module.parse(arguments, process), np.float64)
+    levels = np.asarray(module.parse(arguments, process), np.float64)
+    own = levels.astype(np.float32)
 
-    def sample(denoise: Callable[[Array, Array], Array], x_T: Array, keys: Array) -> Array:
-        return module.sample(denoise, process, x_T, ts.astype(np.float32), keys)
+    def sample(
+        denoise: Callable[[Array, Array], Array],
+        x_T: Array,
+        keys: Array,
+        ts: np.ndarray | Array = own,
+    ) -> Array:
+        return module.sample(denoise, process, x_T, ts, keys)
 
-    return Sampler(spec, tuple(ts.tolist()), module.evaluations(ts), sample)
+    evaluations = module.evaluations(levels) * (1 if guidance == 1 else 2)
+    return Sampler(spec, name, tuple(levels.tolist()), guidance, evaluations, sample)
 
 
 def generate(
     sampler: Sampler,
-    denoise: Callable[[Array, Array, Array | None], Array],
+    denoise: DenoiseFn,
+    params: Params,
     prior_std: float,
     image_shape: tuple[int, int, int],
     num_classes: int,
@@ -85,10 +151,12 @@ def generate(
 
     Noise and label depend on (seed, index) alone, so the same samples come out whatever the batch
     size and the number of devices. Sample i of a class-conditional network has class i modulo
-    num_classes. `denoise(x, t, label)` is bound to its weights; label is None without classes.
+    num_classes; label is None without classes. Raises UserError where `check_guidance` does.
     """
+    check_guidance(sampler, num_classes)
+    denoise = guided(denoise, sampler.guidance)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
     draw, fresh = jax.vmap(jax.random.split, out_axes=1)(keys)
     x_T = prior_std * jax.vmap(lambda key: jax.random.normal(key, image_shape))(draw)
     label = indices % num_classes if num_classes else None
-    return sampler.sample(lambda x, t: denoise(x, t, label), x_T, fresh)
+    return sampler.sample(lambda x, t: denoise(params, x, t, label), x_T, fresh)

@@ -14,21 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.core.process import Process, perturb
-from cm_jax.errors import UserError
-from cm_jax.samplers import check_levels
+from cm_jax.samplers import parse_levels
 from cm_jax.types import Array
 
 
 def parse(arguments: str, process: Process) -> np.ndarray:
-    try:
-        levels = np.array([float(level) for level in arguments.split(',')])
-    except ValueError:
-        raise UserError(
-            f'sampler multistep@{arguments}: write the levels as numbers in descending order, as '
-            f'multistep@{process.t_max:g},{process.t_max / 100:g}'
-        ) from None
-    check_levels(levels, process, f'multistep@{arguments}')
-    return levels
+    return parse_levels(arguments, process, 'multistep@')
 
 
 def evaluations(ts: np.ndarray) -> int:
@@ -42,10 +33,15 @@ def sample(
     ts: np.ndarray,
     keys: Array,
 ) -> Array:
-    batch = x_T.shape[0]
-    x0 = denoise(x_T, jnp.full(batch, ts[0]))
-    for i, t in enumerate(ts[1:]):
-        t = jnp.full(batch, t)
-        z = jax.vmap(lambda key, i=i: jax.random.normal(jax.random.fold_in(key, i), x_T.shape[1:]))
-        x0 = denoise(perturb(process, x0, z(keys), t), t)
-    return x0
+    batch, shape = x_T.shape[0], x_T.shape[1:]
+
+    def again(x0: Array, level: tuple[Array, Array]) -> tuple[Array, None]:
+        i, t = level
+        t = jnp.full(batch, t, x0.dtype)
+        z = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, i), shape))(keys)
+        return denoise(perturb(process, x0, z, t), t), None
+
+    x0 = denoise(x_T, jnp.full(batch, ts[0], x_T.dtype))
+    if len(ts) == 1:
+        return x0
+    return jax.lax.scan(again, x0, (jnp.arange(len(ts) - 1), ts[1:]))[0]
