@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cm_jax import optim
-from cm_jax.core import curriculum, distance, noise, precond, process, weighting
+from cm_jax.core import curriculum, distance, ema, noise, precond, process, weighting
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
 from cm_jax.objectives import base, ect
@@ -122,10 +122,11 @@ def test_gradient_is_finite_and_reaches_every_parameter(row):
 def test_step_compiles_once_across_steps_and_stages(row):
     params, batch = make_params(), make_batch()
     objective, optimizer = row.build(), optim.make('adam', 1e-3)
+    averages = ema.averages((0.9,), (0.1,))
     chex.clear_trace_counter()
-    step = make_train_step(objective, optimizer, (0.9,), jax.random.key(0))
+    step = make_train_step(objective, optimizer, averages, jax.random.key(0))
     step = jax.jit(chex.assert_max_traces(step, n=1))
-    state = init_state(params, objective, optimizer, (0.9,))
+    state = init_state(params, objective, optimizer, averages)
     for at in (0, 1, STAGE - 1, STAGE, 3 * STAGE):
         state, metrics = step(state._replace(step=jnp.int32(at)), batch, ())
         assert np.isfinite(metrics['loss']) and metrics['skipped'] == 0

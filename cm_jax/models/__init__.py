@@ -14,10 +14,15 @@ NETWORKS = ('song_unet', 'adm_unet', 'edm2_unet')
 
 
 class Model(NamedTuple):
-    """`init(key) -> params`; `net(params, x, cond, label, key) -> F`, of x's shape."""
+    """`init(key) -> params`; `net(params, x, cond, label, key) -> F`, of x's shape.
+
+    `project(params) -> params` is where a network keeps its parameters in training: it is applied
+    to the first ones and after each optimiser step. The identity, except for EDM2.
+    """
 
     init: Callable[[Key], Params]
     net: NetFn
+    project: Callable[[Params], Params] = lambda params: params
 
 
 def build(
