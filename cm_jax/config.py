@@ -28,6 +28,7 @@ def base_config() -> ConfigDict:
     c.batch_size = 128  # the global batch: over all devices, processes and micro-batches
     c.class_conditional = False  # give the network the labels
     c.ema_rates = (0.999,)  # averages kept; every artefact says which one it came from
+    c.ema_sigma_rels = ()  # power-function averages kept beside them, e.g. (0.05, 0.1): core.ema
     c.dataset = ConfigDict({'source': 'digits', 'split': 'train'})  # data.open_source
     c.process = ConfigDict({'name': 've', 't_min': 0.002, 't_max': 80.0})  # core.process.build
     c.model = ConfigDict({'name': 'song_unet'})  # models.build
@@ -36,10 +37,8 @@ def base_config() -> ConfigDict:
     c.init_from = ConfigDict()  # run.WeightsOf: start from another run's weights
     c.init_from.workdir = ''  # '' starts from random weights
     c.init_from.step = placeholder(int)  # None is the last one
-    c.init_from.ema = ''  # '' the weights themselves, or one of that run's ema_rates
-    c.teacher = (
-        c.init_from.copy_and_resolve_references()
-    )  # run.WeightsOf: frozen, for an objective that learns from a teacher
+    c.init_from.ema = ''  # '' the weights themselves, or an average of that run
+    c.teacher = ConfigDict(c.init_from)  # run.WeightsOf: frozen, where the objective has a teacher
     c.lpips = ConfigDict()  # weights.lpips.load, where objective.distance is 'lpips'
     c.lpips.network = 'vgg'  # or 'alex'
     c.lpips.features = ''  # file of torchvision's weights

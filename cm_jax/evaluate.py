@@ -20,7 +20,10 @@ _CONFIG = config_flags.DEFINE_config_file('config', None, 'takes `evaluation` fr
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
 _STEP = flags.DEFINE_multi_integer('step', None, 'trajectory step, repeatable; default the last')
 _EMA = flags.DEFINE_multi_string(
-    'ema', None, "average, repeatable; '' is the weights themselves; default: all there are"
+    'ema',
+    None,
+    "average, e.g. 0.999 or posthoc0.07, repeatable; '' is the weights themselves; default: all "
+    'that are stored',
 )
 _SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, repeatable')
 _SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')

@@ -2,7 +2,7 @@
 
 run = open_run('runs/quickstart/ect')
 run.steps()                                  # the trajectory
-weights = run.params(step=None, ema='0.99')  # numpy, no device mesh needed
+weights = run.params(step=None, ema='0.99')  # numpy, no device mesh needed; or 'posthoc0.07'
 images = run.sample(weights, 'multistep@80,0.8', count=64, seed=0)
 """
 
@@ -18,7 +18,9 @@ from ml_collections import ConfigDict
 
 from cm_jax import checkpoint, data, models, sharding
 from cm_jax import config as configs
+from cm_jax.core import ema as averages
 from cm_jax.core import process as processes
+from cm_jax.core import tree
 from cm_jax.core.process import Process
 from cm_jax.data import Source, card
 from cm_jax.errors import UserError, call, check_name
@@ -40,6 +42,8 @@ from cm_jax.types import DenoiseFn, Distance, Extractor, Params
 from cm_jax.weights.lpips import distance_of
 
 RAW = ''  # the weights themselves, no average
+POSTHOC = 'posthoc'  # 'posthoc0.07': the power-function average made of those that are stored
+MAX_ERROR = 0.05  # of its profile, relative; beyond it an average is refused
 CARD = 'data_card.json'
 TUNED = 'tuned_levels.json'  # a list: one record a search of tune_levels
 TRAJECTORY = 'trajectory'
@@ -110,6 +114,14 @@ def open_reference(config: Any, ev: Evaluation) -> tuple[Extractor, Reference]:
     return extractor, reference(open_data(config, ev.reference), extractor, ev.batch_size)
 
 
+class Part(NamedTuple):
+    """A term of a post-hoc average: the coefficient of the stored average `ema` of `step`."""
+
+    step: int
+    ema: str
+    coefficient: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run folder; made by `open_run`. Reads only."""
@@ -145,10 +157,53 @@ class Run:
             check_name(f'average of step {step} in {self.workdir}', ema, self.emas(step))
 
     def params(self, step: int | None = None, ema: str = RAW) -> Params:
-        """Weights of a step (None: the last) as nested dicts of numpy arrays."""
+        """Weights of a step (None: the last) as nested dicts of numpy arrays.
+
+        `ema` is one of `emas(step)`, or 'posthoc' and a sigma_rel: see `posthoc`.
+        """
         step = self.step(step)
+        if ema.startswith(POSTHOC):
+            parts = self.posthoc(step, ema)
+            stored = (self.params(part.step, part.ema) for part in parts)
+            return tree.weighted_sum([part.coefficient for part in parts], stored)
         self.check_ema(step, ema)
         return checkpoint.load(self.workdir / TRAJECTORY, step, item_name(ema))
+
+    def posthoc(self, step: int, ema: str) -> list[Part]:
+        """What `ema`, e.g. 'posthoc0.07', of `step` is the sum of: all power-function averages that
+        the trajectory holds up to there, with their coefficients (`core.ema.posthoc`).
+
+        Raises UserError if there are none, or if they do not give that average within MAX_ERROR.
+        """
+        try:
+            sigma_rel = float(ema.removeprefix(POSTHOC))
+        except ValueError:
+            raise UserError(f'{POSTHOC} takes a number, as in {POSTHOC}0.07; got {ema!r}') from None
+        averages.sigma_rel_to_gamma(sigma_rel)  # refuses a number out of range
+        found = [
+            (s, name, float(name.removeprefix(averages.POWER)))
+            for s in self.steps()
+            if 0 < s <= step
+            for name in self.emas(s)
+            if name.startswith(averages.POWER)
+        ]
+        if not found:
+            raise UserError(
+                f'{ema} is made of stored power-function averages, and {self.workdir} has none up to '
+                f'step {step}: it takes config.ema_sigma_rels, e.g. (0.05, 0.1), and '
+                'config.trajectory.emas=True in training'
+            )
+        steps, names, stored = zip(*found)
+        coefficients, error = averages.posthoc(steps, stored, step, sigma_rel)
+        if error > MAX_ERROR:
+            raise UserError(
+                f'{ema} of step {step} is out of the range of the {len(found)} averages stored '
+                f'({", ".join(sorted(set(names)))}; steps {steps[0]} to {steps[-1]}): its profile '
+                f'would be {error:.0%} off, over {MAX_ERROR:.0%}. Choose a sigma_rel nearer to '
+                'theirs; in training, config.trajectory.emas=True and a smaller '
+                'config.trajectory.every widen the range'
+            )
+        return [Part(s, name, float(c)) for s, name, c in zip(steps, names, coefficients)]
 
     def sample(self, params: Params, spec: str, count: int, seed: int = 0) -> np.ndarray:
         """`count` samples with the sampler written `spec`: uint8 [count,H,W,C]."""

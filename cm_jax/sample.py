@@ -19,7 +19,9 @@ from cm_jax.run import open_run
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'takes `sampling` from this config')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
 _STEP = flags.DEFINE_integer('step', None, 'step of the trajectory; the last if not given')
-_EMA = flags.DEFINE_string('ema', None, "which average, e.g. 0.999; '' is the weights themselves")
+_EMA = flags.DEFINE_string(
+    'ema', None, "which average, e.g. 0.999 or posthoc0.07; '' is the weights themselves"
+)
 _SAMPLER = flags.DEFINE_string(
     'sampler', None, 'e.g. onestep, multistep@80,0.8, tuned, heun@18+cfg1.5'
 )

@@ -18,8 +18,8 @@ from ml_collections import config_flags
 
 from cm_jax import checkpoint, commands, data, optim, sharding
 from cm_jax import config as configs
-from cm_jax.core import tree
-from cm_jax.errors import UserError, call
+from cm_jax.core import ema, tree
+from cm_jax.errors import UserError, call, check_name
 from cm_jax.logs import Log, append_json_line, write_grid, write_text
 from cm_jax.metrics.features import round_uint8
 from cm_jax.run import (
@@ -107,11 +107,9 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
             raise UserError(f'config.train.{name} must be at least 1, got {getattr(loop, name)}')
     if trajectory.every < 1 or sampling.every < 1 or sampling.count < 1:
         raise UserError('config.trajectory.every, sampling.every and sampling.count must be >= 1')
-    rates = tuple(config.ema_rates)
-    if sampling.ema != RAW and sampling.ema not in map(str, rates):
-        raise UserError(f'config.sampling.ema {sampling.ema!r} is none of the ema_rates {rates}')
-    if not all(0 <= rate < 1 for rate in rates):
-        raise UserError(f'config.ema_rates must lie in [0, 1), got {rates}')
+    averages = ema.averages(config.ema_rates, config.ema_sigma_rels)
+    if sampling.ema != RAW:
+        check_name('average config.sampling.ema', sampling.ema, averages)
     mesh = sharding.make_mesh()
     sharding.check_batch(config.batch_size, loop.accumulate, mesh)
     source = open_data(config)
@@ -130,7 +128,7 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
 
     def initial(*weights: Params) -> TrainState:
         params = weights[0] if weights else parts.model.init(init_key)
-        return init_state(params, parts.objective, optimizer, rates)
+        return init_state(parts.model.project(params), parts.objective, optimizer, averages)
 
     given = () if weights is None else (weights,)
     shapes = jax.eval_shape(initial, *given)
@@ -140,7 +138,9 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     )
     places = sharding.for_weights(frozen.weights, mesh, loop.weights)
     step = jax.jit(
-        make_train_step(parts.objective, optimizer, rates, train_key, loop.accumulate),
+        make_train_step(
+            parts.objective, optimizer, averages, train_key, loop.accumulate, parts.model.project
+        ),
         in_shardings=(shardings, sharding.by_example(mesh), places),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
@@ -176,7 +176,7 @@ def describe(s: Setup, first: int) -> str:
 
 def weights_items(state: TrainState, emas: bool) -> dict[str, Params]:
     """The items of a trajectory step."""
-    averages = {item_name(rate): params for rate, params in state.emas.items()} if emas else {}
+    averages = {item_name(name): params for name, params in state.emas.items()} if emas else {}
     return {item_name(RAW): state.params} | averages
 
 

@@ -1,21 +1,25 @@
 """The train step: one short pure function for every objective."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from cm_jax.core import ema
+from cm_jax.core import tree
+from cm_jax.core.ema import Share
 from cm_jax.objectives.base import Objective
+from cm_jax.optim import Optimizer
 from cm_jax.types import Array, Batch, Key, Metrics, Params
 
 QUARTERS = 4  # the loss is logged by quarter of the batch, ordered by noise level
 
 
 class TrainState(NamedTuple):
-    """All that training changes. `step` counts steps taken; `emas` is {rate as text: params};
-    `skipped` counts non-finite steps, and `skipped_in_row` the present run of them."""
+    """All that training changes. `step` counts steps taken; `emas` is {name: params}, by the names of
+    `core.ema.averages`; `skipped` counts non-finite steps, and `skipped_in_row` the present run of
+    them."""
 
     step: Array
     params: Params
@@ -27,11 +31,11 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-    params: Params, objective: Objective, optimizer: optax.GradientTransformation, rates: tuple
+    params: Params, objective: Objective, optimizer: Optimizer, averages: Mapping[str, Share]
 ) -> TrainState:
     """The state before the first step: every average starts at the initial weights."""
     zero = jnp.zeros((), jnp.int32)
-    emas = {str(rate): jax.tree.map(jnp.copy, params) for rate in rates}
+    emas = {name: jax.tree.map(jnp.copy, params) for name in averages}
     return TrainState(
         zero, params, optimizer.init(params), emas, objective.init(params), zero, zero
     )
@@ -50,19 +54,22 @@ def by_quarter(loss: Array, t: Array) -> dict[str, Array]:
 
 def make_train_step(
     objective: Objective,
-    optimizer: optax.GradientTransformation,
-    rates: tuple[float, ...],
+    optimizer: Optimizer,
+    averages: Mapping[str, Share],
     key: Key,
     accumulate: int = 1,
+    project: Callable[[Params], Params] = lambda params: params,
 ):
     """Returns `train_step(state, batch, teacher) -> (state, metrics)`, to be jitted.
 
     The randomness of a step is fold_in(key, state.step). With `accumulate` > 1 the gradient is the
     mean over that many micro-batches, each of every accumulate-th example, so that each stays
-    spread over the devices as the batch is. A step whose loss or gradient is not finite changes
-    nothing but `step` and the counters. metrics: scalars, among them 'loss', 'grad_norm',
-    'param_norm', 'skipped', 'skipped_in_row', and 't_bad', the noise level of a non-finite loss
-    (0 if there is none).
+    spread over the devices as the batch is. The weights after an optimiser step are `project` of
+    what it gives (`Model.project`); averages and refs take those. A step whose loss or gradient is
+    not finite changes nothing but `step` and the counters; averages count steps taken, it among
+    them. metrics: scalars, among them 'loss', 'learning_rate', 'grad_norm', 'param_norm',
+    'skipped', 'skipped_in_row', and 't_bad', the noise level of a non-finite loss (0 if there is
+    none).
     """
 
     def mean_loss(params: Params, refs: Any, teacher: Params, batch: Batch, key: Key, step: Array):
@@ -103,11 +110,15 @@ def make_train_step(
         loss, metrics, grads = gradient(state, batch, teacher)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        learning_rate = optimizer.learning_rate(state.step - state.skipped)
 
         def advance(state: TrainState) -> TrainState:
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-            emas = {str(rate): ema.update(state.emas[str(rate)], params, rate) for rate in rates}
+            params = project(optax.apply_updates(state.params, updates))
+            emas = {
+                name: tree.lerp(state.emas[name], params, share(state.step + 1))
+                for name, share in averages.items()
+            }
             refs = objective.update(state.refs, params, state.step)
             return state._replace(
                 params=params,
@@ -125,6 +136,7 @@ def make_train_step(
         state = jax.lax.cond(finite, advance, skip, state)
         metrics = metrics | {
             'loss': loss,
+            'learning_rate': jnp.float32(learning_rate),
             'grad_norm': grad_norm,
             'param_norm': optax.tree.norm(state.params),
             'skipped': state.skipped,

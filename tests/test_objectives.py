@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from cm_jax import optim, sharding
-from cm_jax.core import precond, process, weighting
+from cm_jax.core import ema, precond, process, weighting
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
 from cm_jax.objectives import base
@@ -92,13 +92,6 @@ def make_params(dtype=np.float32, seed=0):
     return {name: jnp.asarray(rng.standard_normal(shape), dtype) for name, shape in shapes.items()}
 
 
-def step_of(row, objective, rates=(0.9,)):
-    """(train step, state) on the small network."""
-    optimizer = optim.make('adam', 1e-3)
-    step = make_train_step(objective, optimizer, rates, jax.random.key(0))
-    return step, init_state(make_params(), objective, optimizer, rates)
-
-
 def make_batch(dtype=np.float32, batch=BATCH):
     rng = np.random.default_rng(1)
     image = np.clip(SIGMA_DATA * rng.standard_normal((batch, *SHAPE)), -1, 1)
@@ -157,9 +150,12 @@ def test_gradient_is_finite_and_reaches_every_parameter(row):
 @each_objective
 def test_step_compiles_once_across_steps_and_stages(row):
     batch = make_batch()
-    step, state = step_of(row, row.build())
+    objective, optimizer = row.build(), optim.make('adam', 1e-3)
+    averages = ema.averages((0.9,), (0.1,))
     chex.clear_trace_counter()
+    step = make_train_step(objective, optimizer, averages, jax.random.key(0))
     step = jax.jit(chex.assert_max_traces(step, n=1))
+    state = init_state(make_params(), objective, optimizer, averages)
     for at in (0, 1, STAGE - 1, STAGE, 3 * STAGE):
         state, metrics = step(state._replace(step=jnp.int32(at)), batch, row.teacher())
         assert np.isfinite(metrics['loss']) and metrics['skipped'] == 0

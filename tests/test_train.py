@@ -82,6 +82,15 @@ def test_a_terminated_run_saves_and_continues(whole, tmp_path):
     chex.assert_trees_all_equal(weights(folder), weights(whole))
 
 
+def test_the_last_snapshot_has_the_averages_and_every_step_its_learning_rate(whole):
+    run = open_run(whole)
+    assert run.emas(10) == [] and run.emas(12) == ['0.5', '0.9', 'power0.1']
+    raw, average = run.params(12), run.params(12, 'power0.1')
+    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(raw), jax.tree.leaves(average)))
+    rates = [row['learning_rate'] for row in run.metrics()]
+    np.testing.assert_allclose(rates, run.config.optimizer.learning_rate, rtol=1e-6)
+
+
 def test_a_finished_run_says_so_and_changes_nothing(whole):
     before = {p: p.stat().st_mtime_ns for p in whole.rglob('*') if p.is_file()}
     assert 'is done: 12 of 12 steps' in commands.run('train', TINY, workdir(whole))

@@ -7,13 +7,17 @@ import numpy as np
 import optax
 import pytest
 
-from cm_jax import optim
-from cm_jax.core import ema, tree
+from cm_jax import models, optim
+from cm_jax.core import ema, process, tree
 from cm_jax.errors import UserError
+from cm_jax.objectives import base
 from cm_jax.objectives.base import Objective
+from cm_jax.optim import Optimizer
 from cm_jax.train_step import QUARTERS, by_quarter, init_state, make_train_step
 
 RATES = (0.5, 0.9)
+SIGMA_RELS = (0.05, 0.1)
+AVERAGES = ema.averages(RATES, SIGMA_RELS)
 BATCH = 12
 
 
@@ -48,23 +52,28 @@ def make_batch(seed=0):
     }
 
 
-def start(accumulate=1, optimizer=None, objective=objective()):  # noqa: B008
+def sgd(rate):
+    return Optimizer(*optax.sgd(rate), learning_rate=optax.constant_schedule(rate))
+
+
+def start(accumulate=1, optimizer=None, objective=objective(), **settings):  # noqa: B008
     optimizer = optimizer or optim.make('adam', 1e-2)
-    step = make_train_step(objective, optimizer, RATES, jax.random.key(0), accumulate)
-    return init_state(make_params(), objective, optimizer, RATES), jax.jit(step)
+    key = jax.random.key(0)
+    step = make_train_step(objective, optimizer, AVERAGES, key, accumulate, **settings)
+    return init_state(make_params(), objective, optimizer, AVERAGES), jax.jit(step)
 
 
 def test_state_starts_at_the_initial_weights():
     state, _ = start()
     for other in (state.params, state.refs, *state.emas.values()):
         chex.assert_trees_all_equal(other, make_params())
-    assert set(state.emas) == {'0.5', '0.9'}
+    assert set(state.emas) == {'0.5', '0.9', 'power0.05', 'power0.1'}
     assert state.step == state.skipped == state.skipped_in_row == 0
 
 
 def test_step_is_the_gradient_step_on_the_mean_loss():
     rate = 0.1
-    state, step = start(optimizer=optax.sgd(rate))
+    state, step = start(optimizer=sgd(rate))
     batch = make_batch()
     mean = lambda params: jnp.mean(loss(params, (), (), batch, None, 0)[0])  # noqa: E731
     value, gradient = jax.value_and_grad(mean)(state.params)
@@ -82,8 +91,8 @@ def test_step_is_the_gradient_step_on_the_mean_loss():
 
 @pytest.mark.parametrize('accumulate', [2, 4, 12])
 def test_accumulated_step_is_the_whole_step(accumulate):
-    state, step = start(optimizer=optax.sgd(0.1))
-    _, in_parts = start(accumulate, optimizer=optax.sgd(0.1))
+    state, step = start(optimizer=sgd(0.1))
+    _, in_parts = start(accumulate, optimizer=sgd(0.1))
     one, of_one = step(state, make_batch(), ())
     other, of_other = in_parts(state, make_batch(), ())
     chex.assert_trees_all_close(one, other, rtol=1e-5, atol=1e-7)
@@ -140,10 +149,86 @@ def test_averages_follow_their_recursion_and_their_coefficients():
         chex.assert_trees_all_close(state.emas[str(rate)], combined, rtol=1e-5)
 
 
+def test_power_averages_are_their_coefficients_from_the_first_step_on():
+    state, step = start()
+    history = []
+    for i in range(7):
+        state, _ = step(state, make_batch(i), ())
+        history.append(state.params)
+        for sigma_rel in SIGMA_RELS:
+            coefficients = ema.power_coefficients(range(1, i + 2), sigma_rel)
+            combined = tree.linear_combination(tree.stack(history), coefficients)
+            chex.assert_trees_all_close(state.emas[f'power{sigma_rel}'], combined, rtol=1e-5)
+
+
+def test_averages_count_a_skipped_step():
+    """The profile is over the steps of the trajectory, whose number is all that a snapshot says."""
+    state, step = start()
+    state, _ = step(state, make_batch(), ())
+    first = state.params
+    state, _ = step(state, spoil(make_batch(), 0, np.nan), ())
+    state, _ = step(state, make_batch(1), ())
+    share = 1 - (2 / 3) ** (ema.sigma_rel_to_gamma(0.1) + 1)
+    expected = tree.lerp(first, state.params, share)
+    chex.assert_trees_all_close(state.emas['power0.1'], expected, rtol=1e-5)
+
+
 def test_refs_are_updated_from_the_new_weights():
     state, step = start()
     after, _ = step(state, make_batch(), ())
     chex.assert_trees_all_close(after.refs, tree.lerp(state.refs, after.params, 0.1), rtol=1e-6)
+
+
+# Projection
+
+
+def test_averages_and_refs_take_the_projected_weights():
+    project = lambda params: params | {'scale': jnp.float32(7.0)}  # noqa: E731
+    state, step = start(optimizer=sgd(0.1), project=project)
+    _, plain = start(optimizer=sgd(0.1))
+    after, unprojected = step(state, make_batch(), ())[0], plain(state, make_batch(), ())[0]
+    chex.assert_trees_all_equal(after.params, project(unprojected.params))
+    chex.assert_trees_all_close(after.emas['power0.1'], after.params, rtol=1e-6)
+    chex.assert_trees_all_close(after.emas['0.5']['scale'], (0.5 + 7) / 2, rtol=1e-6)
+    chex.assert_trees_all_close(after.refs, tree.lerp(state.refs, after.params, 0.1), rtol=1e-6)
+
+
+def row_sizes(params):
+    """{path: root mean square of each output's weights} of an EDM2 network."""
+    return {
+        path: np.sqrt(np.mean(np.square(leaf), axis=tuple(range(leaf.ndim - 1))))
+        for path, leaf in tree.flatten(params).items()
+        if path[-1] == 'kernel'
+    }
+
+
+def test_edm2_trains_with_weights_of_unit_size_and_averages_of_those():
+    settings = {'name': 'edm2_unet', 'channels': 8, 'channel_mult': (1,), 'num_blocks': 1}
+    model = models.build(settings | {'attn_resolutions': ()}, (4, 4, 1), 0)
+    edm = base.build({'name': 'edm', 'sigma_data': 0.5}, model.net, process.variance_exploding())
+    optimizer, averages = optim.make('adam', 0.1), ema.averages((0.5,), (0.1,))
+    first = jax.jit(model.init)(jax.random.key(0))
+    state = init_state(model.project(first), edm, optimizer, averages)
+    key = jax.random.key(1)
+    batch = {'image': jax.random.normal(key, (8, 4, 4, 1)), 'label': jnp.full(8, -1)}
+    step = jax.jit(make_train_step(edm, optimizer, averages, key, project=model.project))
+    expected = state.params
+    for i in range(4):
+        state, _ = step(state, batch, ())
+        expected = tree.lerp(expected, state.params, 0.5)
+        if i == 0:
+            chex.assert_trees_all_close(state.emas['power0.1'], state.params, rtol=1e-5, atol=1e-6)
+    for (path, sizes), before in zip(row_sizes(state.params).items(), row_sizes(first).values()):
+        np.testing.assert_allclose(sizes, 1, atol=3e-4, err_msg=str(path))
+        assert np.abs(before - 1).max() > 0.01
+    chex.assert_trees_all_close(state.emas['0.5'], expected, rtol=1e-5, atol=1e-6)
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), state.params, model.project(first))
+    assert sum(float(m) > 0.01 for m in jax.tree.leaves(moved)) >= len(row_sizes(first)) - 1
+
+
+@pytest.mark.parametrize('name', ['song_unet', 'adm_unet'])
+def test_other_networks_leave_their_weights(name):
+    assert models.build({'name': name}, (32, 32, 3), 0).project(params := make_params()) is params
 
 
 # Non-finite steps
@@ -237,6 +322,84 @@ def test_learning_rate_rises_linearly_over_the_warm_up():
     np.testing.assert_allclose(moves, [0, 0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rtol=1e-4)
 
 
+@pytest.mark.parametrize('warmup_steps', [0, 3, 20])
+def test_rate_falls_with_the_root_of_the_step(warmup_steps):
+    settings = {'warmup_steps': warmup_steps, 'decay': 'inverse_sqrt', 'decay_steps': 8}
+    steps = np.arange(40)
+    expected = 0.1 / np.sqrt(np.maximum(steps / 8, 1))
+    if warmup_steps:
+        expected = expected * np.minimum(steps / warmup_steps, 1)
+    rate = optim.schedule(0.1, **settings)
+    np.testing.assert_allclose([rate(jnp.int32(n)) for n in steps], expected, rtol=1e-5)
+    optimizer = optim.make('adam', 0.1, eps=0.0, **settings)
+    params, state, moves = jnp.zeros(1), optimizer.init(jnp.zeros(1)), []
+    for _ in steps:
+        update, state = optimizer.update(jnp.ones(1), state, params)
+        moves.append(-float(update[0]))  # Adam's step is the rate for a constant gradient
+    np.testing.assert_allclose(moves, expected, rtol=1e-4)
+
+
+def test_logged_rate_is_that_of_the_update_and_waits_where_a_step_is_skipped():
+    optimizer = optim.make('adam', 0.1, warmup_steps=2, decay='inverse_sqrt', decay_steps=2)
+    state, step = start(optimizer=optimizer)
+    found = []
+    for bad in (False, True, True, False, False, False):
+        batch = spoil(make_batch(), 0, np.nan) if bad else make_batch()
+        state, metrics = step(state, batch, ())
+        found.append(float(metrics['learning_rate']))
+    expected = [0, 0.05, 0.05, 0.05, 0.1, 0.1 / np.sqrt(1.5)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    counts = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == jnp.int32]
+    assert counts and all(count == 4 for count in counts)
+
+
+def torch_radam(gradients, b1, b2, eps=1e-8):
+    """PyTorch's RAdam (its documentation's formula) at rate 1, in float64: steps, rho by step."""
+    m = v = 0.0
+    steps, rhos, limit = [], [], 2 / (1 - b2) - 1
+    for t, g in enumerate(np.asarray(gradients, np.float64), 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        rho = limit - 2 * t * b2**t / (1 - b2**t)
+        step = m / (1 - b1**t)
+        if rho > 5:
+            ratio = (rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)
+            step = step * np.sqrt(ratio * (1 - b2**t)) / (np.sqrt(v) + eps)
+        steps.append(-step)
+        rhos.append(rho)
+    return np.array(steps), np.array(rhos)
+
+
+def radam_steps(gradients, b1, b2):
+    optimizer = optim.OPTIMISERS['radam'](1.0, b1=b1, b2=b2)
+    update = jax.jit(optimizer.update)
+    state, steps = optimizer.init(jnp.zeros(gradients.shape[1])), []
+    for g in gradients:
+        step, state = update(g, state)
+        steps.append(step)
+    return np.array(steps)
+
+
+@pytest.mark.parametrize('b1, b2, error', [(0.9, 0.99, 3e-4), (0.9, 0.999, 8e-3), (0.5, 0.9, 3e-4)])
+def test_radam_is_that_of_pytorch_within_its_rounding(b1, b2, error):
+    gradients = np.random.default_rng(0).uniform(0.2, 1.5, (80, 4)).astype(np.float32)
+    expected, rho = torch_radam(gradients, b1, b2)
+    assert not np.any(rho == 5) and 1 + np.argmax(rho > 5) == 6  # so > and >= begin alike
+    found = radam_steps(gradients, b1, b2)
+    np.testing.assert_allclose(found[:5], expected[:5], rtol=1e-5)  # momentum alone
+    np.testing.assert_allclose(found, expected, rtol=error)
+    np.testing.assert_allclose(found[50:], expected[50:], rtol=5e-4)
+
+
+def test_radam_is_refused_where_its_rounding_is_larger_than_itself():
+    gradients = np.random.default_rng(0).uniform(0.2, 1.5, (10, 4)).astype(np.float32)
+    for b2 in (0.9999, 0.99993):
+        expected, _ = torch_radam(gradients, 0.9, b2)
+        assert np.abs(radam_steps(gradients, 0.9, b2) / expected - 1).max() > 0.5
+        with pytest.raises(UserError, match=rf"'radam' needs b2 <= 0.999, got {b2}"):
+            optim.make('radam', 1e-3, b2=b2)
+    assert optim.make('radam', 1e-3, b2=optim.MAX_RADAM_B2) and optim.make('adam', 1e-3, b2=0.9999)
+
+
 def test_clip_bounds_the_gradients_norm():
     gradient = {'a': jnp.array([3.0]), 'b': jnp.array([4.0])}
     for clip, scale in ((1.0, 0.2), (10.0, 1.0)):
@@ -256,6 +419,10 @@ def test_clip_bounds_the_gradients_norm():
         ({'learning_rate': 0.0}, 'learning_rate > 0'),
         ({'warmup_steps': -1}, 'warmup_steps >= 0'),
         ({'clip': -1.0}, 'clip >= 0'),
+        ({'b1': 1.0}, 'b1 and b2 in'),
+        ({'decay': 'cosine'}, "'cosine'; legal: constant, inverse_sqrt"),
+        ({'decay': 'inverse_sqrt'}, "at least 1 for 'inverse_sqrt', got 0"),
+        ({'decay_steps': 5}, "0 for decay 'constant'.*got 5"),
         ({'momentum': 0.9}, r'config\.optimizer\.momentum.*legal: b1, b2, clip'),
     ],
 )

@@ -8,6 +8,7 @@ def get_config(objective='edm'):
     c.steps = 12
     c.batch_size = 16
     c.ema_rates = (0.5, 0.9)
+    c.ema_sigma_rels = (0.1,)
     c.model.update({'channels': 4, 'channel_mult': (1,)})
     c.objective.name = objective
     if objective == 'ect':

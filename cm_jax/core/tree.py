@@ -1,6 +1,6 @@
 """Arithmetic on trees of arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,17 @@ def linear_combination(stacked: Params, coefficients: Array) -> Params:
         return jnp.sum(weights * leaf.astype(jnp.float32), axis=0).astype(leaf.dtype)
 
     return jax.tree.map(combine, stacked)
+
+
+def weighted_sum(coefficients: Iterable[float], trees: Iterable[Params]) -> Params:
+    """sum_k c_k theta_k as float32 numpy leaves, multiply and add; takes one tree at a time."""
+    total = None
+    for c, params in zip(coefficients, trees, strict=True):
+        term = jax.tree.map(lambda leaf, c=c: np.float32(c) * leaf.astype(np.float32), params)
+        total = term if total is None else jax.tree.map(np.add, total, term)
+    if total is None:
+        raise ValueError('a weighted sum of no trees')
+    return jax.tree.map(np.asarray, total)
 
 
 def stack(trees: Sequence[Params]) -> Params:

@@ -17,11 +17,14 @@ class Model(NamedTuple):
     """`init(key) -> params`; `net(params, x, cond, label, key) -> F`, of x's shape.
 
     `augment_dim` is how many augmentation labels the network takes in `cond`, after its noise level.
+    `project(params) -> params` is where a network keeps its parameters in training: it is applied
+    to the first ones and after each optimiser step. The identity, except for EDM2.
     """
 
     init: Callable[[Key], Params]
     net: NetFn
     augment_dim: int = 0
+    project: Callable[[Params], Params] = lambda params: params
 
 
 def build(

@@ -2,8 +2,8 @@
 
 Weights are used normalised, w = theta / |theta| for each output, so a step along theta changes only
 its direction; `normalize_weights` keeps |theta| at sqrt(fan-in) so that the effective learning rate
-does not fall as |theta| grows. The paper does that inside the forward pass; here it is a function to
-be applied to the parameters after each optimiser step (and to the initial ones it changes little).
+does not fall as |theta| grows. The paper does that inside the forward pass; here it is the model's
+`project`, applied to the initial parameters and after each optimiser step.
 
 Not through the common interface `net(params, x, cond, label, key)`, for only EDM2's training loss
 needs it: `log_variance(params, cond)`, the uncertainty u(t) of equation 21. Its parameters are part
@@ -47,8 +47,8 @@ def unit_weights(kernel: Array) -> Array:
 def normalize_weights(params: Params) -> Params:
     """Forced weight normalisation (equation 66): |theta| = sqrt(fan-in) for each output.
 
-    To be applied after each optimiser step. Gains and constants stay. The network's output changes
-    by no more than EPSILON relative to it.
+    Applied after each optimiser step. Gains and constants stay. The network's output changes by no
+    more than EPSILON relative to it.
     """
 
     def normalized(path: tuple, leaf: Array) -> Array:
@@ -298,4 +298,4 @@ def build(
         head = LogVariance(logvar_channels).init(key, jnp.zeros(1))['params']
         return model.init(key) | head
 
-    return Model(init, model.net)
+    return Model(init, model.net, normalize_weights)
