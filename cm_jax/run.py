@@ -152,8 +152,10 @@ class Run:
         return sorted(p.name[len('ema_') :] for p in folder.iterdir() if p.name.startswith('ema_'))
 
     def check_ema(self, step: int, ema: str) -> None:
-        """Raises UserError if an average is not stored at a step."""
-        if ema != RAW:
+        """Raises UserError if an average is neither stored at a step nor can be made there."""
+        if ema.startswith(POSTHOC):
+            self.posthoc(step, ema)
+        elif ema != RAW:
             check_name(f'average of step {step} in {self.workdir}', ema, self.emas(step))
 
     def params(self, step: int | None = None, ema: str = RAW) -> Params:
@@ -345,14 +347,17 @@ def _open_teacher(
     return run.parts.objective.denoise, run.params(of.step, of.ema)
 
 
+OF_TRAINING = ('dropout', 'dropout_resolution', 'label_dropout', 'dtype', 'remat')
+
+
 def weights_meaning(config: Any, image_shape: Sequence[int]) -> dict[str, Any]:
     """What must be equal for weights of one run to mean the same in another.
 
-    The network without its dropout and compute dtype, the preconditioning, the process, the shape
-    of the images and whether there are labels.
+    The network without what only training has, the preconditioning, the process, the shape of the
+    images and whether there are labels.
     """
     return {
-        'model': {k: v for k, v in config.model.items() if k not in ('dropout', 'dtype')},
+        'model': {k: v for k, v in config.model.items() if k not in OF_TRAINING},
         'sigma_data': config.objective.sigma_data,
         'process': dict(config.process),
         'class_conditional': config.class_conditional,

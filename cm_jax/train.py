@@ -149,8 +149,8 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     def state() -> TrainState:
         return jax.jit(initial, out_shardings=shardings)(*given)
 
-    weights = jax.device_put(frozen.weights, places)
-    built = (mesh, batches, parts.subject, state, template, step, frozen.lpips, weights)
+    teacher = jax.device_put(frozen.weights, places)
+    built = (mesh, batches, parts.subject, state, template, step, frozen.lpips, teacher)
     return Setup(config, workdir, loop, trajectory, sampling, *built)
 
 

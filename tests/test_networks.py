@@ -1,8 +1,6 @@
 """The papers' networks: their own numbers, sizes, precision, rematerialisation, labels, magnitudes."""
 
 import functools
-import importlib
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from cm_jax import models, optim
+from cm_jax import models
 from cm_jax.core import tree
 from cm_jax.core.precond import edm_scalings, precondition
 from cm_jax.errors import UserError
@@ -504,41 +502,6 @@ def test_log_variance_needs_its_own_parameters_alone():
     own = {k: v for k, v in params.items() if k.startswith('logvar')}
     found = edm2_unet.log_variance(own, cond)
     assert found.shape == (3,) and len(np.unique(found)) == 3
-
-
-# Configs
-
-
-CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
-VARIANTS = {'cifar10_edm': ('ddpmpp', 'ncsnpp'), 'imagenet64_edm2': ('s', 'm', 'l', 'xl')}
-IMAGES = {  # shape and classes of the data that a config's name begins with
-    'digits': ((8, 8, 1), 10),
-    'fashion_mnist': ((28, 28, 1), 10),
-    'cifar10': ((32, 32, 3), 10),
-    'imagenet64': ((64, 64, 3), 1000),
-}
-
-
-@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
-def test_every_config_builds_its_network(path):
-    get_config = importlib.import_module(f'configs.{path.stem}').get_config
-    image_shape, classes = next(v for k, v in IMAGES.items() if path.stem.startswith(k))
-    for variant in VARIANTS.get(path.stem, ((),)):
-        config = get_config(*([variant] if variant else []))
-        if 'model' not in config:  # a search: the network is the run's
-            continue
-        model = models.build(config.model, image_shape, classes if config.class_conditional else 0)
-        shapes = jax.eval_shape(model.init, jax.random.key(0))
-        x, cond = jnp.zeros((2, *image_shape)), jnp.zeros((2, 1))
-        assert jax.eval_shape(model.net, shapes, x, cond).shape == x.shape
-        optim.build(config.optimizer)
-
-
-def test_unknown_variant_of_a_config_is_refused():
-    for name in VARIANTS:
-        get_config = importlib.import_module(f'configs.{name}').get_config
-        with pytest.raises(UserError, match='legal: '):
-            get_config('xxs')
 
 
 # Refusals

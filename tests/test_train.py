@@ -193,6 +193,29 @@ def test_weights_that_do_not_fit_are_refused_by_name(whole, tmp_path, setting, w
     assert not folder.exists()
 
 
+def test_a_student_learns_from_a_frozen_teacher(whole, tmp_path):
+    """CD, from a run that is teacher and start; its folder needs the teacher no more."""
+    folder, teacher = tmp_path / 'cd', f'--config.teacher.workdir={whole}'
+    line = commands.error('train', '--config=tests/tiny.py:cd', workdir(folder))
+    assert "objective 'cd' learns from a teacher: set config.teacher.workdir" in line
+    line = commands.error(
+        'train', '--config=tests/tiny.py:cd', workdir(folder), teacher, '--config.process.t_max=40'
+    )
+    assert 'process.t_max: 80.0 there, 40.0 here' in line
+    assert not folder.exists()
+    commands.run(
+        'train',
+        '--config=tests/tiny.py:cd',
+        workdir(folder),
+        teacher,
+        f'--config.init_from.workdir={whole}',
+    )
+    run = open_run(folder)
+    chex.assert_trees_all_equal(run.params(0), open_run(whole).params())
+    assert np.all(np.isfinite(losses(folder))) and max(losses(folder)) > 0
+    assert run.sample(run.params(), 'onestep', 2).shape == (2, 8, 8, 1)
+
+
 def test_a_folder_of_another_run_is_refused_unless_started_afresh(whole, tmp_path):
     folder = tmp_path / 'taken'
     commands.run('train', TINY, workdir(folder), '--config.steps=2')

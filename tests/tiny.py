@@ -1,4 +1,4 @@
-"""A config that trains in seconds: `tests/tiny.py:edm` or `tests/tiny.py:ect`, on the digits."""
+"""A config that trains in seconds on the digits: `tests/tiny.py:edm`, `:ect`, `:cd`."""
 
 from configs.digits_edm import digits_config
 

@@ -1,0 +1,33 @@
+"""Consistency distillation (CD) on ImageNet at 64x64, class-conditional, from an ADM teacher;
+arXiv 2303.01469.
+
+    python -m cm_jax.train --config=configs/imagenet64_cd.py --workdir=runs/imagenet64/cd \
+        --config.dataset.path=PATH --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
+
+PATH is a folder of images of 64x64 in one folder a class. The distance is LPIPS with average pooling,
+as in the paper's code: VGG-16 features as torchvision publishes them and the heads of the lpips
+package. ADM; global batch 2048, 600,000 steps = 1,229
+million images, the teacher's not counted; 40 levels, Heun. The paper's FID-50k, 1 and 2 steps:
+6.20 and 4.70. Ours: not run.
+"""
+
+from cm_jax.models.presets import PRESETS
+from configs.imagenet64_adm import imagenet64_config
+
+
+def get_config():
+    c = imagenet64_config()
+    c.steps = 600_000
+    c.batch_size = 2048
+    c.ema_rates = (0.9999432,)
+    c.model.update(PRESETS['adm_imagenet64'].settings)
+    c.model.update({'dropout': 0.0, 'dtype': 'bfloat16'})
+    c.objective.update({'name': 'cd', 'levels': 40, 'solver': 'heun', 'target_ema': 0.95})
+    c.objective.update({'distance': 'lpips', 'weight': 'uniform'})
+    c.optimizer.update({'name': 'radam', 'learning_rate': 8e-6})
+    c.init_from.update({'workdir': 'runs/imagenet64/adm', 'ema': '0.999943'})
+    c.teacher.update({'workdir': 'runs/imagenet64/adm', 'ema': '0.999943'})
+    c.lpips.pooling = 'average'
+    c.sampling.update({'sampler': 'onestep', 'ema': '0.9999432'})
+    c.evaluation.samplers = ('onestep', 'multistep@80,1.526')
+    return c

@@ -1,0 +1,30 @@
+"""Consistency training (CT) on ImageNet at 64x64, class-conditional, from data alone;
+arXiv 2303.01469.
+
+    python -m cm_jax.train --config=configs/imagenet64_ct.py --workdir=runs/imagenet64/ct \
+        --config.dataset.path=PATH --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
+
+PATH is a folder of images of 64x64 in one folder a class. The distance is LPIPS with average pooling,
+as in the paper's code: VGG-16 features as torchvision publishes them and the heads of the lpips
+package. ADM; global batch 2048, 800,000 steps = 1,638
+million images. Ours: not run.
+"""
+
+from cm_jax.models.presets import PRESETS
+from configs.imagenet64_adm import imagenet64_config
+
+
+def get_config():
+    c = imagenet64_config()
+    c.steps = 800_000
+    c.batch_size = 2048
+    c.ema_rates = (0.9999432,)
+    c.model.update(PRESETS['adm_imagenet64'].settings)
+    c.model.update({'dropout': 0.0, 'dtype': 'bfloat16'})
+    c.objective.update({'name': 'ct', 'total_steps': c.get_ref('steps'), 's0': 2, 's1': 200})
+    c.objective.update({'mu0': 0.95, 'distance': 'lpips', 'weight': 'uniform'})
+    c.optimizer.update({'name': 'radam', 'learning_rate': 1e-4})
+    c.lpips.pooling = 'average'
+    c.sampling.update({'sampler': 'onestep', 'ema': '0.9999432'})
+    c.evaluation.samplers = ('onestep', 'multistep@80,1.526')
+    return c

@@ -1,0 +1,116 @@
+"""Every config builds what it describes, and starts from what its docstring says."""
+
+import functools
+import importlib
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cm_jax import models, optim, samplers
+from cm_jax import train as trains
+from cm_jax.config import to_plain
+from cm_jax.core import process
+from cm_jax.errors import UserError, call
+from cm_jax.models.presets import PRESETS
+from cm_jax.run import OF_TRAINING, evaluation, wire
+
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+VARIANTS = {'cifar10_edm': ('ddpmpp', 'ncsnpp'), 'imagenet64_edm2': ('s', 'm', 'l', 'xl')}
+IMAGES = {  # shape and classes of the data that a config's name begins with
+    'digits': ((8, 8, 1), 10),
+    'fashion_mnist': ((28, 28, 1), 10),
+    'cifar10': ((32, 32, 3), 10),
+    'imagenet64': ((64, 64, 3), 1000),
+}
+IMPORTED = {  # the network of the run folders that the docstrings make with `convert`
+    'runs/cifar10/edm': 'ddpmpp_cifar10',
+    'runs/cifar10/edm_ve': 'ncsnpp_cifar10',
+    'runs/imagenet64/edm2_s': 'edm2_imagenet64_s',
+    'runs/imagenet64/edm2_m': 'edm2_imagenet64_m',
+    'runs/imagenet64/edm2_l': 'edm2_imagenet64_l',
+    'runs/imagenet64/edm2_xl': 'edm2_imagenet64_xl',
+}
+TRAINED = {  # and of those that another config trains
+    'runs/quickstart/teacher': 'digits_edm',
+    'runs/fashion_mnist/teacher': 'fashion_mnist_edm',
+    'runs/imagenet64/adm': 'imagenet64_adm',
+}
+
+
+def _configs():
+    for path in sorted(CONFIGS.glob('*.py')):
+        get_config = importlib.import_module(f'configs.{path.stem}').get_config
+        for variant in VARIANTS.get(path.stem, ('',)):
+            config = get_config(*([variant] if variant else []))
+            if 'model' in config:  # else it is a search: the network is the run's
+                yield pytest.param(path, config, id=f'{path.stem}{variant and ":"}{variant}')
+
+
+CONFIGS_OF_RUNS = list(_configs())  # (file, config) of every training run in configs/
+
+
+def images_of(path):
+    return next(v for k, v in IMAGES.items() if path.stem.startswith(k))
+
+
+@functools.cache
+def output_shape(settings, image_shape, classes):
+    """Of the network, without allocating its weights."""
+    model = models.build(json.loads(settings), image_shape, classes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    x, cond = jnp.zeros((2, *image_shape)), jnp.zeros((2, 1))
+    return jax.eval_shape(model.net, shapes, x, cond).shape
+
+
+@pytest.mark.parametrize('path, config', CONFIGS_OF_RUNS)
+def test_every_config_builds_what_it_describes(path, config):
+    image_shape, classes = images_of(path)
+    wire(config, image_shape, classes)
+    optim.build(config.optimizer)
+    p = call('process', process.build, config.process)
+    for spec in (config.sampling.sampler, *evaluation(config).samplers):
+        samplers.build(spec, p)
+    for section, factory in (('train', trains.Loop), ('trajectory', trains.Trajectory)):
+        call(section, factory, config[section])
+    averages = [str(r) for r in config.ema_rates] + [f'power{r}' for r in config.ema_sigma_rels]
+    assert config.sampling.ema in ['', *averages]
+    settings = json.dumps(to_plain(config.model), sort_keys=True)
+    labels = classes if config.class_conditional else 0
+    assert output_shape(settings, image_shape, labels) == (2, *image_shape)
+
+
+@pytest.mark.parametrize('path, config', CONFIGS_OF_RUNS)
+def test_a_config_starts_from_a_network_that_fits(path, config):
+    for section in (config.init_from, config.teacher):
+        if not section.workdir:
+            continue
+        if section.workdir in IMPORTED:
+            theirs, averages = PRESETS[IMPORTED[section.workdir]].settings, ['']
+        else:
+            module = importlib.import_module(f'configs.{TRAINED[section.workdir]}')
+            theirs, averages = module.get_config().model, map(str, module.get_config().ema_rates)
+        assert section.ema in averages
+        if section is config.init_from:
+            ours = {k: v for k, v in config.model.items() if k not in OF_TRAINING}
+            assert ours == {k: v for k, v in theirs.items() if k not in OF_TRAINING}
+
+
+@pytest.mark.parametrize('path, config', CONFIGS_OF_RUNS)
+def test_a_docstring_says_command_batch_and_images(path, config):
+    text = ' '.join(importlib.import_module(f'configs.{path.stem}').__doc__.split())
+    assert f'--config=configs/{path.stem}.py' in text
+    assert f'{config.batch_size}' in text and 'images' in text
+    if path.stem.startswith(('cifar10', 'imagenet64')):
+        assert 'Ours: not run' in text
+    elif 'digits' not in path.stem:
+        assert 'not run' in text
+
+
+def test_unknown_variant_of_a_config_is_refused():
+    for name in VARIANTS:
+        get_config = importlib.import_module(f'configs.{name}').get_config
+        with pytest.raises(UserError, match='legal: '):
+            get_config('xxs')
