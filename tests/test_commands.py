@@ -34,6 +34,10 @@ def trained(tmp_path_factory) -> pathlib.Path:
         slow(['--config.batch_size=x'], ["'x'"]),
         slow(['--config.steps=0'], ['config.steps', '0']),
         (['--config.sampling.sampler=multistep@0.8,80'], ['0.8, 80', 'descend']),
+        slow(
+            ['--config.class_conditional=False', '--config.sampling.sampler=onestep+cfg2'],
+            ["'onestep+cfg2'", 'no classes'],
+        ),
         slow(['--config.sampling.ema=0.7'], ["'0.7'", '0.5, 0.9']),
         slow(['--config.ema_sigma_rels=(0.1,0.3)'], ['config.ema_sigma_rels', '(0.1, 0.3)']),
         slow(['--config.evaluation.extractor=inception'], ["'inception'", 'lenet_digits']),
