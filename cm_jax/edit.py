@@ -7,8 +7,10 @@ results from --results draws of noise; and beside it a record of what was done. 
 is told the class of each image.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -76,12 +78,16 @@ def make_program(run: Run, task: edit.Task, ts: np.ndarray, seed: int) -> Callab
     return jax.jit(program)
 
 
-def file_name(levels: int, step: int, ema: str) -> str:
-    """'edit_inpaint-left_16levels_step800_ema0.99_seed0'."""
-    detail = {'inpaint': f'-{_MASK.value}', 'superres': f'-x{_FACTOR.value}'}.get(_TASK.value, '')
-    weights = f'ema{ema}' if ema else 'weights'
-    seed = f'seed{_SEED.value}'
-    return f'edit_{_TASK.value}{detail}_{levels}levels_step{step}_{weights}_{seed}'
+def file_name(record: Mapping[str, Any]) -> str:
+    """'edit_inpaint-left_16levels_step800_ema0.99_seed0_1f3a': the last part is the record's digest,
+    so that no picture takes the place of another."""
+    detail = ''.join(f'-{record[part]}' for part in ('mask', 'factor') if record[part] is not None)
+    weights = f'ema{record["ema"]}' if record['ema'] else 'weights'
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:6]
+    return (
+        f'edit_{record["task"]}{detail}_{len(record["levels"])}levels_step{record["step"]}_{weights}'
+        f'_seed{record["seed"]}_{digest}'
+    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -107,11 +113,6 @@ def main(argv: Sequence[str]) -> None:
     rows = [images, task.show(edit.measured(task, images))]
     rows += [program(params, images, label, draw) for draw in range(results)]
 
-    name = file_name(len(ts), step, ema)
-    folder = run.workdir / 'samples'
-    folder.mkdir(exist_ok=True)
-    scale = max(1, 48 // shape[1])
-    write_grid(folder / f'{name}.png', np.concatenate(jax.device_get(rows)), count, scale)
     record = {
         'task': _TASK.value,
         'mask': _MASK.value if _TASK.value == 'inpaint' else None,
@@ -125,6 +126,11 @@ def main(argv: Sequence[str]) -> None:
         'seed': seed,
         'workdir': str(run.workdir),
     }
+    name = file_name(record)
+    folder = run.workdir / 'samples'
+    folder.mkdir(exist_ok=True)
+    scale = max(1, 48 // shape[1])
+    write_grid(folder / f'{name}.png', np.concatenate(jax.device_get(rows)), count, scale)
     write_text(folder / f'{name}.json', json.dumps(record, indent=1) + '\n')
     print(f'{count} images, {results} results each: {folder / name}.png')
 

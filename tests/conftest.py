@@ -31,6 +31,13 @@ for option, value in KEPT.items():
         os.environ[option.upper()] = str(value)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs():
+    """After each file: else a worker holds the compiled programs of all of them, gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 class Recorded(NamedTuple):
     """One file of fixtures: its arrays by name, and how they were made."""
 

@@ -368,11 +368,11 @@ def test_wrong_settings_are_refused(stored, tmp_path):
     )
     refused("unknown LPIPS pooling 'min'; legal: average, max", pooling='min')
     refused("unknown LPIPS precision 'low'; legal: default, high, highest", precision='low')
-    refused(r"unknown key config\.distance\.head 'head' \(did you mean 'heads'", head='x')
+    refused(r"unknown key config\.lpips\.head 'head' \(did you mean 'heads'", head='x')
     refused('no weights file .*none.pth', features=str(tmp_path / 'none.pth'))
     refused("path of the file of its heads, got ''", heads='')
     refused('path of the file of its features, got None', features=None)
     refused(r"fit the features of LPIPS 'vgg': 22 missing", network='vgg')
     refused(r"fit the heads of LPIPS 'alex': 5 missing", heads=stored['features'])
-    with pytest.raises(UserError, match=r'config\.distance lacks heads'):
+    with pytest.raises(UserError, match=r'config\.lpips lacks heads'):
         files.distance_of({'network': 'alex', 'features': stored['features']})

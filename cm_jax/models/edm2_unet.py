@@ -298,4 +298,4 @@ def build(
         head = LogVariance(logvar_channels).init(key, jnp.zeros(1))['params']
         return model.init(key) | head
 
-    return Model(init, model.net, normalize_weights)
+    return model._replace(init=init, project=normalize_weights)
