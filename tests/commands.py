@@ -27,10 +27,12 @@ def start(command: str, *arguments: object, devices: int = 1, **settings) -> sub
     )
 
 
-def run(command: str, *arguments: object, devices: int = 1, **settings) -> str:
-    """Runs a command to its end; its output. Fails if it does."""
+def run(
+    command: str, *arguments: object, devices: int = 1, timeout: float = 300, **settings
+) -> str:
+    """Runs a command to its end; its output. Fails if it does, or after `timeout` seconds."""
     process = start(command, *arguments, devices=devices, **settings)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=timeout)
     assert process.returncode == 0, err[-3000:]
     return out
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import pytest
 
 from cm_jax import models, optim, samplers
-from cm_jax import train as trains
 from cm_jax.config import to_plain
 from cm_jax.core import process
 from cm_jax.errors import UserError, call
@@ -73,8 +72,6 @@ def test_every_config_builds_what_it_describes(path, config):
     p = call('process', process.build, config.process)
     for spec in (config.sampling.sampler, *evaluation(config).samplers):
         samplers.build(spec, p)
-    for section, factory in (('train', trains.Loop), ('trajectory', trains.Trajectory)):
-        call(section, factory, config[section])
     averages = [str(r) for r in config.ema_rates] + [f'power{r}' for r in config.ema_sigma_rels]
     assert config.sampling.ema in ['', *averages]
     settings = json.dumps(to_plain(config.model), sort_keys=True)

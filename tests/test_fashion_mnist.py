@@ -33,6 +33,7 @@ def test_some_hundred_steps_lower_the_loss_without_tensorflow(tmp_path):
         '--config.model.channels=16',
         '--config.batch_size=16',
         '--config.sampling.sampler=heun@6',
+        timeout=1200,
     )
     run = open_run(tmp_path / 'run')
     losses = [row['loss'] for row in run.metrics()]
