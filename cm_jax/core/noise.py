@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cm_jax.core.process import Process
+from cm_jax.errors import UserError
 from cm_jax.types import Array, Key
 
 
@@ -17,6 +19,24 @@ def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) 
     ramp = np.linspace(0.0, 1.0, n)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return jnp.asarray((high + ramp * (low - high)) ** rho, float)
+
+
+def sampling_levels(process: Process, n: int) -> np.ndarray:
+    """The levels t_0 = t_max > ... > t_n = 0 that an ODE sampler takes its n steps between.
+
+    EDM's grid, whose last level is t_min, and 0, for variance exploding; t_max (1 - i/n) for rectified
+    flow (arXiv 2209.03003, 2305.10769). Returns [n + 1], float64. Raises UserError if so many equal
+    steps go below t_min.
+    """
+    if process.name == 'rf':
+        if process.t_max < n * process.t_min:
+            raise UserError(
+                f'{n} equal steps from t_max = {process.t_max:g} pass t_min = {process.t_min:g} before '
+                f'0: at most {int(process.t_max / process.t_min):,}'
+            )
+        return process.t_max * (1 - np.arange(n + 1) / n)
+    grid = karras_sigmas(n, process.t_min, process.t_max)
+    return np.append(np.asarray(grid, np.float64), 0.0)
 
 
 def karras_level(index: Array, n: Array, sigma_min: float, sigma_max: float, rho: float = 7.0):
