@@ -1,6 +1,6 @@
 """Heun's steps down the probability-flow ODE (EDM, arXiv 2206.00364, algorithm 1, no churn).
 
-Written `heun@n`: n levels on EDM's grid (rho = 7), then 0, the last step an Euler step; order 2;
+Written `heun@n`: n levels, as those of `euler@n`, then 0, the last step an Euler step; order 2;
 2n - 1 evaluations (heun@18 is EDM's 35 on CIFAR-10).
 """
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.core import ode
-from cm_jax.core.noise import karras_sigmas
+from cm_jax.core.noise import sampling_levels
 from cm_jax.core.process import Process
 from cm_jax.samplers import parse_steps
 from cm_jax.types import Array
@@ -18,7 +18,7 @@ from cm_jax.types import Array
 
 def parse(arguments: str, process: Process) -> np.ndarray:
     n = parse_steps(arguments, 'heun')
-    return np.append(np.asarray(karras_sigmas(n, process.t_min, process.t_max)), 0.0)
+    return sampling_levels(process, n)
 
 
 def evaluations(ts: np.ndarray) -> int:
