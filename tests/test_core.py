@@ -235,8 +235,10 @@ def test_weights_by_name():
     t, r = jnp.array([1.0, 2.0]), jnp.array([0.5, 0.0])
     np.testing.assert_array_equal(weighting.get('uniform')(t, r, SIGMA_DATA), [1, 1])
     np.testing.assert_array_equal(weighting.get('inverse_gap')(t, r, SIGMA_DATA), [2, 0.5])
-    with pytest.raises(UserError, match='legal: edm, inverse_gap, uniform'):
-        weighting.get('snr')
+    with pytest.raises(
+        UserError, match=r"'edm'; legal: inverse_gap, karras, snr, snr_plus_1, trunc"
+    ):
+        weighting.get('edm')
 
 
 # Distances

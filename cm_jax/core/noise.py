@@ -21,6 +21,32 @@ def karras_sigmas(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) 
     return jnp.asarray((high + ramp * (low - high)) ** rho, float)
 
 
+def karras_level(index: Array, n: Array, sigma_min: float, sigma_max: float, rho: float = 7.0):
+    """s_index of `karras_sigmas(n, ...)` for traced `index` [B] and `n` >= 2: from a curriculum.
+
+    The ends are sigma_max and sigma_min themselves, which float32 would miss by some 1e-6. A
+    fractional index lies between two levels. Returns [B].
+    """
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    inside = (high + index / (n - 1) * (low - high)) ** rho
+    return jnp.where(index <= 0, sigma_max, jnp.where(index >= n - 1, sigma_min, inside))
+
+
+def levels(process: Process, n: int, rho: float | None = None) -> Array:
+    """The grid of n levels from t_max down to t_min, with the process's rho or another.
+
+    EDM's for variance exploding, t_max + i / (n-1) (t_min - t_max) for rectified flow. Returns [n].
+    """
+    rho = process.rho if rho is None else rho
+    return karras_sigmas(n, process.t_min, process.t_max, rho)
+
+
+def level(process: Process, index: Array, n: Array, rho: float | None = None) -> Array:
+    """Level `index` [B] of `levels(process, n, rho)`, both traced and index perhaps fractional."""
+    rho = process.rho if rho is None else rho
+    return karras_level(index, n, process.t_min, process.t_max, rho)
+
+
 def sampling_levels(process: Process, n: int) -> np.ndarray:
     """The levels t_0 = t_max > ... > t_n = 0 that an ODE sampler takes its n steps between.
 
@@ -35,19 +61,7 @@ def sampling_levels(process: Process, n: int) -> np.ndarray:
                 f'0: at most {int(process.t_max / process.t_min):,}'
             )
         return process.t_max * (1 - np.arange(n + 1) / n)
-    grid = karras_sigmas(n, process.t_min, process.t_max)
-    return np.append(np.asarray(grid, np.float64), 0.0)
-
-
-def karras_level(index: Array, n: Array, sigma_min: float, sigma_max: float, rho: float = 7.0):
-    """s_index of `karras_sigmas(n, ...)` for traced `index` [B] and `n` >= 2: from a curriculum.
-
-    The ends are sigma_max and sigma_min themselves, which float32 would miss by some 1e-6. A
-    fractional index lies between two levels. Returns [B].
-    """
-    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    inside = (high + index / (n - 1) * (low - high)) ** rho
-    return jnp.where(index <= 0, sigma_max, jnp.where(index >= n - 1, sigma_min, inside))
+    return np.append(np.asarray(levels(process, n)), 0.0)
 
 
 def ict_level_probs(sigmas: Array, p_mean: float, p_std: float) -> Array:
@@ -64,3 +78,11 @@ def ict_level_probs(sigmas: Array, p_mean: float, p_std: float) -> Array:
 def lognormal(key: Key, n: int, p_mean: float, p_std: float) -> Array:
     """n levels t with ln t ~ N(p_mean, p_std^2) (EDM, table 1). Returns [n]."""
     return jnp.exp(p_mean + p_std * jax.random.normal(key, (n,)))
+
+
+def logit_normal(key: Key, n: int, p_mean: float, p_std: float) -> Array:
+    """n numbers u in (0, 1) with ln(u / (1 - u)) ~ N(p_mean, p_std^2). Returns [n].
+
+    The levels of rectified flow in Esser et al. (arXiv 2403.03206, equation 19).
+    """
+    return jax.nn.sigmoid(p_mean + p_std * jax.random.normal(key, (n,)))
