@@ -46,6 +46,7 @@ POSTHOC = 'posthoc'  # 'posthoc0.07': the power-function average made of those t
 MAX_ERROR = 0.05  # of its profile, relative; beyond it an average is refused
 CARD = 'data_card.json'
 TUNED = 'tuned_levels.json'  # a list: one record a search of tune_levels
+STRAIGHTNESS = 'straightness.jsonl'
 TRAJECTORY = 'trajectory'
 RESUME = 'resume'
 
