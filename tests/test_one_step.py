@@ -1,4 +1,4 @@
-"""The one-step stage of Catch-Up Distillation: which estimate is learnt when, from where, held by what."""
+"""The one-step stage of Catch-Up Distillation: which estimate is learnt when, and what holds it."""
 
 import jax
 import jax.numpy as jnp
