@@ -13,6 +13,7 @@ from cm_jax.errors import call, check_name
 from cm_jax.types import Key, NetFn, Params
 
 NETWORKS = ('song_unet', 'adm_unet', 'edm2_unet')
+PRIORS = ('song_unet',)  # those that can have two heads
 NET = 'net'  # of several networks' parameters, those of the one that samples
 
 
@@ -41,6 +42,16 @@ def build(
     check_name('network', name, NETWORKS)
     module = importlib.import_module(f'cm_jax.models.{name}')
     return call('model', module.build, settings, image_shape=image_shape, num_classes=num_classes)
+
+
+def build_prior(settings: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:
+    """The network of a config's `prior` section: mean and log variance of the noise that goes with an
+    image, its two heads, without classes. `name` is one of PRIORS."""
+    settings = dict(settings)
+    name = settings.pop('name', None)
+    check_name('network of a prior', name, PRIORS)
+    module = importlib.import_module(f'cm_jax.models.{name}')
+    return call('prior', module.build, settings, image_shape=image_shape, num_classes=0, heads=2)
 
 
 def side_by_side(net: Model, **others: Model) -> tuple[Model, dict[str, NetFn]]:
