@@ -317,16 +317,24 @@ class WeightsOf(NamedTuple):
 
 
 def initial_weights(config: Any, template: Params, image_shape: tuple) -> Params | None:
-    """The weights of `config.init_from`, or None. Raises UserError, by name, if they do not fit."""
+    """The weights of `config.init_from`, or None. Raises UserError, by name, if they do not fit.
+
+    A prior that was learnt there and is not learnt here is left behind.
+    """
     init = call('init_from', WeightsOf, config.init_from)
     if not init.workdir:
         return None
     run = open_run(init.workdir)
     theirs = weights_meaning(run.config, run.card['image_shape'])
+    leaves_prior = not prior_settings(config)
+    if leaves_prior:
+        theirs['prior'] = {}
     differing = configs.differences(theirs, weights_meaning(config, image_shape))
     if differing:
         raise UserError(f'config.init_from {init.workdir} does not fit: {"; ".join(differing)}')
     params = run.params(init.step, init.ema)
+    if leaves_prior:
+        params = net_params(run.config, params)
     check_tree(params, template, f'weights of {init.workdir}')
     return params
 

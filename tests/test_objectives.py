@@ -26,8 +26,10 @@ RF = process.build('rf', 1e-3, 1.0)
 SIGMA_DATA = 0.5
 SHAPE = (4, 4, 2)
 BATCH = 8
+VELOCITIES = ('flow', 'catch_up', 'one_step')  # objectives whose network is a velocity
 STAGE = 5  # steps a stage, in the table
 SHARED = {'share_dropout': True}
+WALK = {'total_steps': 6 * STAGE, 'teacher_steps': 4, 'estimates': (0, 2, 3)}
 
 
 class Row(NamedTuple):
@@ -51,17 +53,19 @@ class Row(NamedTuple):
     @property
     def common(self):
         """The settings of the preconditioning; velocities have none."""
-        return {} if base.takes_prior(self.name) else {'sigma_data': SIGMA_DATA}
+        return {} if self.name in VELOCITIES else {'sigma_data': SIGMA_DATA}
 
     @property
     def needs(self):
         """A setting without a default, or None."""
-        return {'flow': None, 'catch_up': 'order'}.get(self.name, 'sigma_data')
+        needs = {'flow': None, 'catch_up': 'order', 'one_step': 'total_steps'}
+        return needs.get(self.name, 'sigma_data')
 
     @property
     def typo(self):
         """A misspelt setting, and what was meant."""
         typos = {'catch_up': ('step_siez', 'step_size'), 'ect': ('weihgt', 'weight')}
+        typos['one_step'] = ('ema_rat', 'ema_rate')
         with_mean = {name: ('p_meen', 'p_mean') for name in ('edm', 'flow')}
         return (typos | with_mean).get(self.name, typos['ect'])
 
@@ -95,6 +99,8 @@ TABLE = [
             (3, SHARED, True),
         )
     ),
+    Row('one_step', WALK, passes=1, process=RF, refuses=VE),
+    Row('one_step', WALK | {'ema_weight': 0.0}, passes=1, process=RF, refuses=VE),
 ]
 each_objective = pytest.mark.parametrize(
     'row',
@@ -361,7 +367,7 @@ def test_a_teacher_is_refused_where_none_is_taken_and_missed_where_one_is():
 def test_unknown_objective_lists_those_there_are():
     with pytest.raises(
         UserError,
-        match=r"unknown objective 'etc' .*legal: catch_up, cd, ct, ect, edm, flow, ict, pd",
+        match=r"unknown objective 'etc' .*legal: catch_up, cd, ct, ect, edm, flow, ict, one_step, pd",
     ):
         base.build({'name': 'etc'}, dropped_net, VE)
     with pytest.raises(UserError, match=r'unknown objective None; legal: '):
