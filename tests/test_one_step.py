@@ -8,7 +8,10 @@ import pytest
 from cm_jax.core import ode, process
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
+from cm_jax.logs import read_json_lines
 from cm_jax.objectives import base, one_step
+from cm_jax.run import open_run
+from tests import commands
 
 RF = process.build('rf', 1e-5, 1.0)
 SHAPE = (4, 3, 2, 1)
@@ -187,3 +190,27 @@ def test_shorter_processes_start_from_t_max():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         build(**settings)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_learned_prior_is_followed_by_the_one_step_stage(tmp_path):
+    """As commands; then scores, and the straightness of both."""
+    flow, student = tmp_path / 'flow', tmp_path / 'one_step'
+    commands.run('train', '--config=tests/tiny_one_step.py:flow', f'--workdir={flow}')
+    sources = [f'--config.{name}.workdir={flow}' for name in ('init_from', 'teacher')]
+    train = ['--config=tests/tiny_one_step.py:one_step', f'--workdir={student}', *sources]
+    commands.run('train', *train)
+    run, teacher = open_run(student), open_run(flow)
+    start, theirs = run.params(0), teacher.params(ema='0.9')
+    jax.tree.map(np.testing.assert_array_equal, start, theirs['net'])
+    assert [row['estimate'] for row in run.metrics()] == 4 * [1] + 4 * [2] + 4 * [3]
+    commands.run('evaluate', f'--workdir={student}', '--ema=0.9')
+    assert [row['protocol']['evaluations'] for row in run.scores()] == [1, 3]
+    for folder in (flow, student):
+        measure = ['--ema=0.9', '--straightness=4', '--samples=6', '--seeds=1,2']
+        lines = [commands.run('evaluate', f'--workdir={folder}', *measure) for _ in range(2)]
+        assert lines[0] == lines[1] and 'straightness over 4 Euler steps' in lines[0]
+        (row,) = read_json_lines(folder / 'straightness.jsonl')
+        assert row['straightness'] > 0 and row['protocol']['ema'] == '0.9'
+    line = commands.error('evaluate', f'--workdir={flow}', '--straightness=0')
+    assert 'at least 1 step' in line
