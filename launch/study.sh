@@ -11,8 +11,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 name=${1:-} seeds=${2:-3}
 case $name in
-  digits) methods="edm ct ict cd ect pd" ;;
-  digits-cud) methods="flow cud_rk12 cud_rk23 cud_rk34 cud_one_step" ;;
+  digits)
+    methods="edm ct ict cd ect pd" samplers=() # those of the configs
+    ;;
+  digits-cud)
+    methods="flow cud_rk12 cud_rk23 cud_rk34 cud_one_step"
+    samplers=(--sampler=euler@{1,2,4,8,16})
+    ;;
   *) echo "error: unknown study '$name'; legal: digits, digits-cud" >&2; exit 2 ;;
 esac
 source launch/environment.sh
@@ -40,7 +45,7 @@ done
 for run in "$runs"/*/seed*; do
   ema=$(python -c 'import sys; from cm_jax.run import open_run; print(open_run(sys.argv[1]).config.sampling.ema)' "$run")
   printf '\n== scores of %s\n' "$run"
-  python -m cm_jax.evaluate --workdir="$run" --ema="$ema"
+  python -m cm_jax.evaluate --workdir="$run" --ema="$ema" "${samplers[@]}"
 done
 printf '\n== the comparison\n'
 python -m cm_jax.study --workdir="$runs" --order="${methods// /,}"

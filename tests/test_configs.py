@@ -37,6 +37,10 @@ TRAINED = {  # and of those that another config trains
     'runs/quickstart/teacher': 'digits_edm',
     'runs/fashion_mnist/teacher': 'fashion_mnist_edm',
     'runs/imagenet64/adm': 'imagenet64_adm',
+    'runs/digits/cud_rk12': 'digits_cud_rk12',
+    'runs/fashion_mnist/cud_rk12': 'fashion_mnist_cud_rk12',
+    'runs/mnist/cud_rk12': 'mnist_cud_rk12',
+    'runs/cifar10/cud_rk12': 'cifar10_cud_rk12',
 }
 
 
