@@ -129,6 +129,8 @@ def import_weights(arguments: Sequence[str]) -> None:
     if workdir.exists():
         raise UserError(f'{workdir} is there already; choose another --workdir')
     tensors, metadata = read_tensors(path)
+    if metadata.get('process', 've') != 've':
+        raise UserError(f'{path} was trained on process {metadata["process"]!r}; import takes ve')
     preset = PRESETS[network]
     prefix = select(tensors, preset.layout, _EMA.value, path)
     state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -140,8 +142,6 @@ def import_weights(arguments: Sequence[str]) -> None:
         params = names.to_params(state, *preset)
     except UserError as error:
         raise UserError(f'{path}, network {network}: {error}') from error
-    if metadata.get('process', 've') != 've':
-        raise UserError(f'{path} was trained on process {metadata["process"]!r}; import takes ve')
     sigma_data = metadata.get(f'{prefix}init_kwargs.sigma_data', SIGMA_DATA)
     if float(sigma_data) != SIGMA_DATA:
         raise UserError(f'{path} has sigma_data {sigma_data}; {network} has {SIGMA_DATA}')
