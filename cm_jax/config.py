@@ -20,7 +20,8 @@ def base_config() -> ConfigDict:
     """The sections of a training run. Each is the keyword arguments of the factory named beside it.
 
     A file in configs/ starts from this and sets what is its own; `model`, `objective` and `dataset`
-    take further keys, those of the network, the objective and the data source that they name.
+    take further keys, those of the network, the objective and the data source that they name; so does
+    `prior`.
     """
     c = ConfigDict()
     c.seed = 0
@@ -32,6 +33,7 @@ def base_config() -> ConfigDict:
     c.dataset = ConfigDict({'source': 'digits', 'split': 'train'})  # data.open_source
     c.process = ConfigDict({'name': 've', 't_min': 0.002, 't_max': 80.0})  # core.process.build
     c.model = ConfigDict({'name': 'song_unet'})  # models.build
+    c.prior = ConfigDict()  # models.build_prior: in flow and catch_up; {} is independent noise
     c.objective = ConfigDict({'name': 'edm'})  # objectives.base.build
     c.optimizer = ConfigDict({'name': 'adam', 'learning_rate': 1e-3})  # optim.make
     c.init_from = ConfigDict()  # run.WeightsOf: start from another run's weights

@@ -29,7 +29,7 @@ from cm_jax.data.readers.found import sha256
 from cm_jax.errors import UserError, check_name
 from cm_jax.logs import write_text
 from cm_jax.models.presets import PRESETS, Preset
-from cm_jax.run import CARD, RAW, TRAJECTORY, item_name, open_run
+from cm_jax.run import CARD, RAW, TRAJECTORY, item_name, net_params, open_run
 from cm_jax.types import Params
 from cm_jax.weights import fixtures, names
 from cm_jax.weights.read import read_tensors
@@ -129,6 +129,8 @@ def import_weights(arguments: Sequence[str]) -> None:
     if workdir.exists():
         raise UserError(f'{workdir} is there already; choose another --workdir')
     tensors, metadata = read_tensors(path)
+    if metadata.get('process', 've') != 've':
+        raise UserError(f'{path} was trained on process {metadata["process"]!r}; import takes ve')
     preset = PRESETS[network]
     prefix = select(tensors, preset.layout, _EMA.value, path)
     state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -189,7 +191,7 @@ def export_weights(arguments: Sequence[str]) -> None:
         problem = 'is there already' if to.exists() else 'is in a folder that is not there'
         raise UserError(f'--to={to} {problem}')
     step, ema = run.step(_STEP.value), _EMA.value or RAW
-    params = run.params(step, ema)
+    params = net_params(run.config, run.params(step, ema))
     origin = run.workdir / configs.ORIGIN
     origin = json.loads(origin.read_text()) if origin.exists() else {}
     config, shape = run.config, tuple(run.card['image_shape'])
@@ -201,11 +203,13 @@ def export_weights(arguments: Sequence[str]) -> None:
         'layout': layout,
         'step': str(step),
         'ema': ema,
-        'sigma_data': str(config.objective.sigma_data),
+        'process': config.process.name,
         'image_shape': json.dumps(shape),
         'num_classes': str(classes),
         'config': json.dumps(configs.to_plain(config)),
     }
+    if 'sigma_data' in config.objective:
+        metadata['sigma_data'] = str(config.objective.sigma_data)
     write_safetensors(to, state, metadata)
     print(f'{len(state)} tensors, step {step}, {f"ema {ema}" if ema else "weights"}: {to}')
 

@@ -2,7 +2,9 @@
 
 Scores a run's weights and adds a row for each to its `scores.jsonl`, with the protocol beside the
 number. A score that is there already under the same protocol is not computed again. What is not
-given is taken from the run's config (or, with --config, from that config's `evaluation`).
+given is taken from the run's config (or, with --config, from that config's `evaluation`). With
+--straightness=N the straightness of a rectified flow's paths, over N Euler steps, is measured instead,
+and goes to `straightness.jsonl`.
 """
 
 import time
@@ -12,9 +14,17 @@ from absl import flags
 from ml_collections import config_flags
 
 from cm_jax import commands, sharding
-from cm_jax.logs import append_json_line
-from cm_jax.run import RAW, evaluation, open_reference, open_run
-from cm_jax.scores import Scorer, build_sampler, check_numbers
+from cm_jax.errors import UserError
+from cm_jax.logs import append_json_line, read_json_lines
+from cm_jax.metrics import straightness
+from cm_jax.run import RAW, STRAIGHTNESS, Run, evaluation, open_reference, open_run
+from cm_jax.scores import (
+    Scorer,
+    build_sampler,
+    check_numbers,
+    straightness_protocol,
+    straightness_row,
+)
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'takes `evaluation` from this config')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
@@ -28,6 +38,49 @@ _EMA = flags.DEFINE_multi_string(
 _SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, repeatable')
 _SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')
 _SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
+_STRAIGHTNESS = flags.DEFINE_integer(
+    'straightness', None, 'measure the straightness of paths of so many Euler steps, e.g. 128'
+)
+
+
+def chosen_weights(run: Run) -> list[tuple[int, str]]:
+    """(step, average) of the weights that the flags name."""
+    steps = [run.step(step) for step in _STEP.value or [None]]
+    return [
+        (step, ema)
+        for step in steps
+        for ema in (_EMA.value if _EMA.value is not None else [RAW, *run.emas(step)])
+    ]
+
+
+def shown(step: int, ema: str) -> str:
+    """The weights, for the terminal."""
+    return f'step {step}  {f"ema {ema}" if ema else "weights":<10}'
+
+
+def spread(std: float | None) -> str:
+    return '' if std is None else f' +- {std:.4f}'
+
+
+def measure_straightness(
+    run: Run, weights: list[tuple[int, str]], samples: int, seeds: Sequence[int], batch_size: int
+) -> None:
+    """Adds a row to straightness.jsonl for each of the weights that has none under its protocol."""
+    steps, subject, path = _STRAIGHTNESS.value, run.parts.subject, run.workdir / STRAIGHTNESS
+    straightness.check(subject.process, steps)
+    stored = {str(row['protocol']): row for row in read_json_lines(path)}
+    for step, ema in weights:
+        protocol = straightness_protocol(subject, steps, samples, seeds, ema=ema, step=step)
+        row = stored.get(str(protocol))
+        if row is None:
+            params = run.params(step, ema)
+            row = straightness_row(subject, sharding.make_mesh(), params, protocol, batch_size)
+            append_json_line(path, row)
+        print(
+            f'{shown(step, ema)}  straightness over {steps} Euler steps '
+            f'{row["straightness"]:.4f}{spread(row["straightness_std"])}',
+            flush=True,
+        )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -39,11 +92,13 @@ def main(argv: Sequence[str]) -> None:
     samples = ev.samples if _SAMPLES.value is None else _SAMPLES.value
     seeds = commands.integers('seeds', _SEEDS.value) or ev.seeds
     check_numbers(samples, seeds, ev.batch_size)
-    jobs = []
-    for step in _STEP.value or [None]:
-        step = run.step(step)
-        for ema in _EMA.value if _EMA.value is not None else [RAW, *run.emas(step)]:
-            jobs += [(step, ema, run.sampler_spec(spec, step, ema)) for spec in specs]
+    chosen = chosen_weights(run)
+    if _STRAIGHTNESS.value is not None:
+        if _SAMPLER.value:
+            raise UserError('--straightness follows Euler steps of its own: leave --sampler out')
+        measure_straightness(run, chosen, samples, seeds, ev.batch_size)
+        return
+    jobs = [(step, ema, run.sampler_spec(s, step, ema)) for step, ema in chosen for s in specs]
     for _, _, spec in jobs:
         build_sampler(spec, run.parts.subject)
     weights = {(step, ema): run.params(step, ema) for step, ema, _ in jobs}
@@ -57,11 +112,10 @@ def main(argv: Sequence[str]) -> None:
             row = scorer.score(weights[step, ema], spec, samples, seeds, ema=ema, step=step)
             append_json_line(run.workdir / 'scores.jsonl', row)
         seconds = f'{time.monotonic() - since:.1f} s' if str(protocol) not in stored else 'stored'
-        spread = row[f'{extractor.score}_std']
         print(
-            f'step {step}  {f"ema {ema}" if ema else "weights":<10}  {spec:<18} '
+            f'{shown(step, ema)}  {spec:<18} '
             f'{row["protocol"]["evaluations"]:>3} evaluations  {row["protocol"]["score"]} '
-            f'{row[extractor.score]:.4f}{"" if spread is None else f" +- {spread:.4f}"}  ({seconds})',
+            f'{row[extractor.score]:.4f}{spread(row[f"{extractor.score}_std"])}  ({seconds})',
             flush=True,
         )
 

@@ -38,7 +38,7 @@ from cm_jax.scores import (
     make_generator,
     reference,
 )
-from cm_jax.types import DenoiseFn, Distance, Extractor, Params
+from cm_jax.types import DenoiseFn, Distance, Extractor, NetFn, Params
 from cm_jax.weights.lpips import distance_of
 
 RAW = ''  # the weights themselves, no average
@@ -46,6 +46,7 @@ POSTHOC = 'posthoc'  # 'posthoc0.07': the power-function average made of those t
 MAX_ERROR = 0.05  # of its profile, relative; beyond it an average is refused
 CARD = 'data_card.json'
 TUNED = 'tuned_levels.json'  # a list: one record a search of tune_levels
+STRAIGHTNESS = 'straightness.jsonl'
 TRAJECTORY = 'trajectory'
 RESUME = 'resume'
 
@@ -78,9 +79,14 @@ def wire(
         raise UserError('config.class_conditional is True, and the data has no labels')
     num_classes = data_classes if config.class_conditional else 0
     process = call('process', processes.build, config.process)
-    model = models.build(config.model, image_shape, num_classes)
-    beside = (frozen.teacher_denoise, frozen.lpips) if frozen else ()
-    objective = base.build(config.objective, model.net, process, *beside)
+    model, prior = build_networks(config, image_shape, num_classes)
+    beside = (frozen.teacher_denoise, frozen.lpips) if frozen else (None, None)
+    objective = base.build(config.objective, model.net, process, *beside, prior)
+    if objective.heads != model.heads:
+        raise UserError(
+            f'objective {config.objective.name!r} needs config.model.heads = {objective.heads}, got '
+            f'{model.heads}'
+        )
     if objective.augment_dim not in (0, model.augment_dim):
         raise UserError(
             f'config.objective.augment = {config.objective.augment} needs a network that is told of '
@@ -88,6 +94,29 @@ def wire(
         )
     subject = Subject(objective.denoise, process, image_shape, num_classes)
     return Parts(process, model, objective, subject)
+
+
+def prior_settings(config: Any) -> dict[str, Any]:
+    """The `prior` section; {} where there is none or it names no network."""
+    settings = dict(config.get('prior') or {})  # runs from before priors lack the section
+    return settings if settings.get('name') else {}
+
+
+def build_networks(
+    config: Any, image_shape: tuple[int, int, int], num_classes: int
+) -> tuple[Model, NetFn | None]:
+    """The model of a config, and the network of its prior: None, or one whose parameters are the
+    model's, too (`models.side_by_side`)."""
+    model, prior = models.build(config.model, image_shape, num_classes), prior_settings(config)
+    if not prior:
+        return model, None
+    model, others = models.side_by_side(model, prior=models.build_prior(prior, image_shape))
+    return model, others['prior']
+
+
+def net_params(config: Any, params: Params) -> Params:
+    """Of a run's parameters, those of `config.model`."""
+    return params[models.NET] if prior_settings(config) else params
 
 
 def open_data(config: Any, split: str | None = None) -> Source:
@@ -288,16 +317,24 @@ class WeightsOf(NamedTuple):
 
 
 def initial_weights(config: Any, template: Params, image_shape: tuple) -> Params | None:
-    """The weights of `config.init_from`, or None. Raises UserError, by name, if they do not fit."""
+    """The weights of `config.init_from`, or None. Raises UserError, by name, if they do not fit.
+
+    A prior that was learnt there and is not learnt here is left behind.
+    """
     init = call('init_from', WeightsOf, config.init_from)
     if not init.workdir:
         return None
     run = open_run(init.workdir)
     theirs = weights_meaning(run.config, run.card['image_shape'])
+    leaves_prior = not prior_settings(config)
+    if leaves_prior:
+        theirs['prior'] = {}
     differing = configs.differences(theirs, weights_meaning(config, image_shape))
     if differing:
         raise UserError(f'config.init_from {init.workdir} does not fit: {"; ".join(differing)}')
     params = run.params(init.step, init.ema)
+    if leaves_prior:
+        params = net_params(run.config, params)
     check_tree(params, template, f'weights of {init.workdir}')
     return params
 
@@ -353,12 +390,19 @@ OF_TRAINING = ('dropout', 'dropout_resolution', 'label_dropout', 'dtype', 'remat
 def weights_meaning(config: Any, image_shape: Sequence[int]) -> dict[str, Any]:
     """What must be equal for weights of one run to mean the same in another.
 
-    The network without what only training has, the preconditioning, the process, the shape of the
-    images and whether there are labels.
+    The networks without what only training has, the preconditioning (which on rectified flow has no
+    settings), the process, the shape of the images and whether there are labels.
     """
+    networks = {'model': config.model, 'prior': prior_settings(config)}
+    preconditioning = {}
+    if config.process.name != 'rf':
+        preconditioning['sigma_data'] = config.objective.sigma_data
     return {
-        'model': {k: v for k, v in config.model.items() if k not in OF_TRAINING},
-        'sigma_data': config.objective.sigma_data,
+        **{
+            section: {k: v for k, v in settings.items() if k not in OF_TRAINING}
+            for section, settings in networks.items()
+        },
+        **preconditioning,
         'process': dict(config.process),
         'class_conditional': config.class_conditional,
         'image_shape': list(image_shape),

@@ -14,6 +14,7 @@ from cm_jax.data import Source, to_float
 from cm_jax.errors import UserError
 from cm_jax.metrics import features, frechet, moments, protocol
 from cm_jax.metrics.moments import Moments
+from cm_jax.metrics.straightness import straightness
 from cm_jax.sharding import by_example, replicated, to_host
 from cm_jax.types import Array, DenoiseFn, Extractor, Params
 
@@ -137,6 +138,57 @@ def make_moments(
         return total
 
     return of
+
+
+def straightness_protocol(
+    subject: Subject, steps: int, samples: int, seeds: Sequence[int], *, ema: str, step: int
+) -> dict:
+    """What `straightness_row` stores beside the number."""
+    return {
+        'metric': 'straightness',
+        'euler_steps': steps,
+        'samples': samples,
+        'seeds': [int(seed) for seed in seeds],
+        'ema': ema,
+        'step': step,
+        'labels': labels_policy(subject),
+    }
+
+
+def straightness_row(
+    subject: Subject,
+    mesh: Mesh,
+    params: Params,
+    protocol: dict,
+    batch_size: int,
+) -> dict:
+    """A row: the mean straightness of the samples that a protocol names (see metrics.straightness),
+    its standard deviation over seeds, each seed's value, and the protocol."""
+    steps, samples, seeds = (protocol[key] for key in ('euler_steps', 'samples', 'seeds'))
+    _, process, *images = subject
+    padded = -(-batch_size // mesh.size) * mesh.size
+
+    def program(params: Params, seed: Array, first: Array) -> Array:
+        indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
+        x_T, label, _ = samplers.start(process.prior_std, *images, seed, indices)
+        denoise = lambda x, t: subject.denoise(params, x, t, label)  # noqa: E731
+        return straightness(denoise, process, x_T, steps)
+
+    jitted = jax.jit(program, out_shardings=by_example(mesh))
+    params = jax.device_put(params, replicated(mesh))
+    values = []
+    for seed in seeds:
+        batches = [
+            to_host(jitted(params, seed, first))[: min(batch_size, samples - first)]
+            for first in range(0, samples, batch_size)
+        ]
+        values.append(float(np.mean(np.concatenate(batches), dtype=np.float64)))
+    return {
+        'straightness': float(np.mean(values)),
+        'straightness_std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        'values': values,
+        'protocol': protocol,
+    }
 
 
 def labels_policy(subject: Subject) -> str:

@@ -1,33 +1,45 @@
 #!/usr/bin/env bash
-# bash launch/study.sh digits [SEEDS]
+# bash launch/study.sh NAME [SEEDS]
 # Trains methods on one data set at an equal number of images seen, with the same network, over three
 # training seeds (or SEEDS), scores them on noise that nothing was chosen by, and writes a table and a
 # plot into runs/study/NAME. Run again, it continues where it was.
 #   digits: the consistency objectives from and beside their diffusion teacher; half an hour on 2 cores
+#   digits-cud: catch-up distillation of order 1, 2 and 3 beside rectified flow, each from scratch, and
+#     its one-step stage. Here nothing is given: that stage starts from cud_rk12's 500th step, and its
+#     own 500 steps are counted with those, 1,000 steps = 64,000 images like the others
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=${1:-} seeds=${2:-3}
 case $name in
-  digits) students="ct ict cd ect pd" ;;
-  *) echo "error: unknown study '$name'; legal: digits" >&2; exit 2 ;;
+  digits)
+    methods="edm ct ict cd ect pd" samplers=() # those of the configs
+    ;;
+  digits-cud)
+    methods="flow cud_rk12 cud_rk23 cud_rk34 cud_one_step"
+    samplers=(--sampler=euler@{1,2,4,8,16})
+    ;;
+  *) echo "error: unknown study '$name'; legal: digits, digits-cud" >&2; exit 2 ;;
 esac
 source launch/environment.sh
 environment .venv "" ""
 
 runs=runs/study/$name
 for ((seed = 0; seed < seeds; seed++)); do
-  teacher=$runs/edm/seed$seed
-  printf '\n== edm, seed %s\n' "$seed"
-  python -m cm_jax.train --config=configs/digits_edm.py --workdir="$teacher" --config.seed=$seed
-  for method in $students; do
+  teacher=$runs/edm/seed$seed half=$runs/cud_rk12/seed$seed
+  for method in $methods; do
     printf '\n== %s, seed %s\n' "$method" "$seed"
-    from=()
+    extra=()
     case $method in
-      cd) from=(--config.init_from.workdir="$teacher" --config.teacher.workdir="$teacher") ;;
-      ect | pd) from=(--config.init_from.workdir="$teacher") ;;
+      cd) extra=(--config.init_from.workdir="$teacher" --config.teacher.workdir="$teacher") ;;
+      ect | pd) extra=(--config.init_from.workdir="$teacher") ;;
+      cud_rk12) extra=(--config.trajectory.emas=True) ;; # so that its 500th step has its average
+      cud_one_step)
+        extra=(--config.init_from.workdir="$half" --config.init_from.step=500)
+        extra+=(--config.teacher.workdir="$half" --config.teacher.step=500)
+        ;;
     esac
     python -m cm_jax.train --config=configs/digits_$method.py --workdir="$runs/$method/seed$seed" \
-      --config.seed=$seed "${from[@]}"
+      --config.seed=$seed "${extra[@]}"
   done
 done
 for run in "$runs"/*/seed*; do
@@ -40,4 +52,4 @@ for run in "$runs"/*/seed*; do
   python -m cm_jax.evaluate --workdir="$run" --ema="$ema" "${samplers[@]}"
 done
 printf '\n== the comparison\n'
-python -m cm_jax.study --workdir="$runs" --order="edm,${students// /,}"
+python -m cm_jax.study --workdir="$runs" --order="${methods// /,}"

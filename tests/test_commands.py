@@ -86,6 +86,8 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
         slow('sample', ['--count=0'], ['--count >= 1']),
         ('evaluate', ['--step=3'], ['no step 3', '0, 2, 4']),
         slow('evaluate', ['--seeds=a'], ['--seeds', 'a']),
+        slow('evaluate', ['--straightness=8'], ['of process rf', "'ve'"]),
+        slow('evaluate', ['--straightness=8', '--sampler=euler@2'], ['leave --sampler out']),
         slow('evaluate', ['--seeds=1,1'], ['seeds', '(1, 1)']),
         slow('evaluate', ['--samples=1'], ['samples', '1']),
         slow('evaluate', ['--sampler=tuned'], ['cm_jax.tune_levels', '--step=4', "--ema=''"]),

@@ -20,6 +20,7 @@ CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 VARIANTS = {'cifar10_edm': ('ddpmpp', 'ncsnpp'), 'imagenet64_edm2': ('s', 'm', 'l', 'xl')}
 IMAGES = {  # shape and classes of the data that a config's name begins with
     'digits': ((8, 8, 1), 10),
+    'mnist': ((28, 28, 1), 10),
     'fashion_mnist': ((28, 28, 1), 10),
     'cifar10': ((32, 32, 3), 10),
     'imagenet64': ((64, 64, 3), 1000),
@@ -36,6 +37,10 @@ TRAINED = {  # and of those that another config trains
     'runs/quickstart/teacher': 'digits_edm',
     'runs/fashion_mnist/teacher': 'fashion_mnist_edm',
     'runs/imagenet64/adm': 'imagenet64_adm',
+    'runs/digits/cud_rk12': 'digits_cud_rk12',
+    'runs/fashion_mnist/cud_rk12': 'fashion_mnist_cud_rk12',
+    'runs/mnist/cud_rk12': 'mnist_cud_rk12',
+    'runs/cifar10/cud_rk12': 'cifar10_cud_rk12',
 }
 
 
@@ -76,7 +81,9 @@ def test_every_config_builds_what_it_describes(path, config):
     assert config.sampling.ema in ['', *averages]
     settings = json.dumps(to_plain(config.model), sort_keys=True)
     labels = classes if config.class_conditional else 0
-    assert output_shape(settings, image_shape, labels) == (2, *image_shape)
+    *size, channels = image_shape
+    heads = config.objective.get('order', 1)
+    assert output_shape(settings, image_shape, labels) == (2, *size, heads * channels)
 
 
 @pytest.mark.parametrize('path, config', CONFIGS_OF_RUNS)

@@ -13,7 +13,7 @@ from cm_jax import models
 from cm_jax.core import tree
 from cm_jax.core.precond import edm_scalings, precondition
 from cm_jax.errors import UserError
-from cm_jax.models import edm2_unet, layers, song_unet, unet
+from cm_jax.models import edm2_unet, layers, unet
 from cm_jax.models.presets import PRESETS
 from cm_jax.weights import names
 
@@ -431,9 +431,7 @@ def test_skip_scaling_is_cuds():
     assert changed == [True, False, True]
     features, skip = jnp.ones((2, 1, 1, 1)), jnp.ones((2, 1, 1, 1))
     phi = 0.75 + jnp.float32([0.0, 1.0]) * (1 - 2 * 0.75)
-    np.testing.assert_allclose(
-        song_unet.join(features, skip, phi)[:, 0, 0], [[1.5, 0.5], [0.5, 1.5]]
-    )
+    np.testing.assert_allclose(unet.join(features, skip, phi)[:, 0, 0], [[1.5, 0.5], [0.5, 1.5]])
 
 
 # Resampling

@@ -26,7 +26,10 @@ RF = process.build('rf', 1e-3, 1.0)
 SIGMA_DATA = 0.5
 SHAPE = (4, 4, 2)
 BATCH = 8
+VELOCITIES = ('flow', 'catch_up', 'one_step')  # objectives whose network is a velocity
 STAGE = 5  # steps a stage, in the table
+SHARED = {'share_dropout': True}
+WALK = {'total_steps': 6 * STAGE, 'teacher_steps': 4, 'estimates': (0, 2, 3)}
 
 
 class Row(NamedTuple):
@@ -36,19 +39,35 @@ class Row(NamedTuple):
     settings: dict
     passes: int = 2  # of the loss that have dropout: student and target, or the student alone
     process: Any = VE
-    refuses: Any = RF
+    refuses: Any = RF  # None: it is for both
+    prior: bool = False
 
-    def build(self, net=None, **changes):
+    def build(self, net=None, alike=False, **changes):
         net = net or dropped_net
-        settings = {'name': self.name, 'sigma_data': SIGMA_DATA} | self.settings | changes
-        teacher = precond.precondition(net, lambda t: precond.edm_scalings(t, SIGMA_DATA))
-        taught = base.takes_teacher(self.name)
-        return base.build(settings, net, self.process, teacher if taught else None)
+        settings = self.common | {'name': self.name} | self.settings | changes
+        teacher = precond.precondition(net, precond.diffusion_scalings(self.process, SIGMA_DATA))
+        teacher = teacher if base.takes_teacher(self.name) else None
+        heads, prior = self.settings.get('order', 1), two_heads if self.prior else None
+        return base.build(settings, several(net, heads, alike), self.process, teacher, prior=prior)
+
+    @property
+    def common(self):
+        """The settings of the preconditioning; velocities have none."""
+        return {} if self.name in VELOCITIES else {'sigma_data': SIGMA_DATA}
+
+    @property
+    def needs(self):
+        """A setting without a default, or None."""
+        needs = {'flow': None, 'catch_up': 'order', 'one_step': 'total_steps'}
+        return needs.get(self.name, 'sigma_data')
 
     @property
     def typo(self):
         """A misspelt setting, and what was meant."""
-        return ('weihgt', 'weight') if self.name != 'edm' else ('p_meen', 'p_mean')
+        typos = {'catch_up': ('step_siez', 'step_size'), 'ect': ('weihgt', 'weight')}
+        typos['one_step'] = ('ema_rat', 'ema_rate')
+        with_mean = {name: ('p_meen', 'p_mean') for name in ('edm', 'flow')}
+        return (typos | with_mean).get(self.name, typos['ect'])
 
     def teacher(self):
         return make_params(seed=2) if base.takes_teacher(self.name) else ()
@@ -56,19 +75,39 @@ class Row(NamedTuple):
 
 TABLE = [
     Row('edm', {}, passes=1),
-    Row('ct', {'total_steps': 8 * STAGE, 's1': 10}),
+    Row('ct', {'total_steps': 8 * STAGE, 's1': 10}, refuses=None),
     Row('ict', {'total_steps': 4 * STAGE, 's0': 2, 's1': 16}),
-    Row('cd', {'guidance': 2.0, 'target_ema': 0.5}),
-    Row('cd', {'solver': 'euler', 'distance': 'l1', 'weight': 'snr_plus_1'}),
+    Row('cd', {'guidance': 2.0, 'target_ema': 0.5}, refuses=None),
+    Row('cd', {'solver': 'euler', 'distance': 'l1', 'weight': 'snr_plus_1'}, refuses=None),
     Row('ect', {'double_every': STAGE}),
     Row('ect', {'double_every': STAGE, 'q': 4.0, 'c': 0.06, 'weight': 'karras'}),
-    Row('pd', {'halve_every': STAGE, 'start_steps': 16}, passes=1),
+    Row('pd', {'halve_every': STAGE, 'start_steps': 16}, passes=1, refuses=None),
     Row('edm', {'augment': 0.5}, passes=1),
+    Row('ct', {'total_steps': 8 * STAGE, 's1': 10}, process=RF, refuses=None),
+    Row('cd', {'weight': 'snr'}, process=RF, refuses=None),
+    Row('pd', {'halve_every': STAGE, 'start_steps': 16}, passes=1, process=RF, refuses=None),
+    Row('flow', {}, passes=1, process=RF, refuses=VE),
+    Row('flow', {'p_mean': 0.0, 'p_std': 1.0}, passes=1, process=RF, refuses=VE, prior=True),
+    *(
+        Row('catch_up', {'order': order} | settings, 1 + 2 * order, RF, VE, prior)
+        for order, settings, prior in (
+            (1, SHARED, False),
+            (1, SHARED | {'step_size': 'proportional', 'ramp_steps': 8 * STAGE}, True),
+            (2, SHARED | {'head': 2, 'discrete': True}, False),
+            (2, SHARED, True),
+            (3, SHARED | {'step_size': 'fixed', 'head': 3}, False),
+            (3, SHARED, True),
+        )
+    ),
+    Row('one_step', WALK, passes=1, process=RF, refuses=VE),
+    Row('one_step', WALK | {'ema_weight': 0.0}, passes=1, process=RF, refuses=VE),
 ]
 each_objective = pytest.mark.parametrize(
     'row',
     TABLE,
-    ids=lambda row: '-'.join([row.name, *(str(value) for value in row.settings.values())]),
+    ids=lambda row: '-'.join(
+        [row.name, row.process.name, *map(str, row.settings.values()), *['prior'] * row.prior]
+    ),
 )
 
 
@@ -84,6 +123,22 @@ def dropped_net(params, x, cond, label=None, key=None):
     if key is not None:
         h = jnp.where(jax.random.bernoulli(key, 0.5, h.shape), 2 * h, 0)
     return jnp.einsum('bhwd,dc->bhwc', h, params['out'])
+
+
+def several(net, heads, alike):
+    """`net` with as many heads: its output, alike or divided by 1, 2, 3."""
+
+    def headed(params, x, cond, label=None, key=None):
+        f = net(params, x, cond, label, key)
+        parts = [f if alike else f / i for i in range(1, heads + 1)]
+        return jnp.concatenate(parts, axis=-1)
+
+    return headed
+
+
+def two_heads(params, x, cond, label=None, key=None):
+    """The network of a prior, with the parameters of `dropped_net`."""
+    return jnp.concatenate([dropped_net(params, 0.1 * x, cond, None, key), 0.1 * x**2], axis=-1)
 
 
 def make_params(dtype=np.float32, seed=0):
@@ -228,19 +283,28 @@ def test_passes_with_dropout_share_one_mask(row):
         assert len(keys) == row.passes and len(set(keys)) == 1
 
 
-@pytest.mark.parametrize('row', [row for row in TABLE if row.name in ('edm', 'ect', 'pd')])
+@pytest.mark.parametrize(
+    'row',
+    [
+        row
+        for row in TABLE
+        if row.name in ('edm', 'ect', 'pd', 'flow', 'catch_up') and not row.prior
+    ],
+)
 def test_perfect_network_has_no_loss(row):
-    """Of data that are one image: D(x, t) = x0 whatever x, behind EDM's scalings."""
+    """Of data that are one image: D(x, t) = x0 whatever x, behind the scalings of a denoiser."""
     x0 = jnp.full(SHAPE, 0.3)
 
     def net(params, x, cond, label=None, key=None):
         """F with skip x_t + out F = x0; x = in x_t."""
+        if row.process is RF:
+            return (x - x0[None]) / expand(cond[:, 0], x) + 0 * params
         t = expand(jnp.exp(4 * cond[:, 0]), x)
         total = jnp.sqrt(t**2 + SIGMA_DATA**2)
         return (x0[None] - SIGMA_DATA**2 / total * x) * total / (t * SIGMA_DATA) + 0 * params
 
     batch = {'image': jnp.tile(x0[None], (BATCH, 1, 1, 1)), 'label': jnp.zeros(BATCH, jnp.int32)}
-    objective = row.build(net)
+    objective = row.build(net, alike=True)
     refs = objective.init(jnp.zeros(()))
     for step in (0, 2 * STAGE):
         loss, metrics = objective.loss(
@@ -277,17 +341,19 @@ def test_four_devices_give_what_one_gives():
 
 @each_objective
 def test_wrong_process_and_unknown_settings_are_refused_by_name(row):
-    with pytest.raises(
-        UserError, match=f"objective '{row.name}' is defined on process ve, got 'rf'"
-    ):
-        row._replace(process=row.refuses).build()
+    if row.refuses:
+        message = f"'{row.name}' is defined on process {row.process.name}, got '{row.refuses.name}'"
+        with pytest.raises(UserError, match=message):
+            row._replace(process=row.refuses).build()
     with pytest.raises(
         UserError, match=rf"config\.objective\.{row.typo[0]}.*did you mean '{row.typo[1]}'.*legal: "
     ):
         row.build(**{row.typo[0]: 1.0})
-    with pytest.raises(UserError, match=r'config\.objective lacks sigma_data'):
-        settings = {'name': row.name} | row.settings
-        base.build(settings, dropped_net, row.process)
+    if row.needs:
+        settings = {'name': row.name, **row.common, **row.settings}
+        del settings[row.needs]
+        with pytest.raises(UserError, match=rf'config\.objective lacks {row.needs}'):
+            base.build(settings, dropped_net, row.process)
 
 
 def test_a_teacher_is_refused_where_none_is_taken_and_missed_where_one_is():
@@ -300,7 +366,8 @@ def test_a_teacher_is_refused_where_none_is_taken_and_missed_where_one_is():
 
 def test_unknown_objective_lists_those_there_are():
     with pytest.raises(
-        UserError, match=r"unknown objective 'etc' .*legal: cd, ct, ect, edm, ict, pd"
+        UserError,
+        match=r"unknown objective 'etc' .*legal: catch_up, cd, ct, ect, edm, flow, ict, one_step, pd",
     ):
         base.build({'name': 'etc'}, dropped_net, VE)
     with pytest.raises(UserError, match=r'unknown objective None; legal: '):

@@ -50,7 +50,7 @@ class Gaussian(NamedTuple):
 DATA = Gaussian()
 
 
-def order(errors, ns):
+def measured_order(errors, ns):
     """The slope of log error against log 1/n."""
     return -np.polyfit(np.log(ns), np.log(errors), 1)[0]
 
@@ -115,7 +115,7 @@ def test_integrate_has_the_solvers_order(p, step, expected):
         velocity = ode.pf_ode(lambda x, t: DATA.denoise(p, x, t))
         run = jax.jit(lambda ts: ode.integrate(step, velocity, x, ts))
         errors = [np.abs(run(jnp.linspace(high, low, n + 1)) - exact).max() for n in ns]
-    assert abs(order(errors, ns) - expected) < 0.07, errors
+    assert abs(measured_order(errors, ns) - expected) < 0.07, errors
 
 
 @pytest.mark.parametrize('step, expected', [(ode.euler, 1), (ode.heun, 2)])
@@ -126,16 +126,64 @@ def test_integrate_has_the_solvers_order_where_the_ode_is_not_linear(step, expec
         x = jnp.linspace(0.5, 2, 8)[:, None]
         run = jax.jit(lambda ts: ode.integrate(step, lambda x, t: -expand(t, x) * x**2, x, ts))
         errors = [np.abs(run(jnp.linspace(0, 2, n + 1)) - 1 / (1 / x + 2)).max() for n in ns]
-    assert abs(order(errors, ns) - expected) < 0.07, errors
+    assert abs(measured_order(errors, ns) - expected) < 0.07, errors
+
+
+def test_adams_weights_of_equal_steps_are_the_classical_ones():
+    """Over 12: Adams-Bashforth's, and before them Euler's, and Heun's rule with hindsight."""
+    with jax.enable_x64(True):
+        ts = jnp.linspace(2.0, 0.0, 6)
+        h = -0.4 / 12
+        two = [[12, 0]] + 4 * [[18, -6]]
+        np.testing.assert_allclose(ode.adams_weights(ts, 2), h * np.array(two), atol=1e-15)
+        three = [[12, 0, 0], [24, -12, 0]] + 3 * [[23, -16, 5]]
+        np.testing.assert_allclose(ode.adams_weights(ts, 3), h * np.array(three), atol=1e-15)
+        for order in (2, 3):
+            np.testing.assert_allclose(ode.adams_weights(ts[:2], order)[0, 0], -0.4)
+    with pytest.raises(ValueError, match='order 2 or 3, got 4'):
+        ode.adams_weights(ts, 4)
+
+
+@pytest.mark.parametrize('order', [2, 3])
+def test_adams_weights_integrate_polynomials_whatever_the_steps(order):
+    """Of degree below the order, from the step on that has as many velocities."""
+    with jax.enable_x64(True):
+        ts = jnp.cumsum(jnp.asarray(np.random.default_rng(0).uniform(0.1, 1, 9)))
+        weights = np.asarray(ode.adams_weights(ts, order))
+    ts = np.asarray(ts)
+    for i in range(order - 1, len(ts) - 1):
+        for power in range(order):
+            values = ts[i - np.arange(order)] ** power
+            integral = (ts[i + 1] ** (power + 1) - ts[i] ** (power + 1)) / (power + 1)
+            np.testing.assert_allclose(weights[i] @ values, integral, rtol=1e-11)
+
+
+@pytest.mark.parametrize('order', [2, 3])
+def test_multistep_has_the_solvers_order_where_the_ode_is_not_linear(order):
+    """As for one-step solvers; the steps grow to twice their size on the way."""
+    ns = np.array([40, 80, 160, 320])
+    with jax.enable_x64(True):
+        x = jnp.linspace(0.5, 2, 8)[:, None]
+
+        @jax.jit
+        def run(ts):
+            weights = ode.adams_weights(ts, order)
+            return ode.multistep(lambda x, t: -expand(t, x) * x**2, x, ts[:-1], weights)
+
+        grids = [jnp.linspace(0, 1, n + 1) for n in ns]
+        errors = [np.abs(run(u + u**2 / 2 + u / 2) - 1 / (1 / x + 2)).max() for u in grids]
+    assert abs(measured_order(errors, ns) - order) < 0.1, errors
 
 
 @each_process
-@pytest.mark.parametrize('name, expected', [('euler', 1), ('ddim', 1), ('heun', 2)])
+@pytest.mark.parametrize(
+    'name, expected', [('euler', 1), ('ddim', 1), ('heun', 2), ('adams2', 2), ('adams3', 3)]
+)
 def test_ode_samplers_converge_at_their_order(p, name, expected):
     """On their own grid from t_max to 0. t_min is small, so that the last step's error, which does
     not depend on n, does not show."""
     p = p._replace(t_min=1e-4 if p.name == 've' else 1e-5)
-    ns = np.array([32, 64, 128, 256])
+    ns = np.array([32, 64, 128, 256]) * (4 if expected == 3 and p.name == 've' else 1)
     with jax.enable_x64(True):
         x = points(p, p.t_max)
         keys = jax.random.split(jax.random.key(0), len(x))
@@ -145,16 +193,31 @@ def test_ode_samplers_converge_at_their_order(p, name, expected):
             sample = jax.jit(samplers.build(f'{name}@{n}', p).sample, static_argnums=0)
             found = sample(lambda x, t: DATA.denoise(p, x, t), x, keys)
             errors.append(np.abs(found - exact).max())
-    assert abs(order(errors, ns) - expected) < 0.1, errors
+    assert abs(measured_order(errors, ns) - expected) < 0.1, errors
 
 
-@pytest.mark.parametrize('name', ['euler', 'ddim', 'heun'])
+@pytest.mark.parametrize('name', ['euler', 'ddim', 'heun', 'adams2', 'adams3'])
 @each_process
 def test_one_level_of_an_ode_sampler_is_one_denoising_step(p, name):
     x, t = points(p, p.t_max), jnp.full(64, p.t_max)
     keys = jax.random.split(jax.random.key(0), 64)
     found = samplers.build(f'{name}@1', p).sample(lambda x, t: DATA.denoise(p, x, t), x, keys)
     np.testing.assert_allclose(found, DATA.denoise(p, x, t), rtol=1e-5, atol=1e-5)
+
+
+def test_cuds_three_step_solver_has_order_2():
+    """Where adams3 has 3: see samplers/cud3.py."""
+    p = PROCESSES['rf']._replace(t_min=1e-5)
+    ns = np.array([32, 64, 128, 256])
+    with jax.enable_x64(True):
+        x = points(p, p.t_max)
+        keys = jax.random.split(jax.random.key(0), len(x))
+        exact = DATA.consistency(p, x, jnp.full(len(x), p.t_max))
+        errors = []
+        for n in ns:
+            sample = jax.jit(samplers.build(f'cud3@{n}', p).sample, static_argnums=0)
+            errors.append(np.abs(sample(lambda x, t: DATA.denoise(p, x, t), x, keys) - exact).max())
+    assert abs(measured_order(errors, ns) - 2) < 0.1, errors
 
 
 # The multistep sampler

@@ -23,7 +23,22 @@ SPECS = (
     'ddim@8',
     'heun@1',
     'heun@18',
+    'adams2@1',
+    'adams2@9',
+    'adams3@1',
+    'adams3@2',
+    'adams3@9',
+    'cud3@3',
+    'cud3@9',
 )
+
+
+LEGAL = 'legal: adams2, adams3, cud3, ddim, euler, heun, multistep, onestep'
+
+
+def home(spec):
+    """A process that a sampler is defined on."""
+    return RF if spec.startswith('cud3') else VE
 
 
 def test_every_sampler_is_in_the_table():
@@ -38,9 +53,10 @@ def test_evaluations_are_those_that_it_spends(spec):
         jax.debug.callback(lambda: calls.append(1))
         return x / (1 + t[:, None, None, None])
 
-    sampler = samplers.build(spec, VE)
+    p = home(spec)
+    sampler = samplers.build(spec, p)
     jax.block_until_ready(
-        samplers.generate(sampler, denoise, (), VE.prior_std, SHAPE, 3, 0, jnp.arange(2))
+        samplers.generate(sampler, denoise, (), p.prior_std, SHAPE, 3, 0, jnp.arange(2))
     )
     jax.effects_barrier()
     assert len(calls) == sampler.evaluations
@@ -52,11 +68,12 @@ def test_heun_18_is_edms_35_evaluations():
 
 @pytest.mark.parametrize('spec', SPECS)
 def test_levels_descend_from_t_max_to_t_min_at_the_lowest(spec):
-    sampler = samplers.build(spec, VE)
+    p = home(spec)
+    sampler = samplers.build(spec, p)
     assert sampler.spec == spec
-    assert sampler.levels[0] == pytest.approx(VE.t_max)
+    assert sampler.levels[0] == pytest.approx(p.t_max)
     assert np.all(np.diff(sampler.levels) < 0)
-    assert all(level == 0 or level >= VE.t_min * (1 - 1e-6) for level in sampler.levels)
+    assert all(level == 0 or level >= p.t_min * (1 - 1e-6) for level in sampler.levels)
 
 
 @pytest.mark.parametrize('n', [1, 2, 3, 8, 35, 512])
@@ -72,7 +89,23 @@ def test_ddim_levels_are_edms_curve_at_even_parts():
     np.testing.assert_allclose(samplers.build('ddim@6', VE).levels, [*expected, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize('name', ['euler', 'ddim', 'heun'])
+@pytest.mark.parametrize('name', ['euler', 'heun', 'adams2', 'adams3', 'cud3'])
+@pytest.mark.parametrize('n', [3, 8, 10])
+def test_steps_of_a_rectified_flow_are_equal(name, n):
+    p = process.build('rf', 1e-5, 0.9)
+    expected = 0.9 * np.arange(n, -1, -1) / n
+    np.testing.assert_allclose(samplers.build(f'{name}@{n}', p).levels, expected, atol=1e-15)
+
+
+def test_a_rectified_flow_has_no_steps_that_start_below_t_min():
+    assert samplers.build('euler@1000', RF).levels[-2] == pytest.approx(RF.t_min)
+    with pytest.raises(
+        UserError, match=r'1001 equal steps .* t_min = 0\.001 before 0: at most 1,000'
+    ):
+        samplers.build('euler@1001', RF)
+
+
+@pytest.mark.parametrize('name', ['euler', 'ddim', 'heun', 'adams2', 'adams3'])
 def test_ode_samplers_keep_to_any_legal_process(name):
     legal = [('ve', low, high) for low in (1e-5, 1e-4, 0.02) for high in (10.0, 20.0, 80.0, 157.0)]
     legal += [('rf', low, high) for low in (1e-5, 1e-4, 0.02) for high in (0.99, 0.999, 1.0)]
@@ -86,8 +119,8 @@ def test_ode_samplers_keep_to_any_legal_process(name):
 @pytest.mark.parametrize(
     'spec, message',
     [
-        ('', "unknown sampler ''; legal: ddim, euler, heun, multistep, onestep"),
-        ('edit@10', "unknown sampler 'edit'.*legal: ddim, euler, heun, multistep, onestep"),
+        ('', f"unknown sampler ''; {LEGAL}"),
+        ('edit@10', f"unknown sampler 'edit'.*{LEGAL}"),
         ('onestp', r"unknown sampler 'onestp' \(did you mean 'onestep'"),
         ('onestep@3', "onestep takes no arguments, got '3'"),
         ('heun', 'write heun@n with n >= 1'),
@@ -99,6 +132,9 @@ def test_ode_samplers_keep_to_any_legal_process(name):
         ('heun@²', 'write heun@n with n >= 1'),
         ('euler@0', 'write euler@n with n >= 1'),
         ('ddim@0', 'write ddim@n with n >= 1'),
+        ('adams2@0', 'write adams2@n with n >= 1'),
+        ('adams3', 'write adams3@n with n >= 1'),
+        ('cud3@8', "cud3 takes equal steps, of process rf; this one is 've': use adams3"),
         ('multistep', 'as multistep@80,0.8'),
         ('multistep@', 'as multistep@80,0.8'),
         ('multistep@80,,1', 'as multistep@80,0.8'),
@@ -132,6 +168,40 @@ def test_wrong_spec_is_one_line_with_what_is_legal(spec, message):
     with pytest.raises(UserError, match=message) as error:
         samplers.build(spec, VE)
     assert '\n' not in str(error.value)
+
+
+def test_cud3_takes_three_steps_at_least():
+    with pytest.raises(UserError, match='cud3@2: it takes at least 3 steps'):
+        samplers.build('cud3@2', RF)
+
+
+@pytest.mark.parametrize(
+    'spec, of, share',
+    [
+        ('euler@16', 'euler_16', 1),
+        ('euler@1', 'euler_1', 1),
+        # That code takes its 8 steps of Heun for 15 evaluations of the length 1/15, not 1/8, at
+        # times that are 1/8 apart: its path, at another speed.
+        ('heun@8', 'heun_15', 8 / 15),
+        ('adams2@8', 'dpm_solver_2_8', 1),
+        ('cud3@8', 'dpm_solver_3_8', 1),
+    ],
+)
+def test_samplers_of_a_velocity_are_those_of_cuds_code(recorded, spec, of, share):
+    """On the field v(x, t) that its config spells."""
+    arrays, config = recorded('sampler_velocity')
+    assert config['model'] == 'v(x,t)=sin(2x)*(1-t/2)+0.3*x*t+0.1'
+
+    def denoise(x, t):
+        t = t[:, None, None, None]
+        v = jnp.sin(2 * x) * (1 - t / 2) + 0.3 * x * t + 0.1
+        return x - t * (share * v)
+
+    with jax.enable_x64(True):
+        x = jnp.asarray(arrays['x1_noise_nchw'])
+        keys = jax.random.split(jax.random.key(0), len(x))
+        found = samplers.build(spec, process.build('rf', 1e-5, 1.0)).sample(denoise, x, keys)
+    np.testing.assert_allclose(found, arrays[f'{of}/final_nchw'], rtol=0, atol=1e-10)
 
 
 # generate

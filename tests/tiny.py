@@ -1,4 +1,6 @@
-"""A config that trains in seconds on the digits: `tests/tiny.py:edm`, `:ect`, `:cd`."""
+"""A config that trains in seconds on the digits: `tests/tiny.py:edm`, `:ect`, `:cd`, `:catch_up`."""
+
+from ml_collections import ConfigDict
 
 from configs.digits_edm import digits_config
 
@@ -19,4 +21,17 @@ def get_config(objective='edm'):
     c.evaluation.update(
         {'samples': 40, 'batch_size': 20, 'samplers': ('onestep', 'multistep@80,1')}
     )
+    if objective == 'catch_up':
+        on_rectified_flow(c)
     return c
+
+
+def on_rectified_flow(c):
+    """CUD of order 2 with a learned prior."""
+    c.process.update({'name': 'rf', 't_min': 1e-5, 't_max': 1.0})
+    c.model.update({'heads': 2, 'skip_scaling': 0.75, 'dropout': 0.1})
+    c.prior.update({'name': 'song_unet', 'channels': 4, 'channel_mult': (1,), 'num_blocks': 1})
+    c.prior.dropout = 0.1
+    c.objective = ConfigDict({'name': 'catch_up', 'order': 2, 'head': 2})
+    c.sampling.sampler = 'euler@2'
+    c.evaluation.samplers = ('euler@2', 'onestep')

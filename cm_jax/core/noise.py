@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cm_jax.core.process import Process
+from cm_jax.errors import UserError
 from cm_jax.types import Array, Key
 
 
@@ -30,6 +32,38 @@ def karras_level(index: Array, n: Array, sigma_min: float, sigma_max: float, rho
     return jnp.where(index <= 0, sigma_max, jnp.where(index >= n - 1, sigma_min, inside))
 
 
+def levels(process: Process, n: int, rho: float | None = None) -> Array:
+    """The grid of n levels from t_max down to t_min, with the process's rho or another.
+
+    EDM's for variance exploding, t_max + i / (n-1) (t_min - t_max) for rectified flow. Returns [n].
+    """
+    rho = process.rho if rho is None else rho
+    return karras_sigmas(n, process.t_min, process.t_max, rho)
+
+
+def level(process: Process, index: Array, n: Array, rho: float | None = None) -> Array:
+    """Level `index` [B] of `levels(process, n, rho)`, both traced and index perhaps fractional."""
+    rho = process.rho if rho is None else rho
+    return karras_level(index, n, process.t_min, process.t_max, rho)
+
+
+def sampling_levels(process: Process, n: int) -> np.ndarray:
+    """The levels t_0 = t_max > ... > t_n = 0 that an ODE sampler takes its n steps between.
+
+    EDM's grid, whose last level is t_min, and 0, for variance exploding; t_max (1 - i/n) for rectified
+    flow (arXiv 2209.03003, 2305.10769). Returns [n + 1], float64. Raises UserError if so many equal
+    steps go below t_min.
+    """
+    if process.name == 'rf':
+        if process.t_max < n * process.t_min:
+            raise UserError(
+                f'{n} equal steps from t_max = {process.t_max:g} pass t_min = {process.t_min:g} before '
+                f'0: at most {int(process.t_max / process.t_min):,}'
+            )
+        return process.t_max * (1 - np.arange(n + 1) / n)
+    return np.append(np.asarray(levels(process, n)), 0.0)
+
+
 def ict_level_probs(sigmas: Array, p_mean: float, p_std: float) -> Array:
     """The lognormal law over the gaps of a grid (iCT, arXiv 2310.14189, section 3.5):
 
@@ -44,3 +78,11 @@ def ict_level_probs(sigmas: Array, p_mean: float, p_std: float) -> Array:
 def lognormal(key: Key, n: int, p_mean: float, p_std: float) -> Array:
     """n levels t with ln t ~ N(p_mean, p_std^2) (EDM, table 1). Returns [n]."""
     return jnp.exp(p_mean + p_std * jax.random.normal(key, (n,)))
+
+
+def logit_normal(key: Key, n: int, p_mean: float, p_std: float) -> Array:
+    """n numbers u in (0, 1) with ln(u / (1 - u)) ~ N(p_mean, p_std^2). Returns [n].
+
+    The levels of rectified flow in Esser et al. (arXiv 2403.03206, equation 19).
+    """
+    return jax.nn.sigmoid(p_mean + p_std * jax.random.normal(key, (n,)))

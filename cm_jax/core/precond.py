@@ -3,12 +3,13 @@
 D(x, t) = skip(t) x + out(t) F(in(t) x, noise(t))
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from cm_jax.core.process import expand
+from cm_jax.core.process import Process, expand
 from cm_jax.types import Array, DenoiseFn, Key, NetFn, Params
 
 
@@ -56,6 +57,32 @@ def boundary_scalings(t: Array, sigma_data: float, t_min: float) -> Scalings:
     """
     edm, boundary = edm_scalings(t, sigma_data), consistency_scalings(t, sigma_data, t_min)
     return edm._replace(skip=boundary.skip, out=boundary.out)
+
+
+def flow_scalings(t: Array, t_min: float = 0.0) -> Scalings:
+    """Rectified flow: D(x, t) = x - (t - t_min) F(x, t), and the noise input is t itself.
+
+    With t_min = 0 the network F is the velocity dx/dt (arXiv 2209.03003), since D = x - t v for this
+    process; with the process's t_min, D(x, t_min) = x and F is the mean velocity down to it. t [B].
+    """
+    one = jnp.ones_like(t)
+    return Scalings(skip=one, out=t_min - t, in_=one, noise=t)
+
+
+def diffusion_scalings(process: Process, sigma_data: float) -> Callable[[Array], Scalings]:
+    """The scalings of a denoiser on the process: EDM's, or rectified flow's, which
+    have no sigma_data."""
+    if process.name == 'rf':
+        return flow_scalings
+    return functools.partial(edm_scalings, sigma_data=sigma_data)
+
+
+def at_boundary(process: Process, sigma_data: float) -> Callable[[Array], Scalings]:
+    """The scalings of a consistency function on the process: those of a denoiser with the boundary
+    condition D(x, t_min) = x."""
+    if process.name == 'rf':
+        return functools.partial(flow_scalings, t_min=process.t_min)
+    return functools.partial(boundary_scalings, sigma_data=sigma_data, t_min=process.t_min)
 
 
 def precondition(net: NetFn, scalings: Callable[[Array], Scalings]) -> DenoiseFn:

@@ -19,13 +19,17 @@ from cm_jax.types import Array
 
 
 class Process(NamedTuple):
-    """`signal(t)` is a(t); levels run from t_max (noise) to t_min; x_{t_max} ~ N(0, prior_std^2)."""
+    """`signal(t)` is a(t); levels run from t_max (noise) to t_min; x_{t_max} ~ N(0, prior_std^2).
+
+    `rho` shapes the grid of levels (core.noise.karras_sigmas): 7 is EDM's, 1 is uniform.
+    """
 
     name: str
     signal: Callable[[Array], Array]
     t_min: float
     t_max: float
     prior_std: float
+    rho: float
 
 
 def expand(c: Array, x: Array) -> Array:
@@ -40,14 +44,17 @@ def perturb(process: Process, x0: Array, eps: Array, t: Array) -> Array:
 
 def variance_exploding(t_min: float = 0.002, t_max: float = 80.0) -> Process:
     """x_t = x0 + t eps, t in [t_min, t_max] (EDM, arXiv 2206.00364, table 1)."""
-    return Process('ve', jnp.ones_like, t_min, t_max, t_max)
+    return Process('ve', jnp.ones_like, t_min, t_max, t_max, 7.0)
 
 
 def rectified_flow(t_min: float = 1e-5, t_max: float = 1.0) -> Process:
-    """x_t = (1 - t) x0 + t eps, t in [t_min, t_max], t_max at most 1 (arXiv 2209.03003)."""
+    """x_t = (1 - t) x0 + t eps, t in [t_min, t_max], t_max at most 1 (arXiv 2209.03003).
+
+    Its grids are uniform in t.
+    """
     if t_max > 1:
         raise UserError(f'rectified flow has t_max in (0, 1], got {t_max}')
-    return Process('rf', lambda t: 1 - t, t_min, t_max, 1.0)
+    return Process('rf', lambda t: 1 - t, t_min, t_max, 1.0, 1.0)
 
 
 PROCESSES = {'ve': variance_exploding, 'rf': rectified_flow}

@@ -1,4 +1,8 @@
-"""Weights of the loss by noise level: `weight(t, r, sigma_data)`, all [B], t > r >= 0."""
+"""Weights of the loss by noise level: `weight(t, r, sigma_data)`, all [B], t > r >= 0.
+
+They weigh differences of denoisers. On rectified flow D = x - t v, so that 1/t^2, there the signal's
+ratio to the noise for t -> 0 alone, gives the squared difference of velocities.
+"""
 
 from collections.abc import Callable
 

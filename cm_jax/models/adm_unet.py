@@ -99,12 +99,14 @@ class AdmUNet(nn.Module):
     dtype: Any
     channel_mult_emb: int
     noise_scale: float
+    skip_scaling: float | None
     remat: tuple[int, ...]
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, label: Array, augment: Array, train: bool) -> Array:
         height, out_channels = x.shape[1], x.shape[-1]
         emb = self._embed(noise * self.noise_scale, label, augment)
+        phi = unet.skip_weights(noise, self.skip_scaling)
         block_at = unet.rematerialised(Block, self.remat)
         rate = self.dropout if train else 0.0
 
@@ -120,8 +122,7 @@ class AdmUNet(nn.Module):
             x = block(stage, x)
             skips.append(x)
         for stage in unet.decoder(*sizes):
-            x = jnp.concatenate([x, skips.pop()], axis=-1) if stage.joins else x
-            x = block(stage, x)
+            x = block(stage, unet.join(x, skips.pop(), phi) if stage.joins else x)
         x = nn.silu(group_norm(x.shape[-1], 'out_norm', jnp.float32, EPSILON)(x))
         return conv(x, out_channels, 3, 'out_conv', jnp.float32, zero=True)
 
@@ -156,6 +157,7 @@ def build(
     augment_dim: int = 0,
     label_dropout: float = 0.0,
     noise_scale: float = 1.0,
+    skip_scaling: float | None = None,
     remat: Sequence[int] = (),
 ) -> Model:
     """ADM; the defaults are EDM's ImageNet-64 network.
@@ -176,12 +178,14 @@ def build(
       label_dropout: probability with which a label is replaced by "no class" in training.
       noise_scale: factor of the noise input; 1 for EDM's weights, 1000 for OpenAI's behind EDM's
         scalings.
+      skip_scaling: CUD's phi, as in `song_unet.build`.
       remat: image heights whose blocks are computed again in the backward pass, to save memory.
 
     Raises: UserError on sizes that do not fit and on names that are not known.
     """
     unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
     unet.check_rates(dropout=dropout, label_dropout=label_dropout)
+    unet.check_skip_scaling(skip_scaling)
     unet.check_least(0, augment_dim=augment_dim)
     unet.check_least(1, channels_per_head=channels_per_head, channel_mult_emb=channel_mult_emb)
     widths = tuple(channels * mult for mult in channel_mult)
@@ -196,6 +200,7 @@ def build(
         dtype=unet.compute_dtype(dtype),
         channel_mult_emb=channel_mult_emb,
         noise_scale=noise_scale,
+        skip_scaling=skip_scaling,
         remat=tuple(remat),
     )
     return unet.as_model(module, image_shape, num_classes, augment_dim, label_dropout)

@@ -17,7 +17,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from cm_jax.core.process import expand
 from cm_jax.errors import UserError, check_name
 from cm_jax.models import Model, unet
 from cm_jax.models.layers import (
@@ -92,15 +91,14 @@ class SongUNet(nn.Module):
     channel_mult_noise: int
     channel_mult_emb: int
     skip_scaling: float | None
+    heads: int
     remat: tuple[int, ...]
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, label: Array, augment: Array, train: bool) -> Array:
         height, out_channels = x.shape[1], x.shape[-1]
         emb = self._embed(noise, label, augment)
-        phi = None
-        if self.skip_scaling is not None:
-            phi = self.skip_scaling + noise * (1 - 2 * self.skip_scaling)
+        phi = unet.skip_weights(noise, self.skip_scaling)
         block_at = unet.rematerialised(Block, self.remat)
         rate = self.dropout if train else 0.0
 
@@ -119,9 +117,14 @@ class SongUNet(nn.Module):
                 image = x = (x + self._enter(stage, image)) * SKIP_SCALE
             skips.append(x)
         for stage in unet.decoder(*sizes, last_attends=True):
-            x = block(stage, join(x, skips.pop(), phi) if stage.joins else x)
-        x = nn.silu(group_norm(x.shape[-1], 'out_norm', jnp.float32)(x))
-        return conv(out_channels, 3, TINY, 'out_conv', jnp.float32)(x)
+            x = block(stage, unet.join(x, skips.pop(), phi) if stage.joins else x)
+        heads = ['out', *(f'head{i}' for i in range(2, self.heads + 1))]
+        return jnp.concatenate([self._head(x, name, out_channels) for name in heads], axis=-1)
+
+    def _head(self, x: Array, name: str, channels: int) -> Array:
+        """An output of the last features, in float32."""
+        x = nn.silu(group_norm(x.shape[-1], f'{name}_norm', jnp.float32)(x))
+        return conv(channels, 3, TINY, f'{name}_conv', jnp.float32)(x)
 
     def _enter(self, stage: unet.Stage, image: Array) -> Array:
         """The residual encoder's second way in: convolution and downsampling without a norm."""
@@ -149,14 +152,6 @@ class SongUNet(nn.Module):
         return nn.silu(nn.Dense(features, name='map_layer1', **dense)(emb))
 
 
-def join(x: Array, skip: Array, phi: Array | None) -> Array:
-    """Decoder features beside an encoder output, [..., C1 + C2], scaled by 2 phi and 2 (1 - phi)."""
-    if phi is not None:
-        phi = expand(phi, x).astype(x.dtype)
-        x, skip = 2 * phi * x, 2 * (1 - phi) * skip
-    return jnp.concatenate([x, skip], axis=-1)
-
-
 def build(
     image_shape: tuple[int, int, int],
     num_classes: int,
@@ -175,6 +170,7 @@ def build(
     augment_dim: int = 0,
     label_dropout: float = 0.0,
     skip_scaling: float | None = None,
+    heads: int = 1,
     remat: Sequence[int] = (),
 ) -> Model:
     """DDPM++ or NCSN++ (table above); the defaults are EDM's CIFAR-10 DDPM++, not augmented.
@@ -199,6 +195,8 @@ def build(
       skip_scaling: CUD's phi (arXiv 2305.10769; 0.75 there): with phi(t) = phi + t (1 - 2 phi),
         decoder features are scaled by 2 phi(t) and encoder outputs by 2 (1 - phi(t)) where they
         meet. The noise input must be the time t in [0, 1] itself. None: no scaling.
+      heads: outputs of the last features, each with a norm and a convolution of its own, one after
+        the other in the channels: CUD has up to 3.
       remat: image heights whose blocks are computed again in the backward pass, to save memory.
 
     Raises: UserError on sizes that do not fit and on names that are not known.
@@ -207,13 +205,13 @@ def build(
     unet.check_rates(dropout=dropout, label_dropout=label_dropout)
     unet.check_least(0, augment_dim=augment_dim)
     unet.check_least(1, channel_mult_noise=channel_mult_noise, channel_mult_emb=channel_mult_emb)
+    unet.check_least(1, heads=heads)
     check_name('model.embedding', embedding, EMBEDDINGS)
     check_name('model.encoder', encoder, ENCODERS)
     if tuple(resample_filter) not in FILTERS:
         legal = ', '.join(map(str, FILTERS))
         raise UserError(f'model.resample_filter must be one of {legal}, got {resample_filter}')
-    if skip_scaling is not None and not 0 <= skip_scaling <= 1:
-        raise UserError(f'model.skip_scaling must be in [0, 1] or None, got {skip_scaling}')
+    unet.check_skip_scaling(skip_scaling)
     module = SongUNet(
         channels=channels,
         widths=tuple(channels * mult for mult in channel_mult),
@@ -228,6 +226,7 @@ def build(
         channel_mult_noise=channel_mult_noise,
         channel_mult_emb=channel_mult_emb,
         skip_scaling=skip_scaling,
+        heads=heads,
         remat=tuple(remat),
     )
-    return unet.as_model(module, image_shape, num_classes, augment_dim, label_dropout)
+    return unet.as_model(module, image_shape, num_classes, augment_dim, label_dropout, heads)

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cm_jax.core.process import expand
 from cm_jax.errors import UserError, check_name
 from cm_jax.models import Model
 from cm_jax.types import Array, Key, Params
@@ -72,6 +73,25 @@ def rematerialised(block: type[nn.Module], remat: Sequence[int]) -> Callable[[in
     and computes the rest a second time."""
     again = nn.remat(block)
     return lambda resolution: again if resolution in remat else block
+
+
+def skip_weights(t: Array, skip_scaling: float | None) -> Array | None:
+    """phi(t) = phi + t (1 - 2 phi) of `join`: CUD's (arXiv 2305.10769), t [B] in [0, 1] -> [B]."""
+    return None if skip_scaling is None else skip_scaling + t * (1 - 2 * skip_scaling)
+
+
+def join(x: Array, skip: Array, phi: Array | None) -> Array:
+    """Decoder features beside an encoder output, [..., C1 + C2], scaled by 2 phi and 2 (1 - phi)."""
+    if phi is not None:
+        phi = expand(phi, x).astype(x.dtype)
+        x, skip = 2 * phi * x, 2 * (1 - phi) * skip
+    return jnp.concatenate([x, skip], axis=-1)
+
+
+def check_skip_scaling(skip_scaling: float | None) -> None:
+    """Raises UserError unless it is None or in [0, 1]."""
+    if skip_scaling is not None and not 0 <= skip_scaling <= 1:
+        raise UserError(f'model.skip_scaling must be in [0, 1] or None, got {skip_scaling}')
 
 
 def check_sizes(
@@ -155,6 +175,7 @@ def as_model(
     num_classes: int,
     augment_dim: int = 0,
     label_dropout: float = 0.0,
+    heads: int = 1,
 ) -> Model:
     """`module(x, noise [B], label [B, num_classes], augment [B, augment_dim], train)` as a Model.
 
@@ -188,4 +209,4 @@ def as_model(
             rngs={} if key is None else {'dropout': key},
         )
 
-    return Model(init, net, augment_dim)
+    return Model(init, net, augment_dim, heads=heads)

@@ -12,7 +12,7 @@ from cm_jax.errors import UserError, call, check_name
 from cm_jax.types import Array, Batch, DenoiseFn, Distance, Key, Metrics, NetFn, Params
 
 LPIPS = 'lpips'  # the distance that is a network
-SHARED = ('base', 'consistency')  # files of this folder that are no objective
+SHARED = ('base', 'consistency', 'coupling')  # files of this folder that are no objective
 
 
 class Objective(NamedTuple):
@@ -25,6 +25,7 @@ class Objective(NamedTuple):
     update: (refs, params, step) -> refs, after each optimiser step.
     augment_dim: how many augmentation labels `loss` gives the network in `cond`, after its noise
       level; the network must take as many. 0 is none.
+    heads: how many the network has: see models.Model.
     """
 
     denoise: DenoiseFn
@@ -32,6 +33,7 @@ class Objective(NamedTuple):
     loss: Callable[[Params, Any, Params, Batch, Key, Array], tuple[Array, Metrics]]
     update: Callable[[Any, Params, Array], Any]
     augment_dim: int = 0
+    heads: int = 1
 
 
 def no_refs(params: Params) -> tuple:
@@ -71,6 +73,11 @@ def takes_teacher(name: str | None) -> bool:
     return 'teacher_denoise' in inspect.signature(maker(name)).parameters
 
 
+def takes_prior(name: str | None) -> bool:
+    """Whether the objective can learn the noise that goes with an image, with a network of its own."""
+    return 'prior' in inspect.signature(maker(name)).parameters
+
+
 def no_teacher(*args: Any) -> Array:
     """The denoiser of a teacher that was not opened, which only training needs."""
     raise UserError('config.teacher.workdir is not set: this objective learns from a teacher')
@@ -87,11 +94,13 @@ def build(
     process: Process,
     teacher_denoise: DenoiseFn | None = None,
     lpips: Distance | None = None,
+    prior: NetFn | None = None,
 ) -> Objective:
     """The objective of a config's `objective` section: its `name` and its settings.
 
     `teacher_denoise`: D of the teacher, for an objective that takes one; `lpips`: the network behind
-    the distance 'lpips'. Both may be None if only the denoiser will be used.
+    the distance 'lpips'. Both may be None if only the denoiser will be used. `prior`: the network of
+    config.prior, None if there is none. Raises UserError where the objective takes no such part.
     """
     settings = dict(settings)
     name = settings.pop('name', None)
@@ -104,4 +113,8 @@ def build(
         raise UserError(
             f'objective {name!r} takes no teacher; config.teacher.workdir must be empty'
         )
+    if takes_prior(name):
+        wired['prior'] = prior
+    elif prior is not None:
+        raise UserError(f'objective {name!r} takes no prior; config.prior must be empty')
     return call('objective', maker(name), settings, **wired)

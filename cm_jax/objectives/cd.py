@@ -3,9 +3,10 @@
     E  w(t) d( D_theta(x_t, t), D_target(x_r, r) ),   x_t = x0 + t eps,
     x_r = one step of the teacher's probability-flow ODE from x_t, from t to r
 
-t and r are neighbours on the grid of `karras_sigmas` with N levels, the pair uniform among N - 1. The
+t and r are neighbours on the grid of `noise.levels` with N levels, the pair uniform among N - 1. The
 student usually starts from the teacher's weights (config.init_from). With `guidance` w the teacher's
-step follows D(none) + w (D(label) - D(none)) (arXiv 2207.12598).
+step follows D(none) + w (D(label) - D(none)) (arXiv 2207.12598). On rectified flow, where Catch-Up
+Distillation (arXiv 2305.10769) is compared with it, x_t = (1 - t) x0 + t eps and the grid is uniform.
 
 | paper and code | here |
 | t_{n+1}, t_n | t, r |
@@ -19,7 +20,7 @@ import jax
 
 from cm_jax.core import noise, ode
 from cm_jax.core.guidance import guided
-from cm_jax.core.precond import boundary_scalings, precondition
+from cm_jax.core.precond import at_boundary, precondition
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError, check_name
 from cm_jax.objectives.base import Objective, require_process
@@ -41,7 +42,7 @@ def make(
     distance: str | Distance = 'l2',
     weight: str = 'uniform',
     guidance: float = 1.0,
-    rho: float = 7.0,
+    rho: float | None = None,
 ) -> Objective:
     """CD's objective; the defaults are those of CIFAR-10, but for its distance, LPIPS.
 
@@ -53,21 +54,22 @@ def make(
         files config.lpips names.
       weight: one of core.weighting.WEIGHTINGS.
       guidance: w >= 0 of the teacher's classifier-free guidance; 1 is none.
+      rho: of the grid; None is the process's, 7, or 1 on rectified flow: uniform.
     """
-    require_process('cd', process, 've')
+    require_process('cd', process, 've', 'rf')
     check_name('solver', solver, SOLVERS)
     if levels < 2 or not 0 <= target_ema < 1 or guidance < 0:
         raise UserError(
             'cd needs levels >= 2, 0 <= target_ema < 1 and guidance >= 0, got '
             f'levels={levels}, target_ema={target_ema}, guidance={guidance}'
         )
-    denoise = precondition(net, lambda t: boundary_scalings(t, sigma_data, process.t_min))
-    sigmas = noise.karras_sigmas(levels, process.t_min, process.t_max, rho)
+    denoise = precondition(net, at_boundary(process, sigma_data))
+    grid = noise.levels(process, levels, rho)
 
     def draw(key: Key, count: int, step: Array) -> tuple[Array, Array]:
         del step
         i = jax.random.randint(key, (count,), 0, levels - 1)
-        return sigmas[i], sigmas[i + 1]
+        return grid[i], grid[i + 1]
 
     teacher = teacher_denoise if guidance == 1 else guided(teacher_denoise, guidance)
     return make_consistency(

@@ -7,11 +7,11 @@ level m between them to s, which arrive at x_s:
 
     x0_target = (x_s - (s/t) x_t) / (1 - s/t)
 
-since an Euler step with D goes to (s/t) x_t + (1 - s/t) D. The levels are those of the sampler
-`ddim@n`, s(i/n) for i < n, then 0. After `halve_every` steps the student becomes the teacher and n
-halves, until n = 1. Student and first teacher start from one diffusion model (config.init_from); the
-teacher is `refs`. The optimiser's state is kept at a change of teacher, and its rate is not annealed
-within a stage as the paper's is.
+since an Euler step with D goes to (s/t) x_t + (1 - s/t) D, for both processes. The levels are those
+of the sampler `ddim@n`, s(i/n) for i < n, then 0. After `halve_every` steps the student becomes the
+teacher and n halves, until n = 1. Student and first teacher start from one diffusion model
+(config.init_from); the teacher is `refs`. The optimiser's state is kept at a change of teacher, and
+its rate is not annealed within a stage as the paper's is.
 
 | paper | here |
 | eta, theta | refs, params |
@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from cm_jax.core import noise, ode, weighting
 from cm_jax.core.curriculum import pd_num_steps
 from cm_jax.core.distance import l2
-from cm_jax.core.precond import edm_scalings, precondition
+from cm_jax.core.precond import diffusion_scalings, precondition
 from cm_jax.core.process import Process, expand, perturb
 from cm_jax.errors import UserError
 from cm_jax.objectives.base import Objective, require_process
@@ -43,7 +43,7 @@ def make(
     halve_every: int,
     start_steps: int = 1024,
     weight: str = 'truncated_snr',
-    rho: float = 7.0,
+    rho: float | None = None,
 ) -> Objective:
     """Progressive distillation's objective.
 
@@ -52,19 +52,20 @@ def make(
       start_steps: Euler steps of the first teacher, a power of 2, >= 2; log2(start_steps) stages
         lead to one step.
       weight: one of core.weighting.WEIGHTINGS.
+      rho: of the grid; None is the process's, 7, or 1 on rectified flow: uniform.
     """
-    require_process('pd', process, 've')
+    require_process('pd', process, 've', 'rf')
     if halve_every < 1 or start_steps < 2 or start_steps & (start_steps - 1):
         raise UserError(
             'pd needs halve_every >= 1 and start_steps a power of 2, >= 2, got '
             f'halve_every={halve_every}, start_steps={start_steps}'
         )
     weigh = weighting.get(weight)
-    denoise = precondition(net, lambda t: edm_scalings(t, sigma_data))
+    denoise = precondition(net, diffusion_scalings(process, sigma_data))
 
     def level(i: Array, n: Array) -> Array:
         """s(i/n), and 0 at i = n."""
-        s = noise.karras_level(i, n + 1, process.t_min, process.t_max, rho)
+        s = noise.level(process, i, n + 1, rho)
         return jnp.where(i >= n, 0, s)
 
     def loss(

@@ -137,6 +137,28 @@ def build(spec: str, process: Process) -> Sampler:
     return Sampler(spec, name, tuple(levels.tolist()), guidance, evaluations, sample)
 
 
+class Start(NamedTuple):
+    """Where samples start from: noise x_T [B,H,W,C], label [B] or None, keys [B] for fresh noise."""
+
+    x_T: Array
+    label: Array | None
+    keys: Array
+
+
+def start(
+    prior_std: float,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    seed: Array,
+    indices: Array,
+) -> Start:
+    """The starts of the samples number `indices` [B] of the stream `seed`, each by its own number."""
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
+    draw, fresh = jax.vmap(jax.random.split, out_axes=1)(keys)
+    x_T = prior_std * jax.vmap(lambda key: jax.random.normal(key, image_shape))(draw)
+    return Start(x_T, indices % num_classes if num_classes else None, fresh)
+
+
 def generate(
     sampler: Sampler,
     denoise: DenoiseFn,
@@ -155,8 +177,5 @@ def generate(
     """
     check_guidance(sampler, num_classes)
     denoise = guided(denoise, sampler.guidance)
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
-    draw, fresh = jax.vmap(jax.random.split, out_axes=1)(keys)
-    x_T = prior_std * jax.vmap(lambda key: jax.random.normal(key, image_shape))(draw)
-    label = indices % num_classes if num_classes else None
+    x_T, label, fresh = start(prior_std, image_shape, num_classes, seed, indices)
     return sampler.sample(lambda x, t: denoise(params, x, t, label), x_T, fresh)

@@ -1,7 +1,8 @@
 """Euler steps down the probability-flow ODE: DDIM's path (arXiv 2010.02502) in x_t = a x0 + t eps.
 
-Written `euler@n`: n levels on EDM's grid (rho = 7), then 0; n evaluations, order 1. From t to 0 an
-Euler step is D(x, t), so the last one needs no division by 0, and euler@1 is one denoising step.
+Written `euler@n`: n steps between the levels of `core.noise.sampling_levels`, EDM's grid or, on
+rectified flow, equal steps; n evaluations, order 1. From t to 0 an Euler step is D(x, t), so the last
+one needs no division by 0, and euler@1 is one denoising step.
 """
 
 from collections.abc import Callable
@@ -9,15 +10,14 @@ from collections.abc import Callable
 import numpy as np
 
 from cm_jax.core import ode
-from cm_jax.core.noise import karras_sigmas
+from cm_jax.core.noise import sampling_levels
 from cm_jax.core.process import Process
 from cm_jax.samplers import parse_steps
 from cm_jax.types import Array
 
 
 def parse(arguments: str, process: Process) -> np.ndarray:
-    n = parse_steps(arguments, 'euler')
-    return np.append(np.asarray(karras_sigmas(n, process.t_min, process.t_max)), 0.0)
+    return sampling_levels(process, parse_steps(arguments, 'euler'))
 
 
 def evaluations(ts: np.ndarray) -> int:

@@ -1,7 +1,8 @@
 """Heun's steps down the probability-flow ODE (EDM, arXiv 2206.00364, algorithm 1, no churn).
 
-Written `heun@n`: n levels on EDM's grid (rho = 7), then 0, the last step an Euler step; order 2;
-2n - 1 evaluations (heun@18 is EDM's 35 on CIFAR-10).
+Written `heun@n`: n steps between the levels of `core.noise.sampling_levels`, EDM's grid or, on
+rectified flow, equal steps; the last step, to 0, is an Euler step; order 2; 2n - 1 evaluations
+(heun@18 is EDM's 35 on CIFAR-10, heun@8 CUD's 15).
 """
 
 from collections.abc import Callable
@@ -10,15 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.core import ode
-from cm_jax.core.noise import karras_sigmas
+from cm_jax.core.noise import sampling_levels
 from cm_jax.core.process import Process
 from cm_jax.samplers import parse_steps
 from cm_jax.types import Array
 
 
 def parse(arguments: str, process: Process) -> np.ndarray:
-    n = parse_steps(arguments, 'heun')
-    return np.append(np.asarray(karras_sigmas(n, process.t_min, process.t_max)), 0.0)
+    return sampling_levels(process, parse_steps(arguments, 'heun'))
 
 
 def evaluations(ts: np.ndarray) -> int:
@@ -34,4 +34,4 @@ def sample(
 ) -> Array:
     del process, keys  # deterministic, and the same ODE for both processes
     x = ode.integrate(ode.heun, ode.pf_ode(denoise), x_T, ts[:-1])
-    return denoise(x, jnp.full(x.shape[0], ts[-2]))
+    return denoise(x, jnp.full(x.shape[0], ts[-2], x.dtype))

@@ -1,0 +1,54 @@
+"""Which noise goes with which image, for the objectives on rectified flow (no objective by itself).
+
+Independent: x1 ~ N(0, I). Learned: a network reads mean and log variance of a prior q(x1 | x0) off the
+image, and its distance from N(0, I), which sampling draws from, is part of the loss:
+
+    x1 = mean + exp(logvar / 2) eps,   KL = 1/2 mean(mean^2 + exp(logvar) - 1 - logvar)
+
+with the mean over the values of an image. Lee et al. (arXiv 2301.12003), as Catch-Up Distillation
+(arXiv 2305.10769) takes it. Both networks learn from the loss, through x1.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from cm_jax.errors import UserError
+from cm_jax.types import Array, Key, Metrics, NetFn, Params
+
+# (params, x0, key) -> noise x1, of x0's shape, and the prior's part of the loss [B], and metrics
+Coupling = Callable[[Params, Array, Key], tuple[Array, Array, Metrics]]
+
+
+def kl_to_normal(mean: Array, log_variance: Array) -> Array:
+    """KL(N(mean, exp(log_variance)) | N(0, 1)), the mean over an example's values: [B,...] -> [B]."""
+    kl = (mean**2 + jnp.exp(log_variance) - 1 - log_variance) / 2
+    return jnp.mean(kl.reshape(kl.shape[0], -1), axis=1)
+
+
+def independent(params: Params, x0: Array, key: Key) -> tuple[Array, Array, Metrics]:
+    """Noise that does not depend on the image."""
+    del params
+    return jax.random.normal(key, x0.shape), jnp.zeros(x0.shape[0]), {}
+
+
+def make_coupling(prior: NetFn | None, prior_weight: float) -> Coupling:
+    """The coupling by the network `prior`, of two heads: mean and log variance; None is `independent`.
+
+    The network is called at t = 1, without labels. Raises UserError if prior_weight is negative.
+    """
+    if prior_weight < 0:
+        raise UserError(f'config.objective.prior_weight must be >= 0, got {prior_weight}')
+    if prior is None:
+        return independent
+
+    def learned(params: Params, x0: Array, key: Key) -> tuple[Array, Array, Metrics]:
+        key_eps, key_drop = jax.random.split(key)
+        ones = jnp.ones((x0.shape[0], 1))
+        mean, log_variance = jnp.split(prior(params, x0, ones, None, key_drop), 2, axis=-1)
+        x1 = mean + jnp.exp(log_variance / 2) * jax.random.normal(key_eps, x0.shape)
+        kl = kl_to_normal(mean, log_variance)
+        return x1, prior_weight * kl, {'kl': kl}
+
+    return learned

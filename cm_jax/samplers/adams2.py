@@ -1,0 +1,42 @@
+"""The two-step Adams-Bashforth solver down the probability-flow ODE: order 2 at Euler's cost.
+
+    x_{i+1} = x_i + h (3/2 v_i - 1/2 v_{i-1}),  v = (x - D) / t  for equal steps h = t_{i+1} - t_i;
+
+for others `core.ode.adams_weights`; the first step is Euler's. Written `adams2@n`: n steps between the
+levels of `core.noise.sampling_levels`, n evaluations, none at 0, where the last step ends. On rectified
+flow it is `dpm_solver_2` of Catch-Up Distillation's code (arXiv 2305.10769).
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from cm_jax.core import ode
+from cm_jax.core.noise import sampling_levels
+from cm_jax.core.process import Process
+from cm_jax.samplers import euler, parse_steps
+from cm_jax.types import Array
+
+
+def parse(arguments: str, process: Process) -> np.ndarray:
+    return sampling_levels(process, parse_steps(arguments, 'adams2'))
+
+
+def adams(
+    denoise: Callable[[Array, Array], Array],
+    process: Process,
+    x_T: Array,
+    ts: np.ndarray,
+    keys: Array,
+    order: int,
+) -> Array:
+    """The Adams-Bashforth solver of order 2 or 3, from ts[0] to ts[-1]."""
+    del process, keys  # deterministic, and the same ODE for both processes
+    ts = jnp.asarray(ts, x_T.dtype)
+    return ode.multistep(ode.pf_ode(denoise), x_T, ts[:-1], ode.adams_weights(ts, order))
+
+
+evaluations = euler.evaluations
+sample = functools.partial(adams, order=2)
