@@ -44,12 +44,12 @@ for ((seed = 0; seed < seeds; seed++)); do
 done
 for run in "$runs"/*/seed*; do
   ema=$(python -c 'import sys; from cm_jax.run import open_run; print(open_run(sys.argv[1]).config.sampling.ema)' "$run")
-  samplers=()
+  chosen=("${samplers[@]}")
   case $run in
-    */edm/*) samplers=(--sampler=onestep --sampler=ddim@2 --sampler=heun@18) ;;
+    */edm/*) chosen=(--sampler=onestep --sampler=ddim@2 --sampler=heun@18) ;;
   esac
   printf '\n== scores of %s\n' "$run"
-  python -m cm_jax.evaluate --workdir="$run" --ema="$ema" "${samplers[@]}"
+  python -m cm_jax.evaluate --workdir="$run" --ema="$ema" "${chosen[@]}"
 done
 printf '\n== the comparison\n'
 python -m cm_jax.study --workdir="$runs" --order="${methods// /,}"
