@@ -18,4 +18,4 @@ environment "$folder" "$python" "[test]"
 
 ruff check .
 ruff format --check .
-python -m pytest -m "$marks" -n 2 --dist loadfile "$@"
+python -m pytest -m "$marks" -n 2 --dist loadfile --no-loadscope-reorder "$@"

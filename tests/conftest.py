@@ -18,6 +18,7 @@ import pytest
 
 HERE = pathlib.Path(__file__).parent
 FIXTURES = HERE / 'fixtures'
+LONGEST = ('test_train.py', 'test_story.py', 'test_commands.py', 'test_networks.py')
 # Compiled programs are kept for the next run of the tests, and of the commands that they start.
 KEPT = {
     'jax_compilation_cache_dir': str(HERE.parent / '.pytest_cache' / 'jax'),
@@ -43,6 +44,11 @@ class Recorded(NamedTuple):
 
     arrays: dict[str, np.ndarray]
     config: dict[str, Any]
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that two workers end together (with --no-loadscope-reorder)."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope='session')

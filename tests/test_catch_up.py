@@ -33,7 +33,7 @@ from tests.test_objectives import (
     several,
     two_heads,
 )
-from tests.test_ode_closed_form import DATA, PROCESSES, order
+from tests.test_ode_closed_form import DATA, PROCESSES, measured_order
 
 each_order = pytest.mark.parametrize('n', [1, 2, 3])
 
@@ -92,7 +92,7 @@ def test_targets_approach_the_velocity_ahead_on_the_path_at_their_orders(n):
             now.append([float(jnp.abs(a - velocity(x_t, t)).max()) for a in found])
             ahead.append([float(jnp.abs(a - b).max()) for a, b in zip(found, exact)])
     for errors, wanted in ((now, [1] * n), (ahead, SCHEMES[n])):
-        measured = [order(errors, 1 / hs) for errors in np.array(errors).T]
+        measured = [measured_order(errors, 1 / hs) for errors in np.array(errors).T]
         np.testing.assert_allclose(measured, wanted, atol=0.1)
 
 
@@ -386,7 +386,7 @@ def test_cd_residual_on_rectified_flow_falls_at_the_solvers_order(solver, slope)
             objective = base.build(settings, net, p, teacher)
             loss, _ = objective.loss({}, (), {}, batch, jax.random.key(0), jnp.int32(0))
             losses.append(jnp.mean(loss))
-    assert abs(order(losses, ns) - slope) < 0.15
+    assert abs(measured_order(losses, ns) - slope) < 0.15
 
 
 # Two networks in one run

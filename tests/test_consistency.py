@@ -23,7 +23,7 @@ from tests.test_objectives import (
     make_batch,
     make_params,
 )
-from tests.test_ode_closed_form import DATA, order
+from tests.test_ode_closed_form import DATA, measured_order
 
 SAME_NOISE = consistency.same_noise(VE)
 DEFAULTS = {
@@ -166,7 +166,7 @@ def test_cd_residual_of_the_exact_solution_falls_at_the_solvers_order(solver, sl
             )
             loss, _ = objective.loss({}, (), {}, batch, jax.random.key(0), jnp.int32(0))
             losses.append(jnp.mean(loss))
-    assert abs(order(losses, ns) - slope) < 0.15
+    assert abs(measured_order(losses, ns) - slope) < 0.15
 
 
 def test_ct_and_cd_losses_agree_in_the_limit():
@@ -191,9 +191,9 @@ def test_ct_and_cd_losses_agree_in_the_limit():
         gaps = np.array([0.1, 0.05, 0.025, 0.0125])
         ct, cd = (np.array([loss(reach, gap) for gap in gaps]) for reach in (SAME_NOISE, step))
         limit = loss(SAME_NOISE, 0.0)
-    assert abs(order(np.abs(ct - limit), 1 / gaps) - 1) < 0.1
-    assert abs(order(np.abs(cd - limit), 1 / gaps) - 1) < 0.1
-    assert abs(order(np.abs(ct - cd), 1 / gaps) - 2) < 0.1
+    assert abs(measured_order(np.abs(ct - limit), 1 / gaps) - 1) < 0.1
+    assert abs(measured_order(np.abs(cd - limit), 1 / gaps) - 1) < 0.1
+    assert abs(measured_order(np.abs(ct - cd), 1 / gaps) - 2) < 0.1
 
 
 def test_guidance_moves_the_teachers_step_away_from_no_label():

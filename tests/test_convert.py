@@ -73,6 +73,7 @@ def test_an_import_is_a_run_folder(imported):
     assert sorted(p.name for p in folder.iterdir()) == ['edm.pkl', 'run']
 
 
+@pytest.mark.slow
 def test_sample_evaluate_and_train_take_it(imported, tmp_path):
     run = imported[0] / 'run'
     out = commands.run('sample', f'--workdir={run}', '--count=4', '--sampler=heun@2', '--npz')
@@ -146,7 +147,7 @@ def test_what_import_refuses(imported, tmp_path):
 
 
 def test_check_of_fixtures(tmp_path):
-    files = [FIXTURES / f'net_{name}_small.npz' for name in ('adm', 'ddpmpp', 'edm2', 'ncsnpp')]
+    files = [FIXTURES / f'net_{name}_small.npz' for name in ('adm', 'edm2')]
     lines = commands.run('convert', 'check', *files).splitlines()
     assert len(lines) == len(files) and all(': maximum relative error ' in line for line in lines)
     with np.load(files[0]) as file:

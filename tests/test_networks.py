@@ -287,7 +287,15 @@ def test_bfloat16_output_is_float32_and_near(network):
     assert 0 < relative_error(found, exact) < 2e-2
 
 
-@NETWORKS
+@pytest.mark.parametrize(
+    'network',
+    [
+        'ddpmpp',
+        'edm2',
+        pytest.param('ncsnpp', marks=pytest.mark.slow),
+        pytest.param('adm', marks=pytest.mark.slow),
+    ],
+)
 def test_rematerialised_gradient_is_the_plain_one(network):
     x, cond = inputs()
     params, key = weights(network), jax.random.key(7)

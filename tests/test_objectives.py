@@ -217,6 +217,7 @@ def test_step_compiles_once_across_steps_and_stages(row):
         assert state.step == at + 1
 
 
+@pytest.mark.slow
 @each_objective
 def test_jitted_and_not_jitted_agree(row):
     """In float64, where the rounding of the differences that consistency losses take is no matter."""
@@ -325,6 +326,7 @@ def losses_over_devices():
     return found
 
 
+@pytest.mark.slow
 def test_four_devices_give_what_one_gives():
     call = 'print(json.dumps(test_objectives.losses_over_devices()))'
     script = f'import json; from tests import test_objectives; {call}'

@@ -20,6 +20,11 @@ pytestmark = pytest.mark.devices
 TINY = '--config=tests/tiny.py:ect'
 
 
+def slow(*values):
+    """A case that the slow tests try; one of each kind is tried always."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def workdir(path: pathlib.Path) -> str:
     return f'--workdir={path}'
 
@@ -178,10 +183,10 @@ def test_a_run_starts_from_the_weights_of_another(whole, tmp_path):
     ('setting', 'words'),
     [
         ('--config.model.channels=8', ['model.channels', '4 there, 8 here']),
-        ('--config.objective.sigma_data=0.7', ['sigma_data', '0.5 there, 0.7 here']),
-        ('--config.init_from.step=5', ['no step 5', '0, 2, 4']),
-        ('--config.init_from.ema=0.7', ["'0.7'", '0.5, 0.9']),
-        ('--config.class_conditional=False', ['class_conditional', 'True there, False here']),
+        slow('--config.objective.sigma_data=0.7', ['sigma_data', '0.5 there, 0.7 here']),
+        slow('--config.init_from.step=5', ['no step 5', '0, 2, 4']),
+        slow('--config.init_from.ema=0.7', ["'0.7'", '0.5, 0.9']),
+        slow('--config.class_conditional=False', ['class_conditional', 'True there, False here']),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(whole, tmp_path, setting, words):
@@ -193,6 +198,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(whole, tmp_path, setting, w
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_frozen_teacher(whole, tmp_path):
     """CD, from a run that is teacher and start; its folder needs the teacher no more."""
     folder, teacher = tmp_path / 'cd', f'--config.teacher.workdir={whole}'
