@@ -5,13 +5,14 @@ levels. Nothing is downloaded. Splits: 'train', the first 1,500; 'test', the oth
 """
 
 import functools
+import importlib.util
+import pathlib
 from typing import Any
 
 import numpy as np
-import sklearn.datasets
 
 from cm_jax.data import Source
-from cm_jax.errors import check_name
+from cm_jax.errors import UserError, check_name
 
 SPLITS = {'train': slice(0, 1500), 'test': slice(1500, 1797), 'all': slice(0, 1797)}
 MEASURED = {  # mean, std and checksum, as card.make gives them with scikit-learn 1.9.1
@@ -52,9 +53,15 @@ def _card(split: str) -> dict[str, Any]:
 
 @functools.cache
 def _load() -> tuple[np.ndarray, np.ndarray]:
-    bunch = sklearn.datasets.load_digits()
-    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    return images, bunch.target.astype(np.int32)
+    """The file of sklearn.datasets.load_digits, 64 values and the class a line, without importing
+    scikit-learn, which takes seconds at the start of every command."""
+    package = importlib.util.find_spec('sklearn')
+    if package is None:
+        raise UserError('the digits are those of scikit-learn: pip install scikit-learn')
+    path = pathlib.Path(package.origin).parent / 'datasets' / 'data' / 'digits.csv.gz'
+    table = np.loadtxt(path, delimiter=',')
+    images = np.round(table[:, :64].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    return images, table[:, 64].astype(np.int32)
 
 
 def open_source(split: str = 'train') -> Source:
