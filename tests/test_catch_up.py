@@ -417,6 +417,7 @@ def test_two_networks_are_one_model():
     np.testing.assert_array_equal(found, parts.objective.denoise(other, x, t, label))
 
 
+@pytest.mark.slow
 def test_a_step_moves_both_networks():
     _, parts = wired()
     optimizer = optim.make('adam', 1e-3)

@@ -130,6 +130,7 @@ def test_weights_that_do_not_fit_are_one_line(imported, tmp_path, change, reason
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
+@pytest.mark.slow
 def test_what_import_refuses(imported, tmp_path):
     folder, _ = imported
     file, run = f'--from={folder}/edm.pkl', f'--workdir={tmp_path}/run'

@@ -291,7 +291,7 @@ def test_bfloat16_output_is_float32_and_near(network):
     'network',
     [
         'ddpmpp',
-        'edm2',
+        pytest.param('edm2', marks=pytest.mark.slow),
         pytest.param('ncsnpp', marks=pytest.mark.slow),
         pytest.param('adm', marks=pytest.mark.slow),
     ],
