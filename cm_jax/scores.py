@@ -1,6 +1,7 @@
 """Scores of generated images: generate, round, extract features, compare with a reference set."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -61,7 +62,7 @@ def check_numbers(samples: int, seeds: Sequence[int], batch_size: int) -> None:
 
 def reference(source: Source, extractor: Extractor, batch_size: int) -> Reference:
     """The moments of every example of a source."""
-    extract = jax.jit(extractor.features)
+    extract, weights = jax.jit(extractor.apply), jax.device_put(extractor.params)
     total = moments.empty(extractor.dim)
     for first in range(0, source.count, batch_size):
         images, _ = source.get(np.arange(first, min(first + batch_size, source.count)))
@@ -69,7 +70,7 @@ def reference(source: Source, extractor: Extractor, batch_size: int) -> Referenc
             images
         )  # the last batch is filled up, so as not to compile again
         padded = np.pad(to_float(images), ((0, missing), (0, 0), (0, 0), (0, 0)))
-        total = moments.update(total, np.asarray(extract(padded))[: len(images)])
+        total = moments.update(total, np.asarray(extract(weights, padded))[: len(images)])
     return Reference(total, protocol.reference_id(source.name, source.split, total))
 
 
@@ -85,16 +86,20 @@ def make_generator(
     sampler: samplers.Sampler,
     mesh: Mesh,
     batch_size: int,
-    finish: Callable[[Array], Array],
+    finish: Callable[..., Array],
+    weights: tuple[Params, ...] = (),
 ) -> Callable[..., np.ndarray]:
-    """`generate(params, seed, first)`: finish(samples number first .. first + batch_size - 1).
+    """`generate(params, seed, first)`: finish(*weights, samples first .. first + batch_size - 1).
 
-    One jitted program, spread over the devices by example; the result is numpy, on every process. A
-    fourth argument gives the sampler other noise levels, as many as its own, with the same program.
+    One jitted program, spread over the devices by example, of which `weights` are arguments; the
+    result is numpy, on every process. A fourth argument gives the sampler other noise levels, as
+    many as its own, with the same program.
     """
     padded = -(-batch_size // mesh.size) * mesh.size
 
-    def program(params: Params, seed: Array, first: Array, ts: Array) -> Array:
+    def program(
+        params: Params, weights: tuple[Params, ...], seed: Array, first: Array, ts: Array
+    ) -> Array:
         indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
         x0 = samplers.generate(
             samplers.at_levels(sampler, ts),
@@ -106,15 +111,16 @@ def make_generator(
             seed,
             indices,
         )
-        return finish(x0)
+        return finish(*weights, x0)
 
     jitted = jax.jit(program, out_shardings=by_example(mesh))
+    weights = jax.device_put(weights, replicated(mesh))
 
     def generate(
         params: Params, seed: int, first: int, levels: Sequence[float] = sampler.levels
     ) -> np.ndarray:
         ts = np.asarray(levels, np.float32)
-        return to_host(jitted(params, seed, first, ts))[:batch_size]
+        return to_host(jitted(params, weights, seed, first, ts))[:batch_size]
 
     return generate
 
@@ -124,10 +130,8 @@ def make_moments(
 ) -> Callable[[Params, int, int, Sequence[float]], Moments]:
     """`moments(params, seed, samples, levels)` of exactly that many samples; one compilation."""
 
-    def finish(x0: Array) -> Array:
-        return features.of_samples(extractor, x0)
-
-    generate = make_generator(subject, sampler, mesh, batch_size, finish)
+    finish = partial(features.of_samples, extractor)
+    generate = make_generator(subject, sampler, mesh, batch_size, finish, (extractor.params,))
 
     def of(params: Params, seed: int, samples: int, levels: Sequence[float]) -> Moments:
         total = moments.empty(extractor.dim)

@@ -208,7 +208,7 @@ def test_rounding_clips_and_keeps_nan():
 
 
 def record(samples=5000, **changes):
-    extractor = Extractor('lenet_digits', 'fd_lenet', 12, lambda x: x, 'abc')
+    extractor = Extractor('lenet_digits', 'fd_lenet', 12, None, {}, None, 'abc')
     settings = {
         'seeds': range(3),
         'reference': reference_id('digits', 'train', mo.of(features())),
@@ -228,7 +228,7 @@ def test_protocol_is_json_and_its_name_carries_the_count():
     assert found['score'] == 'fd_lenet_5k'
     assert found['reference']['count'] == 1000
     assert not found['rank_deficient']
-    extractor = Extractor('lenet_digits', 'fd_lenet', 84, lambda x: x, 'abc')
+    extractor = Extractor('lenet_digits', 'fd_lenet', 84, None, {}, None, 'abc')
     assert score_name(extractor, 297) == 'fd_lenet_297'
 
 
