@@ -3,16 +3,24 @@
 Scores a run's weights and adds a row for each to its `scores.jsonl`, with the protocol beside the
 number. A score that is there already under the same protocol is not computed again. What is not
 given is taken from the run's config (or, with --config, from that config's `evaluation`).
+
+The FID needs the file of the Inception's weights, pt_inception-2015-12-05-6726825d.pth:
+
+    python -m cm_jax.evaluate --workdir=runs/cifar10/ect --config=configs/cifar10_ect.py \\
+        --config.evaluation.extractor=inception --config.evaluation.weights=FILE --metrics=fid,kid,is,pr
 """
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from cm_jax import commands, sharding
 from cm_jax.logs import append_json_line
+from cm_jax.metrics import named
 from cm_jax.run import RAW, evaluation, open_reference, open_run
 from cm_jax.scores import Scorer, build_sampler, check_numbers
 
@@ -28,6 +36,12 @@ _EMA = flags.DEFINE_multi_string(
 _SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, repeatable')
 _SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')
 _SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
+_METRICS = flags.DEFINE_list(
+    'metrics',
+    [],
+    'beside the Fréchet distance, which every score has: for the Inception kid, is (inception '
+    'score), pr (precision, recall, density, coverage); for others kd_lenet, is_lenet, pr_lenet',
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -47,9 +61,13 @@ def main(argv: Sequence[str]) -> None:
     for _, _, spec in jobs:
         build_sampler(spec, run.parts.subject)
     weights = {(step, ema): run.params(step, ema) for step, ema, _ in jobs}
-    extractor, reference = open_reference(run.config, ev)
-    scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, sharding.make_mesh())
-    stored = {str(row['protocol']): row for row in run.scores()}
+    metrics = _METRICS.value
+    extractor, reference = open_reference(run.config, ev._replace(samples=samples), metrics)
+    mesh = sharding.make_mesh()
+    scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, mesh, metrics)
+    names = [extractor.score, *named.keys(extractor, metrics)]
+    rows = (row for row in run.scores() if row.keys() >= set(names))
+    stored = {str(row['protocol']): row for row in rows}
     for step, ema, spec in jobs:
         protocol = scorer.protocol(spec, samples, seeds, ema=ema, step=step)
         row, since = stored.get(str(protocol)), time.monotonic()
@@ -57,13 +75,20 @@ def main(argv: Sequence[str]) -> None:
             row = scorer.score(weights[step, ema], spec, samples, seeds, ema=ema, step=step)
             append_json_line(run.workdir / 'scores.jsonl', row)
         seconds = f'{time.monotonic() - since:.1f} s' if str(protocol) not in stored else 'stored'
-        spread = row[f'{extractor.score}_std']
         print(
             f'step {step}  {f"ema {ema}" if ema else "weights":<10}  {spec:<18} '
             f'{row["protocol"]["evaluations"]:>3} evaluations  {row["protocol"]["score"]} '
-            f'{row[extractor.score]:.4f}{"" if spread is None else f" +- {spread:.4f}"}  ({seconds})',
+            f'{"  ".join(numbers(row, names))}  ({seconds})',
             flush=True,
         )
+
+
+def numbers(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
+    """'12.3456 +- 0.1234', 'kid 0.001235 +- 0.0001': the first is named by the protocol."""
+    for name in names:
+        label, form = ('', '.4f') if name == names[0] else (f'{name} ', '.4g')
+        value, spread = (float('nan') if row[k] is None else row[k] for k in (name, f'{name}_std'))
+        yield f'{label}{value:{form}}{"" if math.isnan(spread) else f" +- {spread:{form}}"}'
 
 
 if __name__ == '__main__':

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cm_jax import data, samplers, scores, sharding
+from cm_jax.core import process as processes
 from cm_jax.errors import UserError
+from cm_jax.metrics import moments, named
+from cm_jax.metrics.features import round_uint8
+from cm_jax.metrics.frechet import frechet_distance
+from cm_jax.metrics.inception_score import inception_score
 from cm_jax.models import inception
 from cm_jax.weights import fixtures
 from cm_jax.weights import inception as files
@@ -173,3 +179,30 @@ def test_wrong_tensors_are_named(state, changes, message):
     changed = {name: value for name, value in (state | changes).items() if value is not None}
     with pytest.raises(UserError, match=message):
         files.to_params(changed)
+
+
+@pytest.mark.slow
+def test_scores_with_the_inception(state, tmp_path):
+    """A 'network' that is a formula, scored against 12 digits: all are finite, two by hand."""
+    extractor = files.load(write(tmp_path / 'inception.npz', state))
+    few = data.open_source('digits', 'train')._replace(count=12)
+    reference = scores.reference(few, extractor, 6, keep=True)
+    process = processes.variance_exploding()
+
+    def denoise(params, x, t, label, key=None):
+        return params * jnp.tanh(x)
+
+    subject = scores.Subject(denoise, process, (8, 8, 1), 10)
+    mesh = sharding.make_mesh()
+    scorer = scores.Scorer(subject, extractor, reference, 6, mesh, ['fid', 'kid', 'is', 'pr'])
+    row = scorer.score(np.float32(0.9), 'onestep', 12, (3,), ema='', step=0)
+    assert row['protocol']['score'] == 'fid_12' and row['protocol']['rank_deficient']
+    assert np.isfinite([row[name] for name in ('fid', 'kid', 'is', *named.PARTS)]).all()
+    x0 = scores.make_generator(subject, samplers.build('onestep', process), mesh, 12, round_uint8)(
+        np.float32(0.9), 3, 0
+    )
+    found = np.asarray(jax.jit(extractor.apply)(extractor.params, x0))
+    by_hand = frechet_distance(moments.of(reference.features), moments.of(found))
+    np.testing.assert_allclose(row['fid'], by_hand, rtol=1e-3)
+    logits = found @ state['fc.weight'].T
+    np.testing.assert_allclose(row['is'], inception_score(logits, 10).mean, rtol=1e-4)
