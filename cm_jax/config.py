@@ -63,7 +63,8 @@ def base_config() -> ConfigDict:
     c.sampling.count = 64
     c.sampling.every = 1000  # steps
     c.evaluation = ConfigDict()  # scores.Evaluation
-    c.evaluation.extractor = 'lenet_digits'
+    c.evaluation.extractor = 'lenet_digits'  # or 'inception', for FID
+    c.evaluation.weights = ''  # file of the Inception's
     c.evaluation.samplers = ('onestep',)
     c.evaluation.samples = 5000  # for each seed
     c.evaluation.seeds = (1000, 1001, 1002)

@@ -5,10 +5,17 @@ number. A score that is there already under the same protocol is not computed ag
 given is taken from the run's config (or, with --config, from that config's `evaluation`). With
 --straightness=N the straightness of a rectified flow's paths, over N Euler steps, is measured instead,
 and goes to `straightness.jsonl`.
+
+The FID needs the file of the Inception's weights, pt_inception-2015-12-05-6726825d.pth:
+
+    python -m cm_jax.evaluate --workdir=runs/cifar10/ect --config=configs/cifar10_ect.py \\
+        --config.evaluation.extractor=inception --config.evaluation.weights=FILE --metrics=fid,kid,is,pr
 """
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -16,7 +23,7 @@ from ml_collections import config_flags
 from cm_jax import commands, sharding
 from cm_jax.errors import UserError
 from cm_jax.logs import append_json_line, read_json_lines
-from cm_jax.metrics import straightness
+from cm_jax.metrics import named, straightness
 from cm_jax.run import RAW, STRAIGHTNESS, Run, evaluation, open_reference, open_run
 from cm_jax.scores import (
     Scorer,
@@ -41,6 +48,12 @@ _SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002
 _STRAIGHTNESS = flags.DEFINE_integer(
     'straightness', None, 'measure the straightness of paths of so many Euler steps, e.g. 128'
 )
+_METRICS = flags.DEFINE_list(
+    'metrics',
+    [],
+    'beside the Fréchet distance, which every score has: for the Inception kid, is (inception '
+    'score), pr (precision, recall, density, coverage); for others kd_lenet, is_lenet, pr_lenet',
+)
 
 
 def chosen_weights(run: Run) -> list[tuple[int, str]]:
@@ -58,8 +71,8 @@ def shown(step: int, ema: str) -> str:
     return f'step {step}  {f"ema {ema}" if ema else "weights":<10}'
 
 
-def spread(std: float | None) -> str:
-    return '' if std is None else f' +- {std:.4f}'
+def spread(std: float | None, form: str = '.4f') -> str:
+    return '' if std is None else f' +- {std:{form}}'
 
 
 def measure_straightness(
@@ -102,9 +115,13 @@ def main(argv: Sequence[str]) -> None:
     for _, _, spec in jobs:
         build_sampler(spec, run.parts.subject)
     weights = {(step, ema): run.params(step, ema) for step, ema, _ in jobs}
-    extractor, reference = open_reference(run.config, ev)
-    scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, sharding.make_mesh())
-    stored = {str(row['protocol']): row for row in run.scores()}
+    metrics = _METRICS.value
+    extractor, reference = open_reference(run.config, ev._replace(samples=samples), metrics)
+    mesh = sharding.make_mesh()
+    scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, mesh, metrics)
+    names = [extractor.score, *named.keys(extractor, metrics)]
+    rows = (row for row in run.scores() if row.keys() >= set(names))
+    stored = {str(row['protocol']): row for row in rows}
     for step, ema, spec in jobs:
         protocol = scorer.protocol(spec, samples, seeds, ema=ema, step=step)
         row, since = stored.get(str(protocol)), time.monotonic()
@@ -115,9 +132,17 @@ def main(argv: Sequence[str]) -> None:
         print(
             f'{shown(step, ema)}  {spec:<18} '
             f'{row["protocol"]["evaluations"]:>3} evaluations  {row["protocol"]["score"]} '
-            f'{row[extractor.score]:.4f}{spread(row[f"{extractor.score}_std"])}  ({seconds})',
+            f'{"  ".join(numbers(row, names))}  ({seconds})',
             flush=True,
         )
+
+
+def numbers(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
+    """'12.3456 +- 0.1234', 'kid 0.001235 +- 0.0001': the first is named by the protocol."""
+    for name in names:
+        label, form = ('', '.4f') if name == names[0] else (f'{name} ', '.4g')
+        value = math.nan if row[name] is None else row[name]
+        yield f'{label}{value:{form}}{spread(row[f"{name}_std"], form)}'
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ from cm_jax.core.process import Process
 from cm_jax.data import Source, card
 from cm_jax.errors import UserError, call, check_name
 from cm_jax.logs import read_json_lines, write_text
+from cm_jax.metrics import named
 from cm_jax.metrics.features import round_uint8
 from cm_jax.models import Model, lenet
 from cm_jax.objectives import base
@@ -39,6 +40,7 @@ from cm_jax.scores import (
     reference,
 )
 from cm_jax.types import DenoiseFn, Distance, Extractor, NetFn, Params
+from cm_jax.weights import inception
 from cm_jax.weights.lpips import distance_of
 
 RAW = ''  # the weights themselves, no average
@@ -133,14 +135,30 @@ def evaluation(config: Any) -> Evaluation:
     """The `evaluation` section, checked."""
     parsed = call('evaluation', Evaluation, config.evaluation)
     check_numbers(parsed.samples, parsed.seeds, parsed.batch_size)
-    check_name('extractor', parsed.extractor, lenet.names())
+    check_name('extractor', parsed.extractor, [inception.NAME, *lenet.names()])
+    if bool(parsed.weights) != (parsed.extractor == inception.NAME):
+        raise UserError(
+            f'config.evaluation.weights is {parsed.weights!r}: the extractor {inception.NAME!r}, and '
+            f'no other, takes the file of its weights there; the extractor is {parsed.extractor!r}'
+        )
     return parsed
 
 
-def open_reference(config: Any, ev: Evaluation) -> tuple[Extractor, Reference]:
-    """The extractor of an evaluation and the moments of its reference split."""
-    extractor = lenet.extractor(ev.extractor)
-    return extractor, reference(open_data(config, ev.reference), extractor, ev.batch_size)
+def open_reference(
+    config: Any, ev: Evaluation, metrics: Sequence[str] = ()
+) -> tuple[Extractor, Reference]:
+    """The extractor of an evaluation, and its reference split: what `metrics` need of it.
+
+    Raises UserError on metrics that the extractor does not have, see metrics.named.
+    """
+    if ev.extractor == inception.NAME:
+        extractor = inception.load(ev.weights)
+    else:
+        extractor = lenet.extractor(ev.extractor)
+    source = open_data(config, ev.reference)
+    named.check(extractor, metrics, ev.samples, source.count)
+    keep = bool(named.beyond(extractor, metrics))
+    return extractor, reference(source, extractor, ev.batch_size, keep)
 
 
 class Part(NamedTuple):

@@ -1,6 +1,7 @@
 """Scores of generated images: generate, round, extract features, compare with a reference set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from cm_jax import samplers
 from cm_jax.core.process import Process
 from cm_jax.data import Source, to_float
 from cm_jax.errors import UserError
-from cm_jax.metrics import features, frechet, moments, protocol
+from cm_jax.metrics import features, frechet, moments, named, protocol
 from cm_jax.metrics.moments import Moments
 from cm_jax.metrics.straightness import straightness
 from cm_jax.sharding import by_example, replicated, to_host
@@ -23,7 +24,8 @@ class Evaluation(NamedTuple):
     """How a run is scored: a config's `evaluation` section.
 
     Each seed is a stream of noise of its own, and gives one score of `samples` samples; the score is
-    their mean, with their standard deviation beside it. `reference` is the split compared with.
+    their mean, with their standard deviation beside it. `reference` is the split compared with,
+    `weights` the file of an extractor whose weights are not packaged.
     """
 
     extractor: str
@@ -32,6 +34,7 @@ class Evaluation(NamedTuple):
     seeds: tuple[int, ...]
     batch_size: int
     reference: str
+    weights: str = ''
 
 
 class Subject(NamedTuple):
@@ -44,10 +47,14 @@ class Subject(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """The moments of a reference set and their name (see metrics.protocol.reference_id)."""
+    """The moments of a reference set and their name (see metrics.protocol.reference_id).
+
+    With the features [n, dim] themselves, if they were asked for.
+    """
 
     moments: Moments
     id: dict
+    features: np.ndarray | None = None
 
 
 def check_numbers(samples: int, seeds: Sequence[int], batch_size: int) -> None:
@@ -60,18 +67,21 @@ def check_numbers(samples: int, seeds: Sequence[int], batch_size: int) -> None:
         raise UserError(f'evaluation.seeds must be different numbers >= 0, got {tuple(seeds)}')
 
 
-def reference(source: Source, extractor: Extractor, batch_size: int) -> Reference:
-    """The moments of every example of a source."""
-    extract = jax.jit(extractor.features)
-    total = moments.empty(extractor.dim)
+def reference(
+    source: Source, extractor: Extractor, batch_size: int, keep: bool = False
+) -> Reference:
+    """The moments of every example of a source, and their features if they are to be kept."""
+    extract, weights = jax.jit(extractor.apply), jax.device_put(extractor.params)
+    total, kept = moments.empty(extractor.dim), []
     for first in range(0, source.count, batch_size):
         images, _ = source.get(np.arange(first, min(first + batch_size, source.count)))
-        missing = batch_size - len(
-            images
-        )  # the last batch is filled up, so as not to compile again
+        missing = batch_size - len(images)  # filled up, so as not to compile again
         padded = np.pad(to_float(images), ((0, missing), (0, 0), (0, 0), (0, 0)))
-        total = moments.update(total, np.asarray(extract(padded))[: len(images)])
-    return Reference(total, protocol.reference_id(source.name, source.split, total))
+        found = np.asarray(extract(weights, padded))[: len(images)]
+        total = moments.update(total, found)
+        kept += [found] if keep else []
+    identity = protocol.reference_id(source.name, source.split, total)
+    return Reference(total, identity, np.concatenate(kept) if keep else None)
 
 
 def build_sampler(spec: str, subject: Subject) -> samplers.Sampler:
@@ -86,16 +96,20 @@ def make_generator(
     sampler: samplers.Sampler,
     mesh: Mesh,
     batch_size: int,
-    finish: Callable[[Array], Array],
+    finish: Callable[..., Array],
+    weights: tuple[Params, ...] = (),
 ) -> Callable[..., np.ndarray]:
-    """`generate(params, seed, first)`: finish(samples number first .. first + batch_size - 1).
+    """`generate(params, seed, first)`: finish(*weights, samples first .. first + batch_size - 1).
 
-    One jitted program, spread over the devices by example; the result is numpy, on every process. A
-    fourth argument gives the sampler other noise levels, as many as its own, with the same program.
+    One jitted program, spread over the devices by example, of which `weights` are arguments; the
+    result is numpy, on every process. A fourth argument gives the sampler other noise levels, as
+    many as its own, with the same program.
     """
     padded = -(-batch_size // mesh.size) * mesh.size
 
-    def program(params: Params, seed: Array, first: Array, ts: Array) -> Array:
+    def program(
+        params: Params, weights: tuple[Params, ...], seed: Array, first: Array, ts: Array
+    ) -> Array:
         indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
         x0 = samplers.generate(
             samplers.at_levels(sampler, ts),
@@ -107,35 +121,35 @@ def make_generator(
             seed,
             indices,
         )
-        return finish(x0)
+        return finish(*weights, x0)
 
     jitted = jax.jit(program, out_shardings=by_example(mesh))
+    weights = jax.device_put(weights, replicated(mesh))
 
     def generate(
         params: Params, seed: int, first: int, levels: Sequence[float] = sampler.levels
     ) -> np.ndarray:
         ts = np.asarray(levels, np.float32)
-        return to_host(jitted(params, seed, first, ts))[:batch_size]
+        return to_host(jitted(params, weights, seed, first, ts))[:batch_size]
 
     return generate
 
 
-def make_moments(
+def make_features(
     subject: Subject, sampler: samplers.Sampler, extractor: Extractor, batch_size: int, mesh: Mesh
-) -> Callable[[Params, int, int, Sequence[float]], Moments]:
-    """`moments(params, seed, samples, levels)` of exactly that many samples; one compilation."""
+) -> Callable[[Params, int, int, Sequence[float]], Iterator[np.ndarray]]:
+    """`features(params, seed, samples, levels)`: batches [B, dim] of exactly that many samples.
 
-    def finish(x0: Array) -> Array:
-        return features.of_samples(extractor, x0)
+    One compilation.
+    """
+    finish = partial(features.of_samples, extractor)
+    generate = make_generator(subject, sampler, mesh, batch_size, finish, (extractor.params,))
 
-    generate = make_generator(subject, sampler, mesh, batch_size, finish)
-
-    def of(params: Params, seed: int, samples: int, levels: Sequence[float]) -> Moments:
-        total = moments.empty(extractor.dim)
+    def of(
+        params: Params, seed: int, samples: int, levels: Sequence[float]
+    ) -> Iterator[np.ndarray]:
         for first in range(0, samples, batch_size):
-            found = generate(params, seed, first, levels)
-            total = moments.update(total, found[: samples - first])
-        return total
+            yield generate(params, seed, first, levels)[: samples - first]
 
     return of
 
@@ -198,7 +212,10 @@ def labels_policy(subject: Subject) -> str:
 
 class Scorer:
     """Scores weights under one evaluation; samplers that differ in the values of their noise levels
-    alone share one compiled program."""
+    alone share one compiled program.
+
+    `metrics`, by the names of metrics.named, are computed beside the Fréchet distance.
+    """
 
     def __init__(
         self,
@@ -207,9 +224,11 @@ class Scorer:
         reference: Reference,
         batch_size: int,
         mesh: Mesh,
+        metrics: Sequence[str] = (),
     ):
         self._parts = (subject, extractor, batch_size, mesh)
         self._reference = reference
+        self._metrics = named.beyond(extractor, metrics)
         self._programs: dict[tuple, Callable] = {}
 
     def score(
@@ -222,21 +241,40 @@ class Scorer:
         ema: str,
         step: int,
     ) -> dict:
-        """A row: the score's mean and std over seeds, each seed's value, and the protocol."""
+        """A row: each number's mean and std over seeds, each seed's distance, and the protocol."""
         subject, extractor, batch_size, mesh = self._parts
         sampler = build_sampler(spec, subject)
         kind = (sampler.name, len(sampler.levels), sampler.guidance)
         if kind not in self._programs:
-            self._programs[kind] = make_moments(subject, sampler, extractor, batch_size, mesh)
+            self._programs[kind] = make_features(subject, sampler, extractor, batch_size, mesh)
         params = jax.device_put(params, replicated(mesh))
-        found = [self._programs[kind](params, seed, samples, sampler.levels) for seed in seeds]
-        values = [frechet.frechet_distance(m, self._reference.moments) for m in found]
-        return {
-            extractor.score: float(np.mean(values)),
-            f'{extractor.score}_std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            'values': values,
-            'protocol': self.protocol(spec, samples, seeds, ema=ema, step=step),
-        }
+        found = [
+            self._measure(self._programs[kind](params, seed, samples, sampler.levels))
+            for seed in seeds
+        ]
+        row = {}
+        for name in found[0]:
+            values = [one[name] for one in found]
+            row[name] = float(np.mean(values))
+            row[f'{name}_std'] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        if self._metrics:
+            counts = samples, self._reference.moments.count
+            row['settings'] = named.settings(extractor, self._metrics, *counts)
+        row['values'] = [one[extractor.score] for one in found]
+        return row | {'protocol': self.protocol(spec, samples, seeds, ema=ema, step=step)}
+
+    def _measure(self, batches: Iterable[np.ndarray]) -> dict[str, float]:
+        """The numbers of one seed, the Fréchet distance first."""
+        extractor = self._parts[1]
+        total, kept = moments.empty(extractor.dim), []
+        for batch in batches:
+            total = moments.update(total, batch)
+            kept += [batch] if self._metrics else []
+        found = {extractor.score: frechet.frechet_distance(total, self._reference.moments)}
+        if self._metrics:
+            real, samples = self._reference.features, np.concatenate(kept)
+            found |= named.measure(extractor, self._metrics, real, samples)
+        return found
 
     def protocol(
         self, spec: str, samples: int, seeds: Sequence[int], *, ema: str, step: int

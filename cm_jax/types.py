@@ -39,17 +39,24 @@ class DenoiseFn(Protocol):
 
 
 class Extractor(NamedTuple):
-    """Images to features: `features(x)`, [B,H,W,C] float32 in [-1,1] -> [B, dim] float32.
+    """Images to features: `apply(params, x)`, [B,H,W,C] float32 in [-1,1] -> [B, dim] float32.
 
-    `features` can be jitted. An extractor is what a Fréchet distance is measured with; its name and
-    checksum are stored beside every score.
+    A Fréchet distance is measured with it; its name and checksum are stored beside every score. A
+    jitted program takes `params` as an argument: the short form `features(x)` would write the
+    weights into it as constants. `logits(params, features)` [B, dim] -> [B, classes] are those of
+    the classifier that the features come from.
     """
 
     name: str  # 'lenet_digits'
     score: str  # what a Fréchet distance in this space is called: 'fd_lenet'
     dim: int
-    features: Callable[[Array], Array]
+    apply: Callable[[Params, Array], Array]
+    params: Params
+    logits: Callable[[Params, Array], Array]
     checksum: str  # sha256 of the weights
+
+    def features(self, x: Array) -> Array:
+        return self.apply(self.params, x)
 
 
 class Distance(NamedTuple):

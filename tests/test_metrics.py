@@ -148,6 +148,28 @@ def test_streamed_moments_equal_two_pass_with_a_large_mean():
     np.testing.assert_allclose(mo.covariance(streamed), np.cov(x, rowvar=False), rtol=1e-9)
 
 
+@pytest.mark.slow
+def test_streamed_moments_of_inceptions_size_equal_two_pass():
+    """50,000 x 2048, with a mean of 1e3 standard deviations, in batches of 250 and of 2500."""
+    count, d, part = 50_000, 2048, 2500
+    scale = np.random.default_rng(0).uniform(0.1, 1, d)
+
+    def batch(i):
+        return np.random.default_rng([1, i]).normal(size=(part, d)) * scale[None] + 1e3
+
+    streamed, mean, scatter = mo.empty(d), np.zeros(d), np.zeros((d, d))
+    for i in range(count // part):
+        mean += batch(i).sum(0) / count
+    for i in range(count // part):
+        x = batch(i)
+        for rows in np.split(x, 10 if i < 2 else 1):
+            streamed = mo.update(streamed, rows)
+        scatter += (x - mean[None]).T @ (x - mean[None])
+    assert streamed.count == count and not mo.rank_deficient(streamed)
+    assert_moments_close(streamed, Moments(count, mean, scatter), rtol=1e-9)
+    assert frechet_distance(streamed, streamed) < 1e-6 * np.trace(mo.covariance(streamed))
+
+
 def test_merge_is_associative_commutative_and_has_empty_as_neutral():
     a, b, c = (mo.of(part) for part in np.array_split(features(), [10, 600]))
     assert_moments_close(mo.merge(mo.merge(a, b), c), mo.merge(a, mo.merge(b, c)), rtol=1e-9)
@@ -208,7 +230,7 @@ def test_rounding_clips_and_keeps_nan():
 
 
 def record(samples=5000, **changes):
-    extractor = Extractor('lenet_digits', 'fd_lenet', 12, lambda x: x, 'abc')
+    extractor = Extractor('lenet_digits', 'fd_lenet', 12, None, {}, None, 'abc')
     settings = {
         'seeds': range(3),
         'reference': reference_id('digits', 'train', mo.of(features())),
@@ -228,7 +250,7 @@ def test_protocol_is_json_and_its_name_carries_the_count():
     assert found['score'] == 'fd_lenet_5k'
     assert found['reference']['count'] == 1000
     assert not found['rank_deficient']
-    extractor = Extractor('lenet_digits', 'fd_lenet', 84, lambda x: x, 'abc')
+    extractor = Extractor('lenet_digits', 'fd_lenet', 84, None, {}, None, 'abc')
     assert score_name(extractor, 297) == 'fd_lenet_297'
 
 

@@ -22,7 +22,7 @@ LEVELS = {
     'heun@18': [*np.geomspace(80, 0.002, 18), 0.0],
 }
 EVALUATIONS = {'onestep': 1, 'multistep@80,0.8': 2, 'heun@3': 5, 'heun@18': 35}
-EXTRACTOR = Extractor('lenet_digits', 'fd_lenet', 84, lambda images: images, 'c0ffee')
+EXTRACTOR = Extractor('lenet_digits', 'fd_lenet', 84, None, {}, None, 'c0ffee')
 REFERENCE = {
     'source': 'digits',
     'split': 'train',

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -10,6 +11,7 @@ import pytest
 from cm_jax import data
 from cm_jax.errors import UserError
 from cm_jax.lcsc import combine
+from cm_jax.metrics import named
 from cm_jax.run import open_run
 from tests import commands
 
@@ -58,6 +60,33 @@ def test_the_result_of_a_search_is_a_run_that_opens(story):
     combined = combine.combine(stacked, np.array(record['coefficients']))
     found = run.sample(run.params(), 'onestep', 4, seed=5)
     np.testing.assert_array_equal(found, source.sample(combined, 'onestep', 4, seed=5))
+
+
+def test_metrics_beside_the_distance_are_stored_and_found_again(story, tmp_path):
+    shutil.copytree(story / 'ect', tmp_path / 'ect')
+    arguments = [f'--workdir={tmp_path}/ect', '--ema=0.9', '--sampler=onestep']
+    arguments.append('--metrics=fd_lenet,kd_lenet,is_lenet,pr_lenet')
+    out = commands.run('evaluate', *arguments)
+    assert 'kd_lenet' in out and 'precision_lenet' in out and '(stored)' not in out
+    assert '(stored)' in commands.run('evaluate', *arguments)
+    rows = open_run(tmp_path / 'ect').scores()
+    row = rows.pop()
+    (plain,) = [r for r in rows if r['protocol'] == row['protocol']]
+    assert plain['values'] == row['values'] and plain['fd_lenet'] == row['fd_lenet']
+    names = ['kd_lenet', 'is_lenet', *(f'{part}_lenet' for part in named.PARTS)]
+    assert all(row[f'{name}_std'] >= 0 for name in names) and not row.keys() & {'fid', 'kid'}
+    assert row['kd_lenet'] > 0 and 1 <= row['is_lenet'] <= 10 and 0 <= row['recall_lenet'] <= 1
+    assert row['settings']['kd_lenet']['size'] == 40
+
+
+def test_inception_needs_the_file_of_its_weights(story, tmp_path):
+    arguments = [f'--workdir={story}/ect', '--config=tests/tiny.py:ect', '--ema=']
+    weights = f'--config.evaluation.weights={tmp_path}/none.pth'
+    line = commands.error('evaluate', *arguments, weights)
+    assert "the extractor is 'lenet_digits'" in line
+    inception = '--config.evaluation.extractor=inception'
+    line = commands.error('evaluate', *arguments, weights, inception, '--metrics=fid')
+    assert line == f'error: no weights file {tmp_path}/none.pth'
 
 
 def test_the_report_repeats_to_the_digit_in_evaluate(story):

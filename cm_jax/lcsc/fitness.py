@@ -41,9 +41,11 @@ def make_fitness(
     if samples % batch_size:
         raise ValueError(f'{samples} samples are no multiple of the batch of {batch_size}')
     shift = jnp.asarray(reference.moments.mean, jnp.float32)
-    stacked = jax.device_put(stacked, replicated(mesh))
+    stacked, weights = jax.device_put((stacked, extractor.params), replicated(mesh))
 
-    def one(stacked: Params, seed: Array, coefficients: Array) -> tuple[Array, Array]:
+    def one(
+        stacked: Params, weights: Params, seed: Array, coefficients: Array
+    ) -> tuple[Array, Array]:
         """The sums of one candidate [1, K], each with a leading 1."""
         params = tree.linear_combination(stacked, coefficients[0])
 
@@ -58,7 +60,7 @@ def make_fitness(
                 seed,
                 first + jnp.arange(batch_size),
             )
-            found = features.of_samples(extractor, x0)
+            found = features.of_samples(extractor, weights, x0)
             return jax.tree.map(jnp.add, total, moments.centred_sums(found, shift)), None
 
         zero = (jnp.zeros(extractor.dim), jnp.zeros((extractor.dim, extractor.dim)))
@@ -69,7 +71,7 @@ def make_fitness(
         jax.shard_map(
             one,
             mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS)),
+            in_specs=(PartitionSpec(), PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS)),
             out_specs=PartitionSpec(AXIS),
             check_vma=False,
         )
@@ -79,7 +81,8 @@ def make_fitness(
         count, size = len(coefficients), mesh.size
         rows = np.pad(np.asarray(coefficients, np.float32), ((0, -count % size), (0, 0)), 'edge')
         groups = [
-            program(stacked, jnp.int32(seed), rows[i : i + size]) for i in range(0, count, size)
+            program(stacked, weights, jnp.int32(seed), rows[i : i + size])
+            for i in range(0, count, size)
         ]
         sums, outers = (np.concatenate(parts)[:count] for parts in zip(*jax.device_get(groups)))
         found = [moments.from_centred_sums(samples, *pair, shift) for pair in zip(sums, outers)]

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from cm_jax.types import Array, Extractor
+from cm_jax.types import Array, Extractor, Params
 
 ROUNDING = 'clip(round(127.5*x + 127.5), 0, 255)'  # as protocols store it
 
@@ -18,11 +18,12 @@ def round_uint8(x: Array) -> Array:
     return byte / 127.5 - 1
 
 
-def of_samples(extractor: Extractor, x0: Array) -> Array:
+def of_samples(extractor: Extractor, params: Params, x0: Array) -> Array:
     """The features [B, dim] of generated images [B,H,W,C], rounded first.
 
-    The features of an image that is not finite are NaN, whatever the extractor makes of it: the
-    maximum that a pooling layer takes can lose a NaN.
+    `params` are the extractor's, as an argument of the program that this is in. The features of an
+    image that is not finite are NaN, whatever the extractor makes of it: the maximum that a pooling
+    layer takes can lose a NaN.
     """
     finite = jnp.all(jnp.isfinite(x0.reshape(x0.shape[0], -1)), axis=1, keepdims=True)
-    return jnp.where(finite, extractor.features(round_uint8(x0)), jnp.nan)
+    return jnp.where(finite, extractor.apply(params, round_uint8(x0)), jnp.nan)

@@ -95,6 +95,12 @@ def features(params: Params, x: Array) -> Array:
     return LeNet().apply({'params': params}, x)[0]
 
 
+def logits_of_features(params: Params, found: Array) -> Array:
+    """features [B,84] -> class logits [B,10]."""
+    kernel, bias = (params['dense3'][leaf] for leaf in ('kernel', 'bias'))
+    return jnp.matmul(found, kernel, precision='highest') + bias[None]
+
+
 def checksum(params: Params) -> str:
     """sha256 over the float32 bytes of the parameters, in the order of their sorted names."""
     flat = traverse_util.flatten_dict(params, sep='/')
@@ -144,6 +150,8 @@ def extractor(name: str) -> Extractor:
         name=name,
         score='fd_lenet',
         dim=DIM,
-        features=lambda x: features(params, x),
+        apply=features,
+        params=params,
+        logits=logits_of_features,
         checksum=record['checksum'],
     )

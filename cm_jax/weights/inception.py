@@ -1,0 +1,102 @@
+"""The FID Inception from a file of its public weights: `load(path) -> Extractor`.
+
+The state dict of pytorch-fid (`pt_inception-2015-12-05-6726825d.pth`) and of torch-fidelity
+(`weights-inception-2015-12-05-6726825d.pth`), in any format of weights/read.py:
+
+    Conv2d_1a_3x3.conv.weight [O,I,H,W], .bn.{weight,bias,running_mean,running_var} ...
+    Mixed_5b.branch1x1.conv.weight ...
+    fc.weight [1008,2048], fc.bias
+
+Batch normalisation is folded into the convolution before it, in float64.
+"""
+
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from cm_jax.core import tree
+from cm_jax.data.readers.found import sha256
+from cm_jax.errors import UserError
+from cm_jax.models import inception
+from cm_jax.types import Extractor, Params
+from cm_jax.weights.names import check_shapes
+from cm_jax.weights.read import read_tensors
+
+NAME = 'inception'
+EPS = 1e-3  # of batch normalisation
+NORM = ('weight', 'bias', 'running_mean', 'running_var')
+UNREAD = '.num_batches_tracked'
+FC = {'fc_kernel': 'fc.weight', 'fc_bias': 'fc.bias'}
+
+
+def load(path: str | pathlib.Path) -> Extractor:
+    """The feature extractor of a weights file; its parameters are numpy arrays on the host.
+
+    Its checksum is that of the file. Raises UserError, one line, on a file that is missing or
+    damaged, and a tensor that is missing, unexpected, of the wrong shape or not finite.
+    """
+    if not isinstance(path, str | pathlib.Path) or not str(path):
+        raise UserError(
+            f'the extractor {NAME!r} needs the file of its weights '
+            f'(pt_inception-2015-12-05-6726825d.pth or another format), got {path!r}'
+        )
+    state, _ = read_tensors(path)
+    try:
+        params = to_params(state)
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from None
+    return Extractor(
+        name=NAME,
+        score='fid',
+        dim=inception.DIM,
+        apply=inception.features,
+        params=params,
+        logits=inception.logits,
+        checksum=sha256(pathlib.Path(path)),
+    )
+
+
+def official_shapes() -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor that is read."""
+    shapes = {}
+    for path, leaf in tree.flatten(inception.shapes()).items():
+        *modules, last = path
+        if last in FC:
+            shapes[FC[last]] = leaf.shape[::-1]
+        elif last == 'kernel':
+            name = '.'.join(modules)
+            shapes[f'{name}.conv.weight'] = (*leaf.shape[:-3:-1], *leaf.shape[:-2])
+            shapes |= {f'{name}.bn.{part}': leaf.shape[-1:] for part in NORM}
+    return shapes
+
+
+def to_params(state: Mapping[str, np.ndarray]) -> Params:
+    """Our parameters, float32 on the host, from a state dict. Raises UserError as `load`."""
+    state = {name: value for name, value in state.items() if not name.endswith(UNREAD)}
+    check_shapes(state, official_shapes(), {}, 'the FID Inception')
+    for name, value in state.items():
+        if not np.isfinite(value).all():
+            raise UserError(f'{name} has values that are not finite')
+        if name.endswith('running_var') and value.min() < 0:
+            raise UserError(f'{name} has the value {value.min():.3g}; variances are >= 0')
+    flat = {}
+    for name in state:
+        module, _, end = name.rpartition('.conv.')
+        if end == 'weight':
+            kernel, bias = folded(*(state[n] for n in (name, *(f'{module}.bn.{p}' for p in NORM))))
+            path = tuple(module.split('.'))
+            flat |= {(*path, 'kernel'): kernel, (*path, 'bias'): bias}
+    for ours, theirs in FC.items():
+        flat[(ours,)] = np.asarray(state[theirs], np.float32).T.copy()
+    return tree.unflatten(flat)
+
+
+def folded(
+    kernel: np.ndarray, scale: np.ndarray, shift: np.ndarray, mean: np.ndarray, var: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(kernel [H,W,I,O], bias [O]) of scale (conv(x) - mean) / sqrt(var + EPS) + shift; OIHW in."""
+    scale, shift, mean, var = (np.asarray(v, np.float64) for v in (scale, shift, mean, var))
+    gain = scale / np.sqrt(var + EPS)
+    kernel = np.asarray(kernel, np.float64).transpose(2, 3, 1, 0) * gain[None, None, None]
+    return kernel.astype(np.float32), (shift - mean * gain).astype(np.float32)
