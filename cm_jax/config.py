@@ -16,6 +16,15 @@ CONFIG = 'config.json'
 ORIGIN = 'origin.json'  # stands in a run folder whose weights were not made by training
 
 
+def weights_of() -> ConfigDict:
+    """Weights of another run (transfer.WeightsOf): none, until a workdir is set."""
+    c = ConfigDict()
+    c.workdir = ''
+    c.step = placeholder(int)  # None is the last one
+    c.ema = ''  # '' the weights themselves, or an average of that run
+    return c
+
+
 def base_config() -> ConfigDict:
     """The sections of a training run. Each is the keyword arguments of the factory named beside it.
 
@@ -36,28 +45,27 @@ def base_config() -> ConfigDict:
     c.prior = ConfigDict()  # models.build_prior: in flow and catch_up; {} is independent noise
     c.objective = ConfigDict({'name': 'edm'})  # objectives.base.build
     c.optimizer = ConfigDict({'name': 'adam', 'learning_rate': 1e-3})  # optim.make
-    c.init_from = ConfigDict()  # run.WeightsOf: start from another run's weights
-    c.init_from.workdir = ''  # '' starts from random weights
-    c.init_from.step = placeholder(int)  # None is the last one
-    c.init_from.ema = ''  # '' the weights themselves, or an average of that run
-    c.teacher = ConfigDict(c.init_from)  # run.WeightsOf: frozen, where the objective has a teacher
+    c.init_from = weights_of()  # another run's weights to start from
+    c.teacher = weights_of()  # frozen weights, where the objective has a teacher
     c.lpips = ConfigDict()  # weights.lpips.load, where objective.distance is 'lpips'
     c.lpips.network = 'vgg'  # or 'alex'
     c.lpips.features = ''  # file of torchvision's weights
     c.lpips.heads = ''  # file of the lpips package's
     c.lpips.pooling = 'max'  # or 'average'
-    c.train = ConfigDict()  # train.Loop
+    c.train = ConfigDict()  # train_setup.Loop
     c.train.accumulate = 1  # micro-batches a step; the global batch stays the same
     c.train.weights = 'replicated'  # or 'fsdp': parameters split over the devices
     c.train.log_every = 50  # steps
     c.train.resume_every = 500  # steps between full checkpoints
     c.train.resume_keep = 2
     c.train.stop_after_skipped = 20  # non-finite steps in a row
-    c.trajectory = ConfigDict()  # train.Trajectory: the snapshots that LCSC combines
+    c.trajectory = ConfigDict()  # train_setup.Trajectory: the snapshots that LCSC combines
     c.trajectory.start = 0  # first step of the window
     c.trajectory.every = 500  # steps; the last step is always there
     c.trajectory.emas = False  # with the averages (the last step always has them)
-    c.sampling = ConfigDict()  # train.Sampling: pictures during training, defaults of `sample`
+    c.sampling = (
+        ConfigDict()
+    )  # train_setup.Sampling: pictures during training, defaults of `sample`
     c.sampling.sampler = 'onestep'
     c.sampling.ema = ''
     c.sampling.count = 64

@@ -29,11 +29,12 @@ from cm_jax.data.readers.found import sha256
 from cm_jax.errors import UserError, check_name
 from cm_jax.logs import write_text
 from cm_jax.models.presets import PRESETS, Preset
-from cm_jax.run import CARD, RAW, TRAJECTORY, item_name, net_params, open_run
+from cm_jax.run import CARD, RAW, TRAJECTORY, item_name, open_run
 from cm_jax.types import Params
 from cm_jax.weights import fixtures, names
 from cm_jax.weights.read import read_tensors
 from cm_jax.weights.write import write_safetensors
+from cm_jax.wiring import net_params
 
 _FROM = flags.DEFINE_string('from', None, 'import: the weights file')
 _NETWORK = flags.DEFINE_string('network', None, 'import: the network, e.g. ddpmpp_cifar10')

@@ -20,9 +20,10 @@ from cm_jax import commands, samplers
 from cm_jax.data import to_float
 from cm_jax.errors import UserError, check_name
 from cm_jax.logs import write_grid, write_text
-from cm_jax.run import Run, open_data, open_run
+from cm_jax.run import Run, open_run
 from cm_jax.samplers import edit
 from cm_jax.types import Array, Params
+from cm_jax.wiring import open_data
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
 _TASK = flags.DEFINE_string('task', None, f'one of {", ".join(edit.TASKS)}')

@@ -24,7 +24,7 @@ from cm_jax import commands, sharding
 from cm_jax.errors import UserError
 from cm_jax.logs import append_json_line, read_json_lines
 from cm_jax.metrics import named, straightness
-from cm_jax.run import RAW, STRAIGHTNESS, Run, evaluation, open_reference, open_run
+from cm_jax.run import RAW, STRAIGHTNESS, Run, open_run
 from cm_jax.scores import (
     Scorer,
     build_sampler,
@@ -32,6 +32,7 @@ from cm_jax.scores import (
     straightness_protocol,
     straightness_row,
 )
+from cm_jax.wiring import evaluation, open_reference
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'takes `evaluation` from this config')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')

@@ -25,8 +25,9 @@ from cm_jax.errors import UserError, call
 from cm_jax.lcsc import combine, search
 from cm_jax.lcsc.fitness import make_fitness
 from cm_jax.logs import append_json_line, write_grid, write_text
-from cm_jax.run import CARD, RAW, TRAJECTORY, Run, evaluation, item_name, open_reference, open_run
+from cm_jax.run import CARD, RAW, TRAJECTORY, Run, item_name, open_run
 from cm_jax.scores import Scorer, build_sampler
+from cm_jax.wiring import evaluation, open_reference
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'e.g. configs/digits_lcsc.py')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the folder for the result')

@@ -8,6 +8,7 @@ their standard deviation. `launch/study.sh` trains and scores the runs.
 
 import collections
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,12 +26,15 @@ from cm_jax.run import Run, open_run
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the folder of the study')
 _ORDER = flags.DEFINE_list('order', [], 'methods in the order of the table; the rest follow')
 
+SEED = re.compile(r'seed\d+')
+
 
 def runs_of(workdir: epath.Path) -> dict[str, list[Run]]:
     """{method: its runs by seed}. Raises UserError where there are none."""
     found = collections.defaultdict(list)
     for path in sorted(workdir.glob('*/seed*')):
-        found[path.parent.name].append(open_run(path))
+        if SEED.fullmatch(path.name):  # a folder that was set aside is none
+            found[path.parent.name].append(open_run(path))
     if not found:
         raise UserError(f'{workdir} holds no <method>/seed<k> run folders')
     return dict(found)
@@ -73,7 +77,7 @@ def rows_of(method: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
                 'ema': protocol['ema'],
                 'training_seeds': [run.config.seed for run in runs],
                 'noise_seeds': protocol['seeds'],
-                'images_seen': images,
+                'images_of_this_run': images,
                 'protocol': {key: protocol[key] for key in COMPARABLE},
             }
         )

@@ -18,8 +18,9 @@ from cm_jax import commands, sharding
 from cm_jax.core import tuning
 from cm_jax.errors import UserError
 from cm_jax.logs import write_text
-from cm_jax.run import TUNED, Run, evaluation, open_reference, open_run
+from cm_jax.run import TUNED, Run, open_run
 from cm_jax.scores import Evaluation, Scorer, check_numbers
+from cm_jax.wiring import evaluation, open_reference
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
 _LEVELS = flags.DEFINE_integer('levels', 2, 'noise levels, t_max the first of them')

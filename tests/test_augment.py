@@ -17,7 +17,7 @@ from cm_jax.core.precond import edm_scalings
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
 from cm_jax.objectives import base, edm
-from cm_jax.run import wire
+from cm_jax.wiring import wire
 from configs import cifar10_edm
 
 SHAPES = [(8, 8, 1), (20, 16, 3), (2, 3, 1), (1, 5, 1)]

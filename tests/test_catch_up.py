@@ -19,10 +19,12 @@ from cm_jax.errors import UserError
 from cm_jax.lcsc import combine
 from cm_jax.models import unet
 from cm_jax.objectives import base, catch_up, coupling
-from cm_jax.run import net_params, open_run, weights_meaning, wire
+from cm_jax.run import open_run
 from cm_jax.train_step import init_state, make_train_step
+from cm_jax.transfer import weights_meaning
 from cm_jax.weights import names
 from cm_jax.weights.read import read_tensors
+from cm_jax.wiring import net_params, wire
 from tests import commands, tiny
 from tests.test_objectives import (
     BATCH,

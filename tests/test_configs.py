@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import pytest
 
 from cm_jax import models, optim, samplers
-from cm_jax.config import to_plain
+from cm_jax.config import base_config, to_plain
 from cm_jax.core import process
 from cm_jax.errors import UserError, call
 from cm_jax.models.presets import PRESETS
-from cm_jax.run import OF_TRAINING, evaluation, wire
+from cm_jax.transfer import OF_TRAINING
+from cm_jax.wiring import evaluation, wire
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 VARIANTS = {'cifar10_edm': ('ddpmpp', 'ncsnpp'), 'imagenet64_edm2': ('s', 'm', 'l', 'xl')}
@@ -113,6 +114,12 @@ def test_a_docstring_says_command_batch_and_images(path, config):
         assert 'Ours: not run' in text
     elif 'digits' not in path.stem:
         assert 'not run' in text
+
+
+def test_where_a_run_starts_and_its_teacher_are_set_apart():
+    config = base_config()
+    config.init_from.step = 500
+    assert config.teacher.step is None
 
 
 def test_unknown_variant_of_a_config_is_refused():

@@ -21,7 +21,9 @@ LAYERS = (
     ('weights', 'optim', 'sharding', 'checkpoint', 'logs'),
     ('train_step', 'scores', 'config'),
     ('lcsc',),
+    ('wiring',),
     ('run',),
+    ('transfer',),
     ('commands',),
 )
 LAYER = {unit: i for i, units in enumerate(LAYERS) for unit in units}

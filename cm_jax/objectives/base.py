@@ -12,6 +12,7 @@ from cm_jax.errors import UserError, call, check_name
 from cm_jax.types import Array, Batch, DenoiseFn, Distance, Key, Metrics, NetFn, Params
 
 LPIPS = 'lpips'  # the distance that is a network
+POSITIVE = ('sigma_data', 'p_std', 'rho')  # what these names mean is > 0 in every objective
 SHARED = ('base', 'consistency', 'coupling')  # files of this folder that are no objective
 
 
@@ -104,6 +105,9 @@ def build(
     """
     settings = dict(settings)
     name = settings.pop('name', None)
+    for key in POSITIVE:
+        if settings.get(key) is not None and not settings[key] > 0:
+            raise UserError(f'config.objective.{key} must be > 0, got {settings[key]}')
     if settings.get('distance') == LPIPS:
         settings['distance'] = lpips or Distance(LPIPS, no_lpips, (), {})
     wired = {'net': net, 'process': process}

@@ -119,7 +119,7 @@ def make(
     process: Process,
     order: int,
     prior: NetFn | None = None,
-    prior_weight: float = 20.0,
+    prior_weight: float | None = None,
     head: int = 1,
     steps: int = 16,
     step_size: str = 'uniform',
@@ -133,7 +133,8 @@ def make(
 
     Args:
       order: 1, 2 or 3 (RK12, RK23, RK34): heads of the network, of which `head` (1 the first) samples.
-      prior: the network of a learned coupling; None: independent noise. prior_weight: of its KL.
+      prior: the network of a learned coupling; None: independent noise.
+      prior_weight: of the prior's KL, >= 0; None is the paper's, 20. Only where there is a prior.
       steps: N, of the sampler whose steps h is measured in.
       step_size: one of STEP_SIZES; discrete: t and h on the grid of 1/N. See `draw_levels`.
       catch_up_weight, truth_weight: a and b; ramp_steps: the length of their ramp, 0 for none. See

@@ -71,13 +71,12 @@ def make(
         i = jax.random.randint(key, (count,), 0, levels - 1)
         return grid[i], grid[i + 1]
 
-    teacher = teacher_denoise if guidance == 1 else guided(teacher_denoise, guidance)
     return make_consistency(
         denoise,
         denoise,
         process=process,
         levels=draw,
-        reach=ode_step(SOLVERS[solver], teacher),
+        reach=ode_step(SOLVERS[solver], guided(teacher_denoise, guidance)),
         distance=distance_of(distance),
         weight=weight,
         sigma_data=sigma_data,

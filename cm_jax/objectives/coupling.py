@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from cm_jax.errors import UserError
 from cm_jax.types import Array, Key, Metrics, NetFn, Params
 
+PRIOR_WEIGHT = 20.0  # arXiv 2305.10769
 # (params, x0, key) -> noise x1, of x0's shape, and the prior's part of the loss [B], and metrics
 Coupling = Callable[[Params, Array, Key], tuple[Array, Array, Metrics]]
 
@@ -33,15 +34,21 @@ def independent(params: Params, x0: Array, key: Key) -> tuple[Array, Array, Metr
     return jax.random.normal(key, x0.shape), jnp.zeros(x0.shape[0]), {}
 
 
-def make_coupling(prior: NetFn | None, prior_weight: float) -> Coupling:
+def make_coupling(prior: NetFn | None, prior_weight: float | None = None) -> Coupling:
     """The coupling by the network `prior`, of two heads: mean and log variance; None is `independent`.
 
-    The network is called at t = 1, without labels. Raises UserError if prior_weight is negative.
+    The network is called at t = 1, without labels. `prior_weight`: of its KL; None is the paper's, 20.
+    Raises UserError if it is negative, or given without a prior.
     """
-    if prior_weight < 0:
-        raise UserError(f'config.objective.prior_weight must be >= 0, got {prior_weight}')
     if prior is None:
+        if prior_weight is not None:
+            raise UserError(
+                f'config.objective.prior_weight {prior_weight} needs a learned prior: set config.prior'
+            )
         return independent
+    weight = PRIOR_WEIGHT if prior_weight is None else prior_weight
+    if weight < 0:
+        raise UserError(f'config.objective.prior_weight must be >= 0, got {weight}')
 
     def learned(params: Params, x0: Array, key: Key) -> tuple[Array, Array, Metrics]:
         key_eps, key_drop = jax.random.split(key)
@@ -49,6 +56,6 @@ def make_coupling(prior: NetFn | None, prior_weight: float) -> Coupling:
         mean, log_variance = jnp.split(prior(params, x0, ones, None, key_drop), 2, axis=-1)
         x1 = mean + jnp.exp(log_variance / 2) * jax.random.normal(key_eps, x0.shape)
         kl = kl_to_normal(mean, log_variance)
-        return x1, prior_weight * kl, {'kl': kl}
+        return x1, weight * kl, {'kl': kl}
 
     return learned

@@ -29,20 +29,21 @@ def make(
     *,
     process: Process,
     prior: NetFn | None = None,
-    prior_weight: float = 20.0,
+    prior_weight: float | None = None,
     p_mean: float | None = None,
     p_std: float | None = None,
 ) -> Objective:
     """Rectified flow's objective.
 
     Args:
-      prior: the network of a learned coupling; None: independent noise. prior_weight: of its KL.
-      p_mean, p_std: of the logit of t, p_std > 0; both None: t is uniform.
+      prior: the network of a learned coupling; None: independent noise.
+      prior_weight: of the prior's KL, >= 0; None is the paper's, 20. Only where there is a prior.
+      p_mean, p_std: of the logit of t; both None: t is uniform.
     """
     require_process('flow', process, 'rf')
-    if (p_mean is None) != (p_std is None) or (p_std is not None and p_std <= 0):
+    if (p_mean is None) != (p_std is None):
         raise UserError(
-            'flow needs both p_mean and p_std > 0 (t is logit-normal) or neither (uniform), got '
+            'flow needs both p_mean and p_std (t is logit-normal) or neither (uniform), got '
             f'p_mean={p_mean}, p_std={p_std}'
         )
     couple = make_coupling(prior, prior_weight)

@@ -15,8 +15,6 @@ mask. (Its smaller Fourier scale, 0.02, is the network's `embedding_scale`.)
 | c; d, the number of values of an image | c; None is 0.00054 sqrt(d) |
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -43,7 +41,7 @@ def make(
     p_std: float = 2.0,
     c: float | None = None,
     weight: str = 'inverse_gap',
-    rho: float = 7.0,
+    rho: float | None = None,
 ) -> Objective:
     """iCT's objective; the defaults are the paper's.
 
@@ -53,22 +51,20 @@ def make(
       p_mean, p_std: of ln t; p_std > 0.
       c: of the pseudo-Huber distance, >= 0; None is the paper's 0.00054 sqrt(values of an image).
       weight: one of core.weighting.WEIGHTINGS.
+      rho: of the grid; None is the process's, 7.
     """
     require_process('ict', process, 've')
-    if total_steps < 1 or not 1 <= s0 <= s1 or p_std <= 0 or (c is not None and c < 0):
+    if total_steps < 1 or not 1 <= s0 <= s1 or (c is not None and c < 0):
         raise UserError(
-            'ict needs total_steps >= 1, 1 <= s0 <= s1, p_std > 0 and c >= 0, got '
-            f'total_steps={total_steps}, s0={s0}, s1={s1}, p_std={p_std}, c={c}'
+            'ict needs total_steps >= 1, 1 <= s0 <= s1 and c >= 0, got '
+            f'total_steps={total_steps}, s0={s0}, s1={s1}, c={c}'
         )
     denoise = precondition(net, lambda t: boundary_scalings(t, sigma_data, process.t_min))
-    level = functools.partial(
-        noise.karras_level, sigma_min=process.t_min, sigma_max=process.t_max, rho=rho
-    )
 
     def levels(key: Key, count: int, step: Array) -> tuple[Array, Array]:
         n = ict_num_scales(step, total_steps, s0, s1)
         # Ascending, of one length at every stage: past n they repeat the highest level.
-        sigmas = level(jnp.maximum(n - 1 - jnp.arange(s1 + 1), 0), n)
+        sigmas = noise.level(process, jnp.maximum(n - 1 - jnp.arange(s1 + 1), 0), n, rho)
         probs = noise.ict_level_probs(sigmas, p_mean, p_std)
         i = jax.random.choice(key, s1, (count,), p=probs)
         return sigmas[i + 1], sigmas[i]
