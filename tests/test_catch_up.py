@@ -528,7 +528,7 @@ def test_two_networks_train_resume_sample_export_and_are_searched(tmp_path):
         ({'step_size': 'rule'}, "unknown step_size 'rule'.*fixed, proportional, uniform"),
         ({'step_size': 'proportional', 'discrete': True}, "uniform or fixed, got 'proportional'"),
         ({'ramp_steps': -1}, 'ramp_steps >= 0, got .*ramp_steps=-1'),
-        ({'prior_weight': -1.0}, 'prior_weight must be >= 0, got -1'),
+        ({'prior_weight': 20.0}, 'prior_weight 20.0 needs a learned prior: set config.prior'),
     ],
 )
 def test_wrong_settings_of_catch_up_are_refused(settings, message):
@@ -566,6 +566,8 @@ def test_a_prior_is_refused_where_none_is_taken_and_half_a_law_of_t():
     config.prior.update({'name': 'song_unet', 'channels': 4, 'channel_mult': (1,)})
     with pytest.raises(UserError, match=r"'ect' takes no prior; config\.prior must be empty"):
         wire(config, (8, 8, 1), 10)
-    for settings in ({'p_mean': 0.0}, {'p_std': 1.0}, {'p_mean': 0.0, 'p_std': 0.0}):
-        with pytest.raises(UserError, match='both p_mean and p_std > 0'):
+    with pytest.raises(UserError, match=r'prior_weight must be >= 0, got -1'):
+        coupling.make_coupling(two_heads, -1.0)
+    for settings in ({'p_mean': 0.0}, {'p_std': 1.0}):
+        with pytest.raises(UserError, match='both p_mean and p_std .*or neither'):
             base.build({'name': 'flow'} | settings, dropped_net, RF)

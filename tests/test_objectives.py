@@ -366,6 +366,14 @@ def test_a_teacher_is_refused_where_none_is_taken_and_missed_where_one_is():
         objective.loss(make_params(), (), (), make_batch(), jax.random.key(0), jnp.int32(0))
 
 
+@pytest.mark.parametrize('key', ['sigma_data', 'p_std', 'rho'])
+@pytest.mark.parametrize('value', [0.0, -7.0, float('nan')])
+def test_what_must_be_positive_is_refused_otherwise(key, value):
+    settings = {'name': 'ict', 'sigma_data': 0.5, 'total_steps': 8, key: value}
+    with pytest.raises(UserError, match=rf'config\.objective\.{key} must be > 0, got {value}'):
+        base.build(settings, dropped_net, VE)
+
+
 def test_unknown_objective_lists_those_there_are():
     with pytest.raises(
         UserError,
