@@ -569,5 +569,5 @@ def test_a_prior_is_refused_where_none_is_taken_and_half_a_law_of_t():
     with pytest.raises(UserError, match=r'prior_weight must be >= 0, got -1'):
         coupling.make_coupling(two_heads, -1.0)
     for settings in ({'p_mean': 0.0}, {'p_std': 1.0}):
-        with pytest.raises(UserError, match='both p_mean and p_std .*or neither'):
+        with pytest.raises(UserError, match=r'both p_mean and p_std .*or neither'):
             base.build({'name': 'flow'} | settings, dropped_net, RF)
