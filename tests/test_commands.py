@@ -10,11 +10,6 @@ pytestmark = pytest.mark.devices
 TINY = '--config=tests/tiny.py:ect'
 
 
-def slow(*values):
-    """A case that the slow tests try; one of each kind is tried always."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp('commands') / 'run'
@@ -28,25 +23,25 @@ def trained(tmp_path_factory) -> pathlib.Path:
         (['--config.model.chanels=8'], ["'chanels'", "did you mean 'channels'", 'num_blocks']),
         (['--config.objective.name=ecm'], ["'ecm'", 'ect', 'edm']),
         (['--config.dataset.source=cifar'], ["'cifar'", 'digits', 'folder', 'tfds']),
-        slow(['--config.dataset.split=valid'], ["'valid'", 'train', 'test', 'all']),
+        (['--config.dataset.split=valid'], ["'valid'", 'train', 'test', 'all']),
         (['--config.batch_size=18'], ['batch_size 18', '4 devices', '16 or 20']),
-        slow(['--config.train.accumulate=3'], ['batch_size 16', 'accumulate 3']),
-        slow(['--config.batch_size=x'], ["'x'"]),
-        slow(['--config.steps=0'], ['config.steps', '0']),
+        (['--config.train.accumulate=3'], ['batch_size 16', 'accumulate 3']),
+        (['--config.batch_size=x'], ["'x'"]),
+        (['--config.steps=0'], ['config.steps', '0']),
         (['--config.sampling.sampler=multistep@0.8,80'], ['0.8, 80', 'descend']),
-        slow(
+        (
             ['--config.class_conditional=False', '--config.sampling.sampler=onestep+cfg2'],
             ["'onestep+cfg2'", 'no classes'],
         ),
-        slow(['--config.sampling.ema=0.7'], ["'0.7'", '0.5, 0.9']),
-        slow(['--config.ema_sigma_rels=(0.1,0.3)'], ['config.ema_sigma_rels', '(0.1, 0.3)']),
-        slow(['--config.evaluation.extractor=lenet'], ["'lenet'", 'inception', 'lenet_digits']),
+        (['--config.sampling.ema=0.7'], ["'0.7'", '0.5, 0.9']),
+        (['--config.ema_sigma_rels=(0.1,0.3)'], ['config.ema_sigma_rels', '(0.1, 0.3)']),
+        (['--config.evaluation.extractor=lenet'], ["'lenet'", 'inception', 'lenet_digits']),
         (['--config.evaluation.extractor=inception'], ['config.evaluation.weights', "''"]),
-        slow(['--config.process.t_min=100.0'], ['t_min=100.0', 't_max=80.0']),
-        slow(['--config.model.channels=6'], ['model.channels', '6']),
-        slow(['--config.init_from.workdir=nowhere/run'], ['nowhere/run is no run folder']),
+        (['--config.process.t_min=100.0'], ['t_min=100.0', 't_max=80.0']),
+        (['--config.model.channels=6'], ['model.channels', '6']),
+        (['--config.init_from.workdir=nowhere/run'], ['nowhere/run is no run folder']),
         (['--nonsense=1'], ['nonsense']),
-        slow(['nonsense'], ["'nonsense'"]),
+        (['nonsense'], ["'nonsense'"]),
     ],
 )
 def test_train_refuses(tmp_path, arguments, words):
@@ -81,28 +76,28 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     [
         ('sample', ['--step=3'], ['no step 3', '0, 2, 4']),
         ('sample', ['--sampler=multistep@0.8,80'], ['0.8, 80', 'descend']),
-        slow('sample', ['--sampler=magic'], ["'magic'", 'onestep', 'heun']),
+        ('sample', ['--sampler=magic'], ["'magic'", 'onestep', 'heun']),
         ('sample', ['--ema=0.7'], ["'0.7'", '0.5, 0.9']),
-        slow('sample', ['--ema=posthoc0.02'], ['posthoc0.02', 'power0.1', 'trajectory.emas=True']),
-        slow('sample', ['--count=0'], ['--count >= 1']),
+        ('sample', ['--ema=posthoc0.02'], ['posthoc0.02', 'power0.1', 'trajectory.emas=True']),
+        ('sample', ['--count=0'], ['--count >= 1']),
         ('evaluate', ['--step=3'], ['no step 3', '0, 2, 4']),
-        slow('evaluate', ['--seeds=a'], ['--seeds', 'a']),
-        slow('evaluate', ['--straightness=8'], ['of process rf', "'ve'"]),
-        slow('evaluate', ['--straightness=8', '--sampler=euler@2'], ['leave --sampler out']),
-        slow('evaluate', ['--seeds=1,1'], ['seeds', '(1, 1)']),
-        slow('evaluate', ['--samples=1'], ['samples', '1']),
-        slow('evaluate', ['--sampler=tuned'], ['cm_jax.tune_levels', '--step=4', "--ema=''"]),
+        ('evaluate', ['--seeds=a'], ['--seeds', 'a']),
+        ('evaluate', ['--straightness=8'], ['of process rf', "'ve'"]),
+        ('evaluate', ['--straightness=8', '--sampler=euler@2'], ['leave --sampler out']),
+        ('evaluate', ['--seeds=1,1'], ['seeds', '(1, 1)']),
+        ('evaluate', ['--samples=1'], ['samples', '1']),
+        ('evaluate', ['--sampler=tuned'], ['cm_jax.tune_levels', '--step=4', "--ema=''"]),
         ('tune_levels', ['--seed=1000'], ['--seed=1000', '(1000, 1001)']),
-        slow('tune_levels', ['--levels=1'], ['--levels >= 2', '1 and 12']),
-        slow('tune_levels', ['--budget=1'], ['--budget >= 2', '2 and 1']),
-        slow('tune_levels', ['--ema=0.7'], ["'0.7'", '0.5, 0.9']),
+        ('tune_levels', ['--levels=1'], ['--levels >= 2', '1 and 12']),
+        ('tune_levels', ['--budget=1'], ['--budget >= 2', '2 and 1']),
+        ('tune_levels', ['--ema=0.7'], ["'0.7'", '0.5, 0.9']),
         ('edit', ['--task=colorize'], ['3 channels', 'have 1']),
-        slow('edit', [], ['--task', 'colorize, inpaint, superres']),
-        slow('edit', ['--task=superres', '--factor=3'], ['8x8', 'got 3']),
-        slow('edit', ['--task=inpaint', '--mask=top'], ["'top'", 'center, left, random']),
-        slow('edit', ['--task=inpaint', '--levels=1,80'], ["'--levels=1,80'", 'descend']),
-        slow('edit', ['--task=inpaint', '--count=300'], ['--count=300', "'test' has 297"]),
-        slow('edit', ['--task=inpaint', '--split=val'], ["'val'", 'all, test, train']),
+        ('edit', [], ['--task', 'colorize, inpaint, superres']),
+        ('edit', ['--task=superres', '--factor=3'], ['8x8', 'got 3']),
+        ('edit', ['--task=inpaint', '--mask=top'], ["'top'", 'center, left, random']),
+        ('edit', ['--task=inpaint', '--levels=1,80'], ["'--levels=1,80'", 'descend']),
+        ('edit', ['--task=inpaint', '--count=300'], ['--count=300', "'test' has 297"]),
+        ('edit', ['--task=inpaint', '--split=val'], ["'val'", 'all, test, train']),
         ('sample', ['--sampler=onestep+cfg-1'], ["'onestep+cfg-1'", 'one weight >= 0']),
     ],
 )
@@ -117,11 +112,11 @@ def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, wo
     ('arguments', 'words'),
     [
         (['--config.basis.start=4'], ['holds 1 of the 3 snapshots', 'at least 2']),
-        slow(['--config.basis.workdir=nowhere'], ['nowhere is no run folder']),
+        (['--config.basis.workdir=nowhere'], ['nowhere is no run folder']),
         (['--config.budget.seed=1000'], ['search noise (seed 1000)', 'different seeds']),
         (['--config.budget.samples=30'], ['budget.samples 30', 'batch_size 20']),
-        slow(['--config.search.parents=1'], ['parents']),
-        slow(['--config.budget.sampler=multistep@1,2'], ['1, 2', 'descend']),
+        (['--config.search.parents=1'], ['parents']),
+        (['--config.budget.sampler=multistep@1,2'], ['1, 2', 'descend']),
     ],
 )
 def test_search_refuses(trained, tmp_path, arguments, words):

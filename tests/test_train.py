@@ -20,11 +20,6 @@ pytestmark = pytest.mark.devices
 TINY = '--config=tests/tiny.py:ect'
 
 
-def slow(*values):
-    """A case that the slow tests try; one of each kind is tried always."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 def workdir(path: pathlib.Path) -> str:
     return f'--workdir={path}'
 
@@ -183,10 +178,10 @@ def test_a_run_starts_from_the_weights_of_another(whole, tmp_path):
     ('setting', 'words'),
     [
         ('--config.model.channels=8', ['model.channels', '4 there, 8 here']),
-        slow('--config.objective.sigma_data=0.7', ['sigma_data', '0.5 there, 0.7 here']),
-        slow('--config.init_from.step=5', ['no step 5', '0, 2, 4']),
-        slow('--config.init_from.ema=0.7', ["'0.7'", '0.5, 0.9']),
-        slow('--config.class_conditional=False', ['class_conditional', 'True there, False here']),
+        ('--config.objective.sigma_data=0.7', ['sigma_data', '0.5 there, 0.7 here']),
+        ('--config.init_from.step=5', ['no step 5', '0, 2, 4']),
+        ('--config.init_from.ema=0.7', ["'0.7'", '0.5, 0.9']),
+        ('--config.class_conditional=False', ['class_conditional', 'True there, False here']),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(whole, tmp_path, setting, words):
@@ -254,7 +249,9 @@ def test_a_full_disk_stops_the_run_and_leaves_it_resumable(whole, tmp_path):
     wait_for_step(folder, 6, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    line = commands.error('train', TINY, workdir(folder), preexec_fn=limit_files(20_000))
+    process = commands.start('train', TINY, workdir(folder), preexec_fn=limit_files(20_000))
+    _, err = process.communicate(timeout=300)
+    line = commands.refusal(process.returncode, err)
     assert 'disk is full' in line and 'same command again' in line, line
     commands.run('train', TINY, workdir(folder))
     chex.assert_trees_all_equal(weights(folder), weights(whole))
