@@ -6,8 +6,8 @@ arXiv 2303.01469.
 
 PATH is a folder of images of 64x64 in one folder a class. The distance is LPIPS with average pooling,
 as in the paper's code: VGG-16 features as torchvision publishes them and the heads of the lpips
-package. ADM; global batch 2048, 800,000 steps = 1,638
-million images. Ours: not run.
+package. ADM; global batch 2048, 800,000 steps = 1,638 million images. The paper's
+FID-50k, 1 and 2 steps: 13.0 and 11.1. Ours: not run.
 """
 
 from cm_jax.models.presets import PRESETS

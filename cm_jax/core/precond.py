@@ -70,8 +70,7 @@ def flow_scalings(t: Array, t_min: float = 0.0) -> Scalings:
 
 
 def diffusion_scalings(process: Process, sigma_data: float) -> Callable[[Array], Scalings]:
-    """The scalings of a denoiser on the process: EDM's, or rectified flow's, which
-    have no sigma_data."""
+    """The scalings of a denoiser on the process: EDM's, or rectified flow's (no sigma_data)."""
     if process.name == 'rf':
         return flow_scalings
     return functools.partial(edm_scalings, sigma_data=sigma_data)
