@@ -4,7 +4,8 @@
         --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
 Its distance is LPIPS: VGG-16 features as torchvision publishes them and the heads of the lpips package.
-NCSN++; global batch 512, 800,000 steps = 410 million images. Ours: not run.
+NCSN++; global batch 512, 800,000 steps = 410 million images. The paper's FID-50k, 1 and 2
+steps: 8.70 and 5.83. Ours: not run.
 """
 
 from configs.cifar10_ect import cifar10_config
