@@ -7,7 +7,7 @@
 
 FILE is one of EDM2's public snapshots, PATH a folder of images of 64x64 in one folder a class. Global
 batch 128, 100,000 steps = 12.8 million images, the teacher's not counted; q = 4, doubled every 25,000
-steps: four stages. Ours: not run.
+steps: four stages. The paper's FID-50k, 1 and 2 steps: 5.51 and 3.18. Ours: not run.
 """
 
 from cm_jax.models.presets import PRESETS
