@@ -71,13 +71,13 @@ def base_config() -> ConfigDict:
     c.sampling.count = 64
     c.sampling.every = 1000  # steps
     c.evaluation = ConfigDict()  # scores.Evaluation
-    c.evaluation.extractor = 'lenet_digits'  # or 'inception', for FID
-    c.evaluation.weights = ''  # file of the Inception's
+    c.evaluation.extractor = 'lenet_digits'  # or 'inception', for FID, or 'dinov2_vitl14'
+    c.evaluation.weights = ''  # file of the weights of those two
     c.evaluation.samplers = ('onestep',)
     c.evaluation.samples = 5000  # for each seed
     c.evaluation.seeds = (1000, 1001, 1002)
     c.evaluation.batch_size = 500
-    c.evaluation.reference = 'train'  # split of the dataset
+    c.evaluation.reference = 'train'  # split of the dataset, or an .npz file of statistics
     return c
 
 

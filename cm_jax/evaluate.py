@@ -2,14 +2,21 @@
 
 Scores a run's weights and adds a row for each to its `scores.jsonl`, with the protocol beside the
 number. A score that is there already under the same protocol is not computed again. What is not
-given is taken from the run's config (or, with --config, from that config's `evaluation`). With
---straightness=N the straightness of a rectified flow's paths, over N Euler steps, is measured instead,
-and goes to `straightness.jsonl`.
+given is taken from the run's config (or, with --config, from that config's `evaluation`). Several
+steps (--step=all) give the curve over training, `curve.json` and `curve.png`. With --straightness=N
+the straightness of a rectified flow's paths, over N Euler steps, is measured instead, and goes to
+`straightness.jsonl`.
 
 The FID needs the file of the Inception's weights, pt_inception-2015-12-05-6726825d.pth:
 
-    python -m cm_jax.evaluate --workdir=runs/cifar10/ect --config=configs/cifar10_ect.py \\
-        --config.evaluation.extractor=inception --config.evaluation.weights=FILE --metrics=fid,kid,is,pr
+    python -m cm_jax.evaluate --workdir=runs/cifar10/ect --extractor=inception --weights=FILE \\
+        --samples=50000 --metrics=fid,kid,is,pr
+
+The statistics of a reference set, to compare with many runs (--reference=FILE.npz), from --data or
+from a config's data set; they are taken over every image:
+
+    python -m cm_jax.evaluate reference --data=tfds:cifar10 --split=train \\
+        --extractor=inception --weights=FILE --to=cifar10_train.npz
 """
 
 import math
@@ -20,23 +27,31 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from cm_jax import commands, sharding
-from cm_jax.errors import UserError
-from cm_jax.logs import append_json_line, read_json_lines
-from cm_jax.metrics import named, straightness
-from cm_jax.run import RAW, STRAIGHTNESS, Run, open_run
-from cm_jax.scores import (
-    Scorer,
-    build_sampler,
-    check_numbers,
-    straightness_protocol,
-    straightness_row,
+from cm_jax import (
+    commands,
+    evaluate_curve,
+    evaluate_images,
+    evaluate_reference,
+    evaluate_straightness,
+    sharding,
 )
-from cm_jax.wiring import evaluation, open_reference
+from cm_jax.config import base_config
+from cm_jax.errors import UserError
+from cm_jax.generate import LABELS, build_sampler, labels_policy
+from cm_jax.logs import append_json_line
+from cm_jax.metrics import named
+from cm_jax.references import describe
+from cm_jax.run import RAW, Run, open_run
+from cm_jax.scores import Evaluation, Scorer
+from cm_jax.types import Extractor
+from cm_jax.weights import download, inception
+from cm_jax.wiring import FROM_FILES, evaluation, open_reference
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'takes `evaluation` from this config')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
-_STEP = flags.DEFINE_multi_integer('step', None, 'trajectory step, repeatable; default the last')
+_STEP = flags.DEFINE_multi_string(
+    'step', None, "trajectory step, repeatable, or 'all'; default the last"
+)
 _EMA = flags.DEFINE_multi_string(
     'ema',
     None,
@@ -46,8 +61,17 @@ _EMA = flags.DEFINE_multi_string(
 _SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, repeatable')
 _SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')
 _SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
-_STRAIGHTNESS = flags.DEFINE_integer(
-    'straightness', None, 'measure the straightness of paths of so many Euler steps, e.g. 128'
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', None, 'images at a time; changes no score')
+_LABELS = flags.DEFINE_enum(
+    'labels', None, LABELS, 'classes of the samples: balanced (the default), or drawn uniformly'
+)
+_EXTRACTOR = flags.DEFINE_string('extractor', None, 'e.g. inception, dinov2_vitl14, lenet_digits')
+_WEIGHTS = flags.DEFINE_string('weights', None, 'the file of the weights of the extractor')
+_DOWNLOAD = flags.DEFINE_bool(
+    'download', False, "fetch the extractor's weights, if they are not there; checks their sha256"
+)
+_REFERENCE = flags.DEFINE_string(
+    'reference', None, 'split of the data set, or an .npz file of reference statistics'
 )
 _METRICS = flags.DEFINE_list(
     'metrics',
@@ -55,14 +79,79 @@ _METRICS = flags.DEFINE_list(
     'beside the Fréchet distance, which every score has: for the Inception kid, is (inception '
     'score), pr (precision, recall, density, coverage); for others kd_lenet, is_lenet, pr_lenet',
 )
+_SAVE_IMAGES = flags.DEFINE_string(
+    'save_images', None, 'a folder for the samples, a PNG each; else none is written'
+)
+_STRAIGHTNESS = flags.DEFINE_integer(
+    'straightness', None, 'measure the straightness of paths of so many Euler steps, e.g. 128'
+)
+
+SCORING = (
+    'workdir',
+    'step',
+    'ema',
+    'sampler',
+    'samples',
+    'seeds',
+    'labels',
+    'reference',
+    'metrics',
+)
+SCORING += ('save_images', 'straightness')
+REFERENCE = 'reference'
+
+
+def refuse_flags(names: Sequence[str], command: str) -> None:
+    """Raises UserError if one of the flags was given, which the command would not read."""
+    given = [name for name in names if flags.FLAGS[name].present]
+    if given:
+        raise UserError(f'{command} takes no --{given[0]}')
+
+
+def asked(config: Any, **defaults: Any) -> Evaluation:
+    """The evaluation of a config with what the flags say instead; fetches weights if they ask for it.
+
+    `defaults` stand behind the flags and before the config.
+    """
+    given = {
+        'extractor': _EXTRACTOR.value,
+        'weights': _WEIGHTS.value,
+        'reference': _REFERENCE.value,
+        'samples': _SAMPLES.value,
+        'seeds': commands.integers('seeds', _SEEDS.value) or None,
+        'batch_size': _BATCH_SIZE.value,
+    }
+    given = defaults | {name: value for name, value in given.items() if value is not None}
+    extractor = given.get('extractor', config.evaluation.extractor)
+    if extractor != config.evaluation.extractor:
+        given.setdefault('weights', '')  # those in the config are of its own extractor
+    if _DOWNLOAD.value:
+        weights = given.get('weights', config.evaluation.weights)
+        given['weights'] = str(download.place(extractor, weights))
+    if extractor in FROM_FILES and not given.get('weights', config.evaluation.weights):
+        raise UserError(
+            f'the extractor {extractor!r} needs the file of its weights: --weights=FILE, or '
+            '--download, which fetches it'
+        )
+    ev = evaluation(config, **given)
+    if _DOWNLOAD.value:
+        download.fetch(ev.extractor, ev.weights)
+    return ev
 
 
 def chosen_weights(run: Run) -> list[tuple[int, str]]:
     """(step, average) of the weights that the flags name."""
-    steps = [run.step(step) for step in _STEP.value or [None]]
+    steps = []
+    for text in _STEP.value or ['']:
+        if text == 'all':
+            steps += run.steps()
+        elif text and not text.isdecimal():
+            raise UserError(f"--step takes a whole number, or 'all'; got {text!r}")
+        else:
+            steps.append(run.step(int(text) if text else None))
     return [
         (step, ema)
-        for step in steps
+        for step in dict.fromkeys(steps)
         for ema in (_EMA.value if _EMA.value is not None else [RAW, *run.emas(step)])
     ]
 
@@ -76,68 +165,6 @@ def spread(std: float | None, form: str = '.4f') -> str:
     return '' if std is None else f' +- {std:{form}}'
 
 
-def measure_straightness(
-    run: Run, weights: list[tuple[int, str]], samples: int, seeds: Sequence[int], batch_size: int
-) -> None:
-    """Adds a row to straightness.jsonl for each of the weights that has none under its protocol."""
-    steps, subject, path = _STRAIGHTNESS.value, run.parts.subject, run.workdir / STRAIGHTNESS
-    straightness.check(subject.process, steps)
-    stored = {str(row['protocol']): row for row in read_json_lines(path)}
-    for step, ema in weights:
-        protocol = straightness_protocol(subject, steps, samples, seeds, ema=ema, step=step)
-        row = stored.get(str(protocol))
-        if row is None:
-            params = run.params(step, ema)
-            row = straightness_row(subject, sharding.make_mesh(), params, protocol, batch_size)
-            append_json_line(path, row)
-        print(
-            f'{shown(step, ema)}  straightness over {steps} Euler steps '
-            f'{row["straightness"]:.4f}{spread(row["straightness_std"])}',
-            flush=True,
-        )
-
-
-def main(argv: Sequence[str]) -> None:
-    del argv
-    run = open_run(commands.required_workdir(_WORKDIR))
-    config = run.config if _CONFIG.value is None else commands.required_config(_CONFIG)
-    ev = evaluation(config)
-    specs = _SAMPLER.value or list(ev.samplers)
-    samples = ev.samples if _SAMPLES.value is None else _SAMPLES.value
-    seeds = commands.integers('seeds', _SEEDS.value) or ev.seeds
-    check_numbers(samples, seeds, ev.batch_size)
-    chosen = chosen_weights(run)
-    if _STRAIGHTNESS.value is not None:
-        if _SAMPLER.value:
-            raise UserError('--straightness follows Euler steps of its own: leave --sampler out')
-        measure_straightness(run, chosen, samples, seeds, ev.batch_size)
-        return
-    jobs = [(step, ema, run.sampler_spec(s, step, ema)) for step, ema in chosen for s in specs]
-    for _, _, spec in jobs:
-        build_sampler(spec, run.parts.subject)
-    weights = {(step, ema): run.params(step, ema) for step, ema, _ in jobs}
-    metrics = _METRICS.value
-    extractor, reference = open_reference(run.config, ev._replace(samples=samples), metrics)
-    mesh = sharding.make_mesh()
-    scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, mesh, metrics)
-    names = [extractor.score, *named.keys(extractor, metrics)]
-    rows = (row for row in run.scores() if row.keys() >= set(names))
-    stored = {str(row['protocol']): row for row in rows}
-    for step, ema, spec in jobs:
-        protocol = scorer.protocol(spec, samples, seeds, ema=ema, step=step)
-        row, since = stored.get(str(protocol)), time.monotonic()
-        if row is None:
-            row = scorer.score(weights[step, ema], spec, samples, seeds, ema=ema, step=step)
-            append_json_line(run.workdir / 'scores.jsonl', row)
-        seconds = f'{time.monotonic() - since:.1f} s' if str(protocol) not in stored else 'stored'
-        print(
-            f'{shown(step, ema)}  {spec:<18} '
-            f'{row["protocol"]["evaluations"]:>3} evaluations  {row["protocol"]["score"]} '
-            f'{"  ".join(numbers(row, names))}  ({seconds})',
-            flush=True,
-        )
-
-
 def numbers(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     """'12.3456 +- 0.1234', 'kid 0.001235 +- 0.0001': the first is named by the protocol."""
     for name in names:
@@ -146,5 +173,100 @@ def numbers(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
         yield f'{label}{value:{form}}{spread(row[f"{name}_std"], form)}'
 
 
+def header(protocol: Mapping[str, Any], extractor: Extractor) -> str:
+    """What all scores of a call have in common, and whether there are too few samples."""
+    text = (
+        f'protocol {protocol["id"]}: {protocol["score"]}, {extractor.name} '
+        f'{extractor.checksum[:8]} ({extractor.resize}), {protocol["samples"]:,} samples a seed, '
+        f'labels {protocol["labels"]}; reference {describe(protocol["reference"])}'
+    )
+    if protocol['rank_deficient']:
+        text += (
+            f'\nwarning: too few samples or reference images for {extractor.dim} features: the '
+            'covariance is singular, and the distance far too high to compare with any other protocol'
+        )
+    return text
+
+
+def straightness(run: Run, chosen: Sequence[tuple[int, str]], ev: Evaluation) -> None:
+    """--straightness."""
+    if _SAMPLER.value:
+        raise UserError('--straightness follows Euler steps of its own: leave --sampler out')
+    refuse_flags(('labels', 'metrics', 'save_images'), '--straightness')
+    steps = _STRAIGHTNESS.value
+    settings = steps, ev.samples, ev.seeds, ev.batch_size
+    for row in evaluate_straightness.measure(run, chosen, *settings):
+        protocol = row['protocol']
+        print(
+            f'{shown(protocol["step"], protocol["ema"])}  straightness over {steps} Euler steps '
+            f'{row["straightness"]:.4f}{spread(row["straightness_std"])}',
+            flush=True,
+        )
+
+
+def described(row: Mapping[str, Any], names: Sequence[str], dim: int, cost: str) -> str:
+    """A row for the terminal."""
+    protocol = row['protocol']
+    condition = math.nan if row['condition'] is None else row['condition']
+    return (
+        f'{shown(protocol["step"], protocol["ema"])}  {protocol["sampler"]:<18} '
+        f'{protocol["evaluations"]:>3} evaluations  {protocol["score"]} '
+        f'{"  ".join(numbers(row, names))}  (condition {condition:.1e}, rank {row["rank"]} of {dim}; '
+        f'{cost})'
+    )
+
+
+def scores(run: Run, chosen: Sequence[tuple[int, str]], ev: Evaluation) -> None:
+    """Everything is opened and checked before the first sample."""
+    labels, metrics, images = _LABELS.value or LABELS[0], _METRICS.value, _SAVE_IMAGES.value
+    specs = _SAMPLER.value or list(ev.samplers)
+    jobs = [(step, ema, run.sampler_spec(s, step, ema)) for step, ema in chosen for s in specs]
+    for _, _, spec in jobs:
+        build_sampler(spec, run.parts.subject)
+    labels_policy(run.parts.subject, labels)
+    folders = [evaluate_images.folder(images, *job) for job in jobs] if images else []
+    weights = {(step, ema): run.params(step, ema) for step, ema, _ in jobs}
+    extractor, reference = open_reference(run.config, ev, metrics)
+    mesh = sharding.make_mesh()
+    scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, mesh, metrics, labels)
+    names = [extractor.score, *named.keys(extractor, metrics)]
+    found = (row for row in run.scores() if row.keys() >= {*names, 'condition'})
+    stored, rows = {str(row['protocol']): row for row in found}, []
+    for i, (step, ema, spec) in enumerate(jobs):
+        what = {'spec': spec, 'samples': ev.samples, 'seeds': ev.seeds, 'ema': ema, 'step': step}
+        protocol, since = scorer.protocol(**what), time.monotonic()
+        if not rows:
+            print(header(protocol, extractor), flush=True)
+        row, cost = stored.get(str(protocol)), 'stored'
+        if row is None or folders:
+            save = evaluate_images.writer(folders[i]) if folders else None
+            row = scorer.score(weights[step, ema], **what, save=save)
+        if str(protocol) not in stored:
+            stored[str(protocol)] = row
+            append_json_line(run.workdir / 'scores.jsonl', row)
+            cost = f'{time.monotonic() - since:.1f} s'
+        rows.append(row)
+        print(described(row, names, extractor.dim, cost), flush=True)
+    if len({step for step, _, _ in jobs}) > 1:
+        print(f'curve: {evaluate_curve.write(run.workdir, rows, extractor.score)}')
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 2 or argv[1:] not in ([], [REFERENCE]):
+        raise UserError(f'unknown argument {argv[-1]!r}; legal: none, or {REFERENCE}')
+    config = None if _CONFIG.value is None else commands.required_config(_CONFIG)
+    if argv[1:]:
+        refuse_flags(SCORING, 'evaluate reference')
+        fallback = {} if config else {'extractor': inception.NAME}
+        ev = asked(config or base_config(), **fallback)
+        evaluate_reference.write(ev, config)
+        return
+    refuse_flags(evaluate_reference.FLAGS, 'evaluate without the word reference')
+    run = open_run(commands.required_workdir(_WORKDIR))
+    chosen = chosen_weights(run)
+    ev = asked(config or run.config)
+    (scores if _STRAIGHTNESS.value is None else straightness)(run, chosen, ev)
+
+
 if __name__ == '__main__':
-    commands.run(main)
+    commands.run(main, arguments=True)

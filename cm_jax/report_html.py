@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cm_jax.config import flatten
+from cm_jax.references import describe
 from cm_jax.report_rows import NAMES, Entry, by_sampler, compared, counted, what
 
 CSS = """
@@ -230,9 +231,9 @@ def protocol(page: Page) -> dict[str, str]:
     )
     return {
         'Score': f'{p["score"]}: Fréchet distance between the features of generated and real images',
-        'Extractor': f'{extractor["name"]}, checksum {extractor["checksum"][:16]}',
-        'Reference': f'{reference["source"]}, split {reference["split"]}, '
-        f'{counted(reference["count"], "image")}, checksum {reference["checksum"][:16]}',
+        'Extractor': f'{extractor["name"]}, checksum {extractor["checksum"][:16]}; images before it: '
+        f'{extractor.get("resize", "not stored")}',  # scores from before it was
+        'Reference': f'{describe(reference)}, checksum {reference["checksum"][:16]}',
         'Samples': f'{p["samples"]:,} for each seed; the score is the mean over seeds ± their standard '
         'deviation',
         'Rounding': f'{p["rounding"]}, before the features',

@@ -21,9 +21,9 @@ from cm_jax.core import ema as averages
 from cm_jax.core import tree
 from cm_jax.data import Source, card
 from cm_jax.errors import UserError, check_name
+from cm_jax.generate import build_sampler, make_generator
 from cm_jax.logs import read_json_lines, write_text
 from cm_jax.metrics.features import round_uint8
-from cm_jax.scores import build_sampler, make_generator
 from cm_jax.types import Params
 from cm_jax.wiring import Parts, wire
 

@@ -19,10 +19,10 @@ from ml_collections import config_flags
 from cm_jax import checkpoint, commands, sharding
 from cm_jax import config as configs
 from cm_jax.errors import UserError
+from cm_jax.generate import build_sampler, make_generator
 from cm_jax.logs import Log, append_json_line, write_grid, write_text
 from cm_jax.metrics.features import round_uint8
 from cm_jax.run import RAW, RESUME, TRAJECTORY, item_name, store_card
-from cm_jax.scores import build_sampler, make_generator
 from cm_jax.train_setup import Setup, describe, setup
 from cm_jax.train_step import TrainState
 from cm_jax.types import Distance, Params

@@ -9,8 +9,8 @@ from etils import epath
 from cm_jax import data, optim, sharding
 from cm_jax.core import ema, tree
 from cm_jax.errors import UserError, call, check_name
+from cm_jax.generate import build_sampler
 from cm_jax.run import RAW
-from cm_jax.scores import build_sampler
 from cm_jax.train_step import TrainState, init_state, make_train_step
 from cm_jax.transfer import initial_weights, open_frozen
 from cm_jax.types import Distance, Params

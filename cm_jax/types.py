@@ -44,7 +44,7 @@ class Extractor(NamedTuple):
     A Fréchet distance is measured with it; its name and checksum are stored beside every score. A
     jitted program takes `params` as an argument: the short form `features(x)` would write the
     weights into it as constants. `logits(params, features)` [B, dim] -> [B, classes] are those of
-    the classifier that the features come from.
+    the classifier that the features come from; None if there is none.
     """
 
     name: str  # 'lenet_digits'
@@ -52,8 +52,9 @@ class Extractor(NamedTuple):
     dim: int
     apply: Callable[[Params, Array], Array]
     params: Params
-    logits: Callable[[Params, Array], Array]
+    logits: Callable[[Params, Array], Array] | None
     checksum: str  # sha256 of the weights
+    resize: str = 'none'  # what `apply` does to images before the network: for protocols
 
     def features(self, x: Array) -> Array:
         return self.apply(self.params, x)

@@ -1,20 +1,27 @@
 """From a config to what it describes: process, networks, objective, data, evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cm_jax import data, models
+from cm_jax import data, models, references
 from cm_jax.core import process as processes
 from cm_jax.core.process import Process
 from cm_jax.data import Source
 from cm_jax.errors import UserError, call, check_name
+from cm_jax.generate import Subject
 from cm_jax.metrics import named
 from cm_jax.models import Model, lenet
 from cm_jax.objectives import base
 from cm_jax.objectives.base import Objective
-from cm_jax.scores import Evaluation, Reference, Subject, check_numbers, reference
+from cm_jax.scores import Evaluation, Reference, check_numbers, reference
 from cm_jax.types import DenoiseFn, Distance, Extractor, NetFn, Params
-from cm_jax.weights import inception
+from cm_jax.weights import dinov2, inception
+
+# The extractors whose weights come in a file.
+FROM_FILES: dict[str, Callable[[str], Extractor]] = {
+    inception.NAME: inception.load,
+    dinov2.NAME: dinov2.load,
+}
 
 
 class Parts(NamedTuple):
@@ -98,31 +105,43 @@ def open_data(config: Any, split: str | None = None) -> Source:
     return data.open_source(**settings)
 
 
-def evaluation(config: Any) -> Evaluation:
-    """The `evaluation` section, checked."""
-    parsed = call('evaluation', Evaluation, config.evaluation)
+def evaluation(config: Any, **given: Any) -> Evaluation:
+    """The `evaluation` section, with what is `given` in place of its own, checked."""
+    parsed = call('evaluation', Evaluation, {**config.evaluation, **given})
     check_numbers(parsed.samples, parsed.seeds, parsed.batch_size)
-    check_name('extractor', parsed.extractor, [inception.NAME, *lenet.names()])
-    if bool(parsed.weights) != (parsed.extractor == inception.NAME):
+    check_name('extractor', parsed.extractor, [*FROM_FILES, *lenet.names()])
+    if bool(parsed.weights) != (parsed.extractor in FROM_FILES):
         raise UserError(
-            f'config.evaluation.weights is {parsed.weights!r}: the extractor {inception.NAME!r}, and '
-            f'no other, takes the file of its weights there; the extractor is {parsed.extractor!r}'
+            f'config.evaluation.weights is {parsed.weights!r}: the extractors '
+            f'{" and ".join(map(repr, FROM_FILES))}, and no others, take the file of their weights '
+            f'there; the extractor is {parsed.extractor!r}'
         )
     return parsed
+
+
+def open_extractor(ev: Evaluation) -> Extractor:
+    """The extractor of an evaluation, with its weights."""
+    if ev.extractor in FROM_FILES:
+        return FROM_FILES[ev.extractor](ev.weights)
+    return lenet.extractor(ev.extractor)
 
 
 def open_reference(
     config: Any, ev: Evaluation, metrics: Sequence[str] = ()
 ) -> tuple[Extractor, Reference]:
-    """The extractor of an evaluation, and its reference split: what `metrics` need of it.
+    """The extractor of an evaluation, and its reference, a split or a file: what `metrics` need of it.
 
-    Raises UserError on metrics that the extractor does not have, see metrics.named.
+    Raises UserError on metrics that the extractor does not have, see metrics.named, and on a file
+    that is of another extractor, see references.py.
     """
-    if ev.extractor == inception.NAME:
-        extractor = inception.load(ev.weights)
-    else:
-        extractor = lenet.extractor(ev.extractor)
+    extractor = open_extractor(ev)
+    named.check(extractor, metrics, ev.samples)
+    keep = bool(named.beyond(extractor, metrics))
+    if references.is_file(ev.reference):
+        found = references.load(ev.reference, extractor, ev.batch_size, keep)
+        if keep:
+            named.check(extractor, metrics, ev.samples, len(found.features))
+        return extractor, found
     source = open_data(config, ev.reference)
     named.check(extractor, metrics, ev.samples, source.count)
-    keep = bool(named.beyond(extractor, metrics))
     return extractor, reference(source, extractor, ev.batch_size, keep)

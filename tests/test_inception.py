@@ -1,6 +1,7 @@
 """The FID Inception: its recorded outputs, the resize, input rules, and files of its weights."""
 
 import hashlib
+import json
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +21,103 @@ from cm_jax.weights import inception as files
 from tests import weight_files
 from tests.conftest import FIXTURES
 
+RESIZED = 'resized_299_every_23rd'
+
 
 @pytest.fixture(scope='module')
 def state(recorded):
-    return fixtures.made_up(recorded('inception_fid').config['shapes'])
+    config = recorded('inception_fid').config
+    return fixtures.made_up(config['shapes'], fixtures.read_rule(config['weights']))
 
 
 def test_outputs_are_those_recorded():
     found = {d.name: d for d in fixtures.check(FIXTURES / 'inception_fid.npz')}
-    keys = (*inception.TAPS, 'logits_unbiased', 'logits', fixtures.RESIZED)
+    keys = (*fixtures.OUTPUTS, RESIZED)
     assert found.keys() == {f'{size}/{key}' for size in (32, 64) for key in keys}
     for one in found.values():
-        assert one.tolerance == (1e-5 if one.name.endswith(fixtures.RESIZED) else 1e-4)
+        assert one.tolerance == (1e-5 if one.name.endswith(RESIZED) else 1e-4)
         assert one.error < one.tolerance, one
+
+
+def numpy_pooled(x, kind):
+    """[B,H,W,C]: 3x3 of stride 1 that keep the size, or a maximum of stride 2 that does not."""
+    side = 1 if kind == 'halve' else 0
+    fill = 0.0 if kind == 'average' else -np.inf
+    pad = ((0, 0), (1 - side, 1 - side), (1 - side, 1 - side), (0, 0))
+
+    def windows(x, fill):
+        padded = np.pad(x, pad, constant_values=fill)
+        return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+
+    if kind == 'average':
+        return windows(x, 0.0).sum((-2, -1)) / windows(np.ones_like(x), 0.0).sum((-2, -1))
+    found = windows(x, fill).max((-2, -1))
+    return found[:, ::2, ::2] if kind == 'halve' else found
+
+
+def numpy_conv(x, state, name, stride=1, padding=(0, 0)):
+    """The convolution, batch normalisation and relu of a layer, unfolded, in float64."""
+    kernel = np.float64(state[f'{name}.conv.weight'])
+    x = np.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[2:], axis=(1, 2))
+    x = np.tensordot(windows[:, ::stride, ::stride], kernel, ((3, 4, 5), (1, 2, 3)))
+    scale, shift, mean, var = (np.float64(state[f'{name}.bn.{p}']) for p in files.NORM)
+    return np.maximum((x - mean) / np.sqrt(var + 1e-3) * scale + shift, 0)
+
+
+def numpy_stem(state, x):
+    """Resized bytes [B,299,299,3] -> the features of 64 and 192 numbers."""
+    x = numpy_conv((x - 128) / 128, state, 'Conv2d_1a_3x3', 2)
+    x = numpy_conv(x, state, 'Conv2d_2a_3x3')
+    x = numpy_pooled(numpy_conv(x, state, 'Conv2d_2b_3x3', padding=(1, 1)), 'halve')
+    first = x.mean((1, 2))
+    x = numpy_conv(numpy_conv(x, state, 'Conv2d_3b_1x1'), state, 'Conv2d_4a_3x3')
+    return first, numpy_pooled(x, 'halve').mean((1, 2))
+
+
+@pytest.mark.slow
+def test_another_fixture_of_the_form_is_followed(recorded, tmp_path):
+    """Other weights, numbers of the rule, image sizes and pixels of the resize: the stem in NumPy."""
+    config = recorded('inception_fid').config
+    rule = config['weights'].replace('[61,', '[907,').replace('0.2|n|', '0.5|n|')
+    rule = rule.replace('1+0.1n', '0.9+0.3n').replace('sqrt(2/', 'sqrt(1.5/')
+    found = fixtures.read_rule(rule.replace('0.1n', '0.2n'))
+    assert found == ((907,), (1.0, 0.5), (0.9, 0.3), (1.5,), (0.2,))
+    state = fixtures.made_up(config['shapes'], found)
+    config['weights'] = rule.replace('0.1n', '0.2n')
+    arrays = {'config_json': np.array(json.dumps(config))}
+    rng = np.random.default_rng(0)
+    for name, (height, width) in {'17': (17, 17), '40x9': (40, 9)}.items():
+        images = rng.integers(0, 256, (1, 3, height, width), np.uint8)
+        resized = numpy_resize(images.transpose(0, 2, 3, 1).astype(np.float64))
+        x = jnp.asarray(images.transpose(0, 2, 3, 1) / np.float32(127.5) - 1)
+        outputs = dict(jax.jit(inception.outputs)(files.to_params(state), x))
+        outputs['64'], outputs['192'] = numpy_stem(state, resized)
+        outputs['resized_299_every_31st'] = resized[:, ::31, ::31].transpose(0, 3, 1, 2)
+        outputs['images_uint8_nchw'] = images
+        arrays |= {f'{name}/{key}': np.asarray(value) for key, value in outputs.items()}
+    np.savez(tmp_path / 'other.npz', **arrays)
+    differences = fixtures.check(tmp_path / 'other.npz')
+    assert len(differences) == 2 * 7 and all(d.error < d.tolerance for d in differences), (
+        differences
+    )
+    config['weights'] = config['weights'].replace('[907,', '[908,')
+    np.savez(tmp_path / 'other.npz', **arrays | {'config_json': np.array(json.dumps(config))})
+    assert max(d.error for d in fixtures.check(tmp_path / 'other.npz')) > 0.01
+
+
+def test_a_fixture_with_an_unknown_rule_is_refused(recorded, tmp_path):
+    config = recorded('inception_fid').config
+    images = np.zeros((1, 3, 8, 8), np.uint8)
+    for changes, message in (
+        ({'weights': 'all ones'}, 'does not tell seed'),
+        ({'weights': config['weights'].replace('0.1n', 'x n')}, 'does not tell scale'),
+        ({'shapes': None}, 'no shapes or no weights'),
+    ):
+        text = np.array(json.dumps(config | changes))
+        np.savez(tmp_path / 'f.npz', config_json=text, **{'8/images_uint8_nchw': images})
+        with pytest.raises(UserError, match=message):
+            fixtures.check(tmp_path / 'f.npz')
 
 
 # The resize

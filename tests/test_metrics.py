@@ -11,7 +11,7 @@ import scipy.linalg
 from cm_jax.data import to_float
 from cm_jax.metrics import moments as mo
 from cm_jax.metrics.features import round_uint8
-from cm_jax.metrics.frechet import frechet_distance
+from cm_jax.metrics.frechet import frechet, frechet_distance
 from cm_jax.metrics.moments import Moments
 from cm_jax.metrics.protocol import protocol, reference_id, score_name
 from cm_jax.types import Extractor
@@ -113,6 +113,31 @@ def test_frechet_of_scaled_gaussian_is_exact_with_fewer_samples_than_dimensions(
     assert mo.rank_deficient(a)
 
 
+@pytest.mark.parametrize('zeros', [0, 3])
+def test_condition_and_rank_are_those_of_the_product(zeros):
+    """The eigenvalues of C_a C_b are l_a l_b in a common basis; the order of a and b is nothing."""
+    rng = np.random.default_rng(2)
+    a, b = rng.uniform(0.1, 3, size=(2, 12))
+    a[:zeros] = 0
+    q = rotation(12)
+    pair = [gaussian(np.zeros(12), q @ np.diag(values) @ q.T) for values in (a, b)]
+    known = (a * b)[zeros:]
+    for found in (frechet(*pair), frechet(*pair[::-1])):
+        np.testing.assert_allclose(found.condition, known.max() / known.min(), rtol=1e-9)
+        assert found.rank == 12 - zeros and found.distance == frechet_distance(*pair)
+
+
+def test_condition_of_what_has_no_eigenvalue_is_nan():
+    point = gaussian(np.zeros(3), np.zeros((3, 3)))
+    assert frechet(point, point).rank == 0 and np.isnan(frechet(point, point).condition)
+
+
+def test_rank_of_few_samples_is_one_less():
+    x, y = (np.random.default_rng(seed).normal(size=(n, 40)) for seed, n in enumerate((10, 500)))
+    found = frechet(mo.of(x), mo.of(y))
+    assert found.rank == 9 and np.isfinite(found.condition)
+
+
 @pytest.mark.parametrize('bad', [np.nan, np.inf])
 def test_frechet_of_non_finite_features_is_nan(bad):
     x = np.random.default_rng(0).normal(size=(50, 4))
@@ -130,6 +155,16 @@ def test_frechet_refuses_what_has_no_covariance():
         frechet_distance(one, one)
     with pytest.raises(ValueError, match='features of 3 and of 4'):
         frechet_distance(gaussian(np.zeros(3), np.eye(3)), gaussian(np.zeros(4), np.eye(4)))
+
+
+@pytest.mark.slow
+def test_frechet_agrees_with_sqrtm_at_inceptions_size():
+    d = 2048
+    a, b = (random_covariance(d, seed) for seed in (0, 1))
+    expected = np.trace(a) + np.trace(b) - 2 * np.trace(scipy.linalg.sqrtm(a @ b).real)
+    found = frechet(gaussian(np.zeros(d), a), gaussian(np.zeros(d), b))
+    np.testing.assert_allclose(found.distance, expected, rtol=1e-6)
+    assert found.rank == d and 1 < found.condition < 1e9
 
 
 # Moments
@@ -208,6 +243,14 @@ def test_moments_refuse_other_shapes():
         mo.merge(mo.empty(3), mo.empty(2))
 
 
+def test_moments_of_a_covariance_give_it_back():
+    c = random_covariance(5, 0)
+    for count in (None, 7):
+        found = mo.of_covariance(np.ones(5), c, count)
+        np.testing.assert_allclose(mo.covariance(found), c, rtol=1e-15)
+    np.testing.assert_array_equal(mo.covariance(mo.of_covariance(np.ones(5), c)), c)
+
+
 # Rounding
 
 
@@ -233,7 +276,7 @@ def record(samples=5000, **changes):
     extractor = Extractor('lenet_digits', 'fd_lenet', 12, None, {}, None, 'abc')
     settings = {
         'seeds': range(3),
-        'reference': reference_id('digits', 'train', mo.of(features())),
+        'reference': reference_id('digits', 'train', mo.of(features()), 'beef'),
         'sampler': 'onestep',
         'levels': np.array([80.0]),
         'evaluations': 1,
@@ -243,6 +286,16 @@ def record(samples=5000, **changes):
         **changes,
     }
     return protocol(extractor, samples, **settings)
+
+
+def test_protocol_names_what_is_done_to_images():
+    assert record()['extractor'] == {'name': 'lenet_digits', 'checksum': 'abc', 'resize': 'none'}
+
+
+def test_other_counts_are_other_names():
+    extractor = Extractor('inception', 'fid', 2048, None, {}, None, 'abc')
+    names = [score_name(extractor, count) for count in (10_000, 50_000)]
+    assert names == ['fid_10k', 'fid_50k']
 
 
 def test_protocol_is_json_and_its_name_carries_the_count():
@@ -256,14 +309,17 @@ def test_protocol_is_json_and_its_name_carries_the_count():
 
 def test_protocol_marks_rank_deficiency_on_either_side():
     assert record(samples=12)['rank_deficient']
-    few = reference_id('digits', 'train', mo.of(features(n=12)))
+    few = reference_id('digits', 'train', mo.of(features(n=12)), 'beef')
     assert record(reference=few)['rank_deficient']
 
 
 def test_protocol_id_tells_what_is_comparable():
     assert record(step=7, ema='0.999', seeds=[9])['id'] == record()['id']
-    other = reference_id('digits', 'test', mo.of(features()))
+    other = reference_id('digits', 'test', mo.of(features()), 'beef')
     for changed in (record(reference=other), record(samples=4000), record(labels='uniform')):
         assert changed['id'] != record()['id']
-    moved = reference_id('digits', 'train', mo.of(features(mean=0.0)))
-    assert record(reference=moved)['id'] != record()['id']
+    edited = reference_id('digits', 'train', mo.of(features()), 'feed')
+    assert record(reference=edited)['id'] != record()['id']
+    rounded = mo.of(features() + 1e-9)  # as another device would have them
+    same = reference_id('digits', 'train', rounded, 'beef')
+    assert record(reference=same)['id'] == record()['id']

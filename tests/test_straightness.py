@@ -9,8 +9,9 @@ from cm_jax import sharding
 from cm_jax.core import process
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
+from cm_jax.evaluate_straightness import straightness_protocol, straightness_row
+from cm_jax.generate import Subject
 from cm_jax.metrics.straightness import straightness
-from cm_jax.scores import Subject, straightness_protocol, straightness_row
 from tests.test_ode_closed_form import Gaussian
 
 RF = process.build('rf', 1e-5, 1.0)

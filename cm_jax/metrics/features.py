@@ -18,6 +18,12 @@ def round_uint8(x: Array) -> Array:
     return byte / 127.5 - 1
 
 
+def to_bytes(x: Array) -> Array:
+    """The stored picture itself, uint8 in 0..255; NaN becomes 0."""
+    byte = jnp.clip(jnp.round(127.5 * x.astype(jnp.float32) + 127.5), 0, 255)
+    return jnp.nan_to_num(byte).astype(jnp.uint8)
+
+
 def of_samples(extractor: Extractor, params: Params, x0: Array) -> Array:
     """The features [B, dim] of generated images [B,H,W,C], rounded first.
 

@@ -70,6 +70,15 @@ def covariance(m: Moments) -> np.ndarray:
     return m.scatter / (m.count - 1)
 
 
+def of_covariance(mean: np.ndarray, matrix: np.ndarray, count: int | None = None) -> Moments:
+    """The moments with that mean [d] and unbiased covariance [d, d].
+
+    `count` None is a number that nobody told: 2, for which S is the covariance itself.
+    """
+    count = 2 if count is None else count
+    return Moments(count, np.asarray(mean, np.float64), np.float64(matrix) * (count - 1))
+
+
 def rank_deficient(m: Moments) -> bool:
     """True if there are too few samples, n <= d, for a covariance of full rank.
 
@@ -78,10 +87,10 @@ def rank_deficient(m: Moments) -> bool:
     return m.count <= len(m.mean)
 
 
-def checksum(m: Moments) -> str:
-    """sha256 over count, mean and scatter, to say which reference a score was taken against."""
-    digest = hashlib.sha256(str(m.count).encode())
-    for array in (m.mean, m.scatter):
+def checksum(count: int, mean: np.ndarray, matrix: np.ndarray) -> str:
+    """sha256 over count, mean [d] and covariance [d, d]: whether a file of them is undamaged."""
+    digest = hashlib.sha256(str(count).encode())
+    for array in (mean, matrix):
         digest.update(np.ascontiguousarray(array, '<f8').tobytes())
     return digest.hexdigest()
 

@@ -6,7 +6,7 @@
     is          is_lenet         inception score, of the classifier behind the features
     pr          pr_lenet         precision, recall, density, coverage
 
-Only the FID Inception's have the short names.
+Only the FID Inception's have the short names. DINOv2 has no classifier, hence no inception score.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,11 +33,18 @@ def names(extractor: Extractor) -> dict[str, str]:
     if extractor.score == 'fid':
         return FID
     space = extractor.score.removeprefix('fd_')
-    return {f'{kind}_{space}': kind for kind in FID.values()}
+    kinds = [kind for kind in FID.values() if kind != 'is' or extractor.logits]
+    return {f'{kind}_{space}': kind for kind in kinds}
 
 
-def check(extractor: Extractor, metrics: Sequence[str], samples: int, reference: int) -> None:
-    """Raises UserError on an unknown name, and on fewer samples or reference images than needed."""
+def check(
+    extractor: Extractor, metrics: Sequence[str], samples: int, reference: int | None = None
+) -> None:
+    """Raises UserError on an unknown name, and on fewer samples or reference images than needed.
+
+    `reference` None is a number that is not known yet.
+    """
+    reference = samples if reference is None else reference
     for name in metrics:
         check_name(f'metric of the extractor {extractor.name}', name, names(extractor))
     if beyond(extractor, metrics) and min(samples, reference) < LEAST:

@@ -83,9 +83,12 @@ def density_coverage(
 
 
 def centred(real: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both less the mean of the real features, float32: a mean in common costs the product digits."""
+    """Both less the mean of the real features, float32: a mean in common costs the product digits.
+
+    The mean is rounded as the features are, in both alike, so that no float64 copy is made.
+    """
     mean = np.mean(real, axis=0, dtype=np.float64)[None]
-    return tuple((x - mean).astype(np.float32) for x in (real, samples))
+    return tuple((x - mean.astype(x.dtype)).astype(np.float32, copy=False) for x in (real, samples))
 
 
 def radii(x: np.ndarray, k: int, block: int = BLOCK) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cm_jax.metrics.features import ROUNDING
-from cm_jax.metrics.moments import Moments, checksum, rank_deficient
+from cm_jax.metrics.moments import Moments, rank_deficient
 from cm_jax.types import Extractor
 
 # What has to agree for two scores to be comparable; the rest says which samples were scored.
@@ -19,13 +19,26 @@ def score_name(extractor: Extractor, samples: int) -> str:
     return f'{extractor.score}_{count}'
 
 
-def reference_id(source: str, split: str, moments: Moments) -> dict[str, Any]:
-    """Names the moments of a reference set, for `protocol`."""
+def extractor_id(extractor: Extractor) -> dict[str, str]:
+    """Names an extractor, for `protocol`: the weights, and what is done to images before them."""
+    return {
+        'name': extractor.name,
+        'checksum': extractor.checksum,
+        'resize': extractor.resize,
+    }
+
+
+def reference_id(source: str, split: str, moments: Moments, checksum: str) -> dict[str, Any]:
+    """Names the moments of a reference set, for `protocol`.
+
+    `checksum` is that of the images, and not of the moments: those differ in their last digits with
+    the batch size and the device, which no protocol depends on.
+    """
     return {
         'source': source,
         'split': split,
         'count': moments.count,
-        'checksum': checksum(moments),
+        'checksum': checksum,
         'rank_deficient': rank_deficient(moments),
     }
 
@@ -48,13 +61,13 @@ def protocol(
 
     `seeds` are those the noise was drawn from; `reference` is a `reference_id`; `levels` are the
     sampler's noise levels and `evaluations` its network evaluations per sample; `ema` names the
-    weights ('raw', or which average) at `step`; `labels` is the policy ('none', 'uniform',
-    'reference'). `rank_deficient` marks fewer samples than the feature space has dimensions, on
+    weights ('', or which average) at `step`; `labels` is the policy ('none', 'index modulo 10',
+    'uniform over 10'). `rank_deficient` marks fewer samples than the feature space has dimensions, on
     either side. Scores with the same `id` are comparable: it is a hash of COMPARABLE.
     """
     record = {
         'score': score_name(extractor, samples),
-        'extractor': {'name': extractor.name, 'checksum': extractor.checksum},
+        'extractor': extractor_id(extractor),
         'samples': samples,
         'seeds': [int(seed) for seed in seeds],
         'reference': reference,

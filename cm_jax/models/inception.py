@@ -25,6 +25,7 @@ from cm_jax.errors import UserError
 from cm_jax.types import Array, Params
 
 SIDE = 299
+RESIZE = 'bilinear of TensorFlow 1 to 299x299, (byte - 128) / 128'  # as protocols store it
 DIM, CLASSES = 2048, 1008
 TAPS = ('64', '192', '768', '2048')  # the feature maps whose means are features, by their channels
 

@@ -34,6 +34,7 @@ from cm_jax.errors import UserError, check_name
 from cm_jax.types import Array, Extractor, Key, Params
 
 SIDE = 28
+RESIZE = 'mean over channels, linear with antialiasing to 28x28'  # as protocols store it
 DIM = 84
 WEIGHTS = pathlib.Path(__file__).parent / 'lenet_weights'
 
@@ -154,4 +155,5 @@ def extractor(name: str) -> Extractor:
         params=params,
         logits=logits_of_features,
         checksum=record['checksum'],
+        resize=RESIZE,
     )

@@ -1,13 +1,15 @@
 """Fixtures: outputs of the papers' own networks, and how far ours are from them.
 
 A fixture is an npz file: `config_json` with the arguments of EDM's `EDMPrecond` or EDM2's `Precond`,
-`param/<official name>`, inputs and what the official code made of them, as [B,C,H,W]. That of the FID
-Inception has the names and shapes of its weights in `config_json` instead: `made_up` is their rule.
+`param/<official name>`, inputs and what the official code made of them, as [B,C,H,W]. One of the FID
+Inception has the names and shapes of its weights in `config_json` instead, and the rule that makes
+them, whose numbers are read from there: `made_up` follows it. Its images may be of any sizes.
 """
 
 import json
 import math
 import pathlib
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -31,9 +33,42 @@ GRADIENT = 'grad_mean_sq_wrt_x_nchw'
 NEEDED = ('x_nchw', 'sigma', 'denoised_nchw', GRADIENT)
 TOLERANCE = 1e-4  # of outputs, relative to the largest reference value
 GRADIENT_TOLERANCE = 1e-3
-RESIZED = 'resized_299_every_23rd'
+RESIZED = re.compile(r'resized_299_every_(\d+)(?:st|nd|rd|th)')
 RESIZE_TOLERANCE = 1e-5
+OUTPUTS = (*inception.TAPS, 'logits_unbiased', 'logits')
 IMAGES = 'images_uint8_nchw'
+NUMBER = r'(\d+(?:\.\d+)?)'
+RULE = {  # of made-up weights; spaces do not count
+    'seed': r'default_rng\(\[(\d+),zlib\.crc32\(name\.encode\(\)\)\]\)',
+    'var': rf'running_var:{NUMBER}\+{NUMBER}\|n\|',
+    'scale': rf'bn\.weight:{NUMBER}\+{NUMBER}n',
+    'gain': rf'ndim>=2:n\*sqrt\({NUMBER}/prod\(shape\[1:\]\)\)',
+    'rest': rf'other1-d:{NUMBER}n',
+}
+
+
+class Rule(NamedTuple):
+    """How the weights of an Inception's fixture are made of normal numbers n, seeded by name."""
+
+    seed: tuple[int]
+    var: tuple[float, float]  # a + b |n|
+    scale: tuple[float, float]  # a + b n
+    gain: tuple[float]  # sqrt(gain / inputs) n, of kernels
+    rest: tuple[float]  # rest n, of biases and means
+
+
+def read_rule(text: str) -> Rule:
+    """The rule written in a fixture's `config_json`. Raises UserError on one of another form."""
+    found, text = {}, ''.join(text.split())
+    for key, pattern in RULE.items():
+        match = re.search(pattern, text)
+        if match is None:
+            raise UserError(
+                f'the rule of its weights does not tell {key} in the form that is known'
+            )
+        kind = int if key == 'seed' else float
+        found[key] = tuple(map(kind, match.groups()))
+    return Rule(**found)
 
 
 class Difference(NamedTuple):
@@ -91,51 +126,61 @@ def _difference(name: str, found: Array, reference: np.ndarray) -> Difference:
         reference = reference.transpose(0, 2, 3, 1)
     scale = np.max(np.abs(reference)) or 1.0
     error = float(np.max(np.abs(found - reference)) / scale)
-    tolerances = {GRADIENT: GRADIENT_TOLERANCE, RESIZED: RESIZE_TOLERANCE}
-    tolerance = tolerances.get(name.split('/')[-1], TOLERANCE)
+    tolerance = GRADIENT_TOLERANCE if name == GRADIENT else TOLERANCE
+    tolerance = RESIZE_TOLERANCE if RESIZED.fullmatch(name.split('/')[-1]) else tolerance
     return Difference(name, error if math.isfinite(error) else math.inf, tolerance)
 
 
-def made_up(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The weights of the Inception's fixture, by name: normal numbers, seeded by the name.
-
-    Convolutions are scaled by sqrt(2 / inputs); variances are 1 + 0.2 |n|, scales 1 + 0.1 n.
-    """
+def made_up(shapes: Mapping[str, Any], rule: Rule) -> dict[str, np.ndarray]:
+    """The weights of an Inception's fixture, by name, float32; counts of batches are left out."""
     state = {}
     for name, shape in shapes.items():
         if name.endswith(inception_file.UNREAD):
             continue
-        n = np.random.default_rng([61, zlib.crc32(name.encode())]).standard_normal(shape)
+        n = np.random.default_rng([*rule.seed, zlib.crc32(name.encode())]).standard_normal(shape)
         if name.endswith('running_var'):
-            n = 1 + 0.2 * np.abs(n)
+            n = rule.var[0] + rule.var[1] * np.abs(n)
         elif name.endswith('bn.weight'):
-            n = 1 + 0.1 * n
+            n = rule.scale[0] + rule.scale[1] * n
         else:
-            n = n * (np.sqrt(2 / np.prod(shape[1:])) if n.ndim >= 2 else 0.1)
+            n = n * (np.sqrt(rule.gain[0] / np.prod(shape[1:])) if n.ndim >= 2 else rule.rest[0])
         state[name] = n.astype(np.float32)
     return state
 
 
 def _check_inception(path: Any, arrays: Mapping[str, np.ndarray], metadata: Mapping) -> list:
     """Features and logits of images of each size, and their resize."""
-    shapes = json.loads(metadata.get('config_json', '{}')).get('shapes')
-    if not isinstance(shapes, dict):
-        raise UserError(f'{path} is no fixture of the FID Inception: its config_json has no shapes')
+    config = json.loads(metadata.get('config_json', '{}'))
+    shapes, rule = (config.get(key) for key in ('shapes', 'weights'))
+    if not isinstance(shapes, dict) or not isinstance(rule, str):
+        raise UserError(
+            f'{path} is no fixture of the FID Inception: its config_json has no shapes or no weights'
+        )
     try:
-        params = inception_file.to_params(made_up(shapes))
+        params = inception_file.to_params(made_up(shapes, read_rule(rule)))
     except UserError as error:
         raise UserError(f'{path}: {error}') from error
-    program, found = jax.jit(inception.Inception().apply), {}
+    program, differences = jax.jit(inception.Inception().apply), []
     for name in sorted(name for name in arrays if name.endswith(f'/{IMAGES}')):
         size = name.removesuffix(IMAGES)
         images = arrays[name].transpose(0, 2, 3, 1).astype(np.float32)
-        found[size + RESIZED] = inception.resize(images)[:, ::23, ::23]
-        outputs = program({'params': params}, inception.to_input(images / 127.5 - 1))
-        found |= {size + key: value for key, value in outputs.items()}
-    missing = [name for name in found if name not in arrays]
-    if missing:
-        raise UserError(f'{path} is no whole fixture of the FID Inception: it has no {missing[0]}')
-    return [_difference(name, value, arrays[name]) for name, value in found.items()]
+        found = dict(program({'params': params}, inception.to_input(images / 127.5 - 1)))
+        recorded = [key.removeprefix(size) for key in arrays if key.startswith(size)]
+        for key, match in ((key, RESIZED.fullmatch(key)) for key in recorded):
+            if match:
+                every = int(match[1])
+                found[key] = inception.resize(images)[:, ::every, ::every]
+        missing = [key for key in OUTPUTS if key not in recorded]
+        if missing:
+            raise UserError(
+                f'{path} is no whole fixture of the FID Inception: it has no {size}{missing[0]}'
+            )
+        differences += [
+            _difference(size + key, found[key], arrays[size + key])
+            for key in recorded
+            if key in found
+        ]
+    return differences
 
 
 def _label(path: Any, arrays: Mapping[str, np.ndarray], num_classes: int) -> np.ndarray | None:

@@ -54,6 +54,7 @@ def load(path: str | pathlib.Path) -> Extractor:
         params=params,
         logits=inception.logits,
         checksum=sha256(pathlib.Path(path)),
+        resize=inception.RESIZE,
     )
 
 

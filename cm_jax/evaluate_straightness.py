@@ -1,0 +1,93 @@
+"""evaluate --straightness=N: how straight a rectified flow's paths are, into straightness.jsonl."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from cm_jax import samplers
+from cm_jax.generate import Subject, labels_policy
+from cm_jax.logs import append_json_line, read_json_lines
+from cm_jax.metrics.straightness import check, straightness
+from cm_jax.run import STRAIGHTNESS, Run
+from cm_jax.sharding import by_example, make_mesh, replicated, to_host
+from cm_jax.types import Array, Params
+
+
+def straightness_protocol(
+    subject: Subject, steps: int, samples: int, seeds: Sequence[int], *, ema: str, step: int
+) -> dict:
+    """What `straightness_row` stores beside the number."""
+    return {
+        'metric': 'straightness',
+        'euler_steps': steps,
+        'samples': samples,
+        'seeds': [int(seed) for seed in seeds],
+        'ema': ema,
+        'step': step,
+        'labels': labels_policy(subject),
+    }
+
+
+def straightness_row(
+    subject: Subject,
+    mesh: Mesh,
+    params: Params,
+    protocol: dict,
+    batch_size: int,
+) -> dict:
+    """A row: the mean straightness of the samples that a protocol names (see metrics.straightness),
+    its standard deviation over seeds, each seed's value, and the protocol."""
+    steps, samples, seeds = (protocol[key] for key in ('euler_steps', 'samples', 'seeds'))
+    padded = -(-batch_size // mesh.size) * mesh.size
+
+    def program(params: Params, seed: Array, first: Array) -> Array:
+        indices = jax.numpy.arange(padded)
+        indices = jax.lax.with_sharding_constraint(first + indices, by_example(mesh))
+        shape, classes = subject.image_shape, subject.num_classes
+        x_T, label, _ = samplers.start(subject.process.prior_std, shape, classes, seed, indices)
+        denoise = lambda x, t: subject.denoise(params, x, t, label)  # noqa: E731
+        return straightness(denoise, subject.process, x_T, steps)
+
+    jitted = jax.jit(program, out_shardings=by_example(mesh))
+    params = jax.device_put(params, replicated(mesh))
+    values = []
+    for seed in seeds:
+        batches = [
+            to_host(jitted(params, seed, first))[: min(batch_size, samples - first)]
+            for first in range(0, samples, batch_size)
+        ]
+        values.append(float(np.mean(np.concatenate(batches), dtype=np.float64)))
+    return {
+        'straightness': float(np.mean(values)),
+        'straightness_std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        'values': values,
+        'protocol': protocol,
+    }
+
+
+def measure(
+    run: Run,
+    weights: Sequence[tuple[int, str]],
+    steps: int,
+    samples: int,
+    seeds: Sequence[int],
+    batch_size: int,
+) -> list[dict]:
+    """The row of each of the weights (step, average); those that have none under their protocol yet
+    are measured and added to straightness.jsonl. Raises UserError where it is not defined."""
+    subject, path = run.parts.subject, run.workdir / STRAIGHTNESS
+    check(subject.process, steps)
+    stored = {str(row['protocol']): row for row in read_json_lines(path)}
+    rows = []
+    for step, ema in weights:
+        protocol = straightness_protocol(subject, steps, samples, seeds, ema=ema, step=step)
+        row = stored.get(str(protocol))
+        if row is None:
+            row = straightness_row(
+                subject, make_mesh(), run.params(step, ema), protocol, batch_size
+            )
+            append_json_line(path, row)
+        rows.append(row)
+    return rows

@@ -1,0 +1,146 @@
+"""DINOv2 ViT-L/14 from the file of its public weights: `load(path) -> Extractor`.
+
+The state dict of `dinov2_vitl14_pretrain.pth`, in any format of weights/read.py:
+
+    cls_token [1,1,1024]   pos_embed [1,1370,1024]   mask_token [1,1024] (of training: not read)
+    patch_embed.proj.weight [1024,3,14,14], .bias
+    blocks.0.norm1.{weight,bias}, .attn.qkv, .attn.proj, .ls1.gamma, .norm2, .mlp.fc1, .mlp.fc2,
+        .ls2.gamma ...
+    norm.{weight,bias}
+
+The positions are of 37 x 37 patches, 518 pixels. For 224 pixels they are interpolated here, once, as
+the official code does at each call.
+"""
+
+import functools
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from cm_jax.core import tree
+from cm_jax.data.readers.found import sha256
+from cm_jax.errors import UserError
+from cm_jax.models import dinov2
+from cm_jax.models.dinov2 import VIT_L14, Sizes
+from cm_jax.types import Extractor, Params
+from cm_jax.weights.names import check_shapes
+from cm_jax.weights.read import read_tensors
+
+NAME = 'dinov2_vitl14'
+FILE = 'dinov2_vitl14_pretrain.pth'
+UNREAD = 'mask_token'
+OFFSET = 0.1  # patches, that the official code adds to the new grid
+CUBIC = -0.75  # a of Keys' cubic in PyTorch's bicubic interpolation
+MODULES = {  # ours -> theirs, in a block
+    'norm1': 'norm1',
+    'qkv': 'attn.qkv',
+    'proj': 'attn.proj',
+    'norm2': 'norm2',
+    'fc1': 'mlp.fc1',
+    'fc2': 'mlp.fc2',
+}
+LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
+SINGLE = {('token',): 'cls_token', ('positions',): 'pos_embed'}
+
+
+def load(path: str | pathlib.Path, sizes: Sizes = VIT_L14) -> Extractor:
+    """The feature extractor of a weights file; its parameters are numpy arrays on the host.
+
+    Its checksum is that of the file. Raises UserError, one line, on a file that is missing or
+    damaged, and a tensor that is missing, unexpected, of the wrong shape or not finite.
+    """
+    if not isinstance(path, str | pathlib.Path) or not str(path):
+        raise UserError(
+            f'the extractor {NAME!r} needs the file of its weights ({FILE} or another format), got '
+            f'{path!r}'
+        )
+    state, _ = read_tensors(path)
+    try:
+        params = to_params(state, sizes)
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from None
+    return Extractor(
+        name=NAME,
+        score='fd_dinov2',
+        dim=sizes.dim,
+        apply=functools.partial(dinov2.features, sizes=sizes),
+        params=params,
+        logits=None,
+        checksum=sha256(pathlib.Path(path)),
+        resize=dinov2.RESIZE,
+    )
+
+
+def official_names(sizes: Sizes) -> dict[tuple[str, ...], str]:
+    """Path in our parameters -> the official name."""
+    names = {}
+    for path in tree.flatten(dinov2.shapes(sizes)):
+        if path in SINGLE:
+            names[path] = SINGLE[path]
+        elif path[0] in ('patch', 'norm'):
+            module = {'patch': 'patch_embed.proj', 'norm': 'norm'}[path[0]]
+            names[path] = f'{module}.{LEAVES[path[1]]}'
+        else:
+            block, *inside = path
+            end = f'ls{inside[0][-1]}.gamma'  # scale1, scale2
+            if len(inside) == 2:
+                end = f'{MODULES[inside[0]]}.{LEAVES[inside[1]]}'
+            names[path] = f'blocks.{block.removeprefix("block")}.{end}'
+    return names
+
+
+def official_shapes(sizes: Sizes = VIT_L14) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor that is read."""
+    flat = tree.flatten(dinov2.shapes(sizes))
+    shapes = {}
+    for path, name in official_names(sizes).items():
+        shape = flat[path].shape
+        if path[-1] == 'kernel':  # HWIO -> OIHW, IO -> OI
+            shape = (*shape[:-3:-1], *shape[:-2])
+        shapes[name] = shape
+    shapes['pos_embed'] = (1, 1 + sizes.grid**2, sizes.dim)
+    return shapes
+
+
+def to_params(state: Mapping[str, np.ndarray], sizes: Sizes = VIT_L14) -> Params:
+    """Our parameters, float32 on the host, from a state dict. Raises UserError as `load`."""
+    state = {name: value for name, value in state.items() if name != UNREAD}
+    check_shapes(state, official_shapes(sizes), {}, f'DINOv2 of width {sizes.dim}')
+    flat = {}
+    for path, name in official_names(sizes).items():
+        value = np.asarray(state[name])
+        if not np.isfinite(value).all():
+            raise UserError(f'{name} has values that are not finite')
+        if path[-1] == 'kernel':
+            value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+        if name == 'pos_embed':
+            value = resized_positions(value, sizes)
+        flat[path] = np.array(value, np.float32, order='C')
+    return tree.unflatten(flat)
+
+
+def resized_positions(positions: np.ndarray, sizes: Sizes) -> np.ndarray:
+    """[1, 1 + grid^2, dim] -> [1, tokens, dim] float64, the class token's first, as it is.
+
+    PyTorch's bicubic interpolation without antialiasing, of the scale (n + OFFSET) / grid from grid
+    to n patches a side; nothing is done where the two are equal.
+    """
+    n, grid = sizes.side // sizes.patch, sizes.grid
+    if n == grid:
+        return positions
+    matrix = positions_matrix(grid, n)
+    token, patches = positions[:, :1], np.asarray(positions[:, 1:], np.float64)
+    patches = np.einsum('yh,xw,bhwc->byxc', matrix, matrix, patches.reshape(1, grid, grid, -1))
+    return np.concatenate([token, patches.reshape(1, n * n, -1)], axis=1)
+
+
+def positions_matrix(grid: int, n: int) -> np.ndarray:
+    """[n, grid]: the bicubic weights of one axis, four taps each; beyond the edge is the edge."""
+    at = (np.arange(n) + 0.5) * grid / (n + OFFSET) - 0.5
+    matrix = np.zeros((n, grid))
+    for tap in range(-1, 3):
+        place = np.floor(at).astype(int) + tap
+        weight = dinov2.cubic(at - place, CUBIC)
+        np.add.at(matrix, (np.arange(n), np.clip(place, 0, grid - 1)), weight)
+    return matrix

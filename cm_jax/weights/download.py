@@ -1,0 +1,83 @@
+"""The public weights of the extractors, fetched where a user asks for it, by their checksums."""
+
+import os
+import pathlib
+import shutil
+import urllib.error
+import urllib.request
+from typing import NamedTuple
+
+from cm_jax.data.readers.found import sha256
+from cm_jax.errors import UserError, check_name
+from cm_jax.weights import dinov2, inception
+
+TIMEOUT = 60  # seconds without an answer
+
+
+class Published(NamedTuple):
+    """Where a file of weights is, and the sha256 of what was published there."""
+
+    url: str
+    sha256: str
+
+
+PUBLISHED = {
+    inception.NAME: Published(
+        'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/'
+        'pt_inception-2015-12-05-6726825d.pth',
+        '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2',
+    ),
+    dinov2.NAME: Published(
+        f'https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/{dinov2.FILE}',
+        'd5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428',
+    ),
+}
+
+
+def place(extractor: str, path: str = '') -> pathlib.Path:
+    """Where the file of an extractor's weights belongs: `path`, or, if that is '', the user's cache.
+
+    Raises UserError on an extractor that has no file.
+    """
+    check_name('extractor to download', extractor, PUBLISHED)
+    if path:
+        return pathlib.Path(path).expanduser()
+    home = os.environ.get('XDG_CACHE_HOME', pathlib.Path.home() / '.cache')
+    name = PUBLISHED[extractor].url.split('/')[-1]
+    return pathlib.Path(home) / 'cm_jax' / 'weights' / name
+
+
+def fetch(extractor: str, path: str = '') -> pathlib.Path:
+    """Makes sure that an extractor's weights are at their `place`, by their checksum.
+
+    A file that is there is not fetched again. Raises UserError, one line, on a failing connection and
+    on another checksum; what was fetched is not kept then.
+    """
+    published, where = PUBLISHED[extractor], place(extractor, path)
+    if where.exists():
+        _check(where, where, published, 'delete it, or leave --download out to use it as it is')
+        return where
+    beside = where.with_name(f'{where.name}.fetching')
+    try:
+        where.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            urllib.request.urlopen(published.url, timeout=TIMEOUT) as answer,
+            beside.open('wb') as file,
+        ):
+            shutil.copyfileobj(answer, file)
+        _check(beside, where, published, 'nothing was kept')
+        beside.replace(where)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise UserError(f'{published.url} cannot be fetched: {error}') from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return where
+
+
+def _check(path: pathlib.Path, shown: pathlib.Path, published: Published, advice: str) -> None:
+    found = sha256(path)
+    if found != published.sha256:
+        raise UserError(
+            f'{shown} has the sha256 {found}, and the file published at {published.url} has '
+            f'{published.sha256}: {advice}'
+        )
