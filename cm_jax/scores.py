@@ -244,7 +244,7 @@ class Scorer:
         """A row: each number's mean and std over seeds, each seed's distance, and the protocol."""
         subject, extractor, batch_size, mesh = self._parts
         sampler = build_sampler(spec, subject)
-        kind = (sampler.name, len(sampler.levels), sampler.guidance)
+        kind = (sampler.name, sampler.options, len(sampler.levels), sampler.guidance)
         if kind not in self._programs:
             self._programs[kind] = make_features(subject, sampler, extractor, batch_size, mesh)
         params = jax.device_put(params, replicated(mesh))
