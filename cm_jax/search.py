@@ -22,7 +22,7 @@ from tqdm import tqdm
 from cm_jax import checkpoint, commands, sharding
 from cm_jax import config as configs
 from cm_jax.errors import UserError, call
-from cm_jax.lcsc import combine, search
+from cm_jax.lcsc import combine, search, storage
 from cm_jax.lcsc.fitness import make_fitness
 from cm_jax.logs import append_json_line, write_grid, write_text
 from cm_jax.run import CARD, RAW, TRAJECTORY, Run, item_name, open_run
@@ -196,7 +196,7 @@ def main(argv: Sequence[str]) -> None:
         return
     mesh = sharding.make_mesh()
     extractor, reference = open_reference(job.run.config, evaluation(config))
-    stacked = combine.stack(lambda step: job.run.params(step, job.ema), job.steps)
+    stored = storage.store(lambda step: job.run.params(step, job.ema), job.steps)
     print(f'  {len(job.steps)} snapshots, steps {job.steps[0]} to {job.steps[-1]}', flush=True)
 
     fitness = make_fitness(
@@ -204,7 +204,7 @@ def main(argv: Sequence[str]) -> None:
         build_sampler(job.budget.sampler, job.run.parts.subject),
         extractor,
         reference,
-        stacked,
+        stored,
         samples=job.budget.samples,
         batch_size=job.budget.batch_size,
         mesh=mesh,
@@ -213,8 +213,8 @@ def main(argv: Sequence[str]) -> None:
     chosen = choose(job, state, fitness)
     batch_size = evaluation(config).batch_size
     scorer = Scorer(job.run.parts.subject, extractor, reference, batch_size, mesh)
-    rows = report(job, config, scorer, stacked, chosen)
-    winner = combine.combine(stacked, chosen['lcsc'])
+    rows = report(job, config, scorer, stored.stacked, chosen)
+    winner = combine.combine(stored.stacked, chosen['lcsc'])
     write_run(job, workdir, winner, chosen, plain)
     (workdir / 'samples').mkdir(exist_ok=True)
     images = open_run(workdir).sample(winner, job.budget.sampler, 100)
