@@ -171,8 +171,8 @@ def costs(title: str, rows: Sequence[Sequence[Any]]) -> str:
     return f'### {title}\n\n{table}\nCosts in million network evaluations of an image.\n'
 
 
-def curve(found: Mapping[int, Searches]) -> tuple[str, list[dict[str, Any]]]:
-    """The diffusion model's distance over evaluations: a table, and its entries."""
+def curve(found: Mapping[int, Searches]) -> str:
+    """The diffusion model's distance over evaluations."""
     pairs = [(entry(s, 'ema*'), entry(s, 'lcsc')) for _, s in sorted(found.items())]
     rows = [[lcsc['evaluations'], shown(ema), shown(lcsc)] for ema, lcsc in pairs]
     text = '### A diffusion model: distance over evaluations\n\n'
@@ -180,7 +180,35 @@ def curve(found: Mapping[int, Searches]) -> tuple[str, list[dict[str, Any]]]:
     if {9, 15} <= found.keys():
         ema, lcsc = entry(found[15], 'ema*'), entry(found[9], 'lcsc')
         text += f'\nLCSC at 9 evaluations: {shown(lcsc)}; EMA* at 15: {shown(ema)}.\n'
-    return text, [e for pair in pairs for e in pair]
+    return text
+
+
+def points(found: Mapping[int, Searches]) -> list[dict[str, Any]]:
+    """The same for `study.plot`: two lines, whose bars are the spread over noise sets."""
+    entries = (entry(s, model) for model in ('ema*', 'lcsc') for _, s in sorted(found.items()))
+    return [e | {'std': e['std_noise']} for e in entries]
+
+
+def tables(uses: Mapping[str, Searches], diffusion: Mapping[int, Searches]) -> str:
+    """All of them, as Markdown."""
+    several = [n for n, searches in sorted(diffusion.items()) if len(searches.reports) > 1]
+    parts = [comparison('A consistency model', uses['consistency'])]
+    parts += [comparison(f'A diffusion model, {n} evaluations', diffusion[n]) for n in several]
+    long, cut, more = (uses[name] for name in ('long', 'cut', 'more'))
+    rows = [
+        costed('long run, EMA*', long, 'ema*'),
+        costed('short run, EMA*', cut, 'ema*'),
+        costed('short run, LCSC', cut, 'lcsc'),
+    ]
+    parts.append(costs('Use (a): less training, and a search', rows))
+    before = uses['consistency'].training_cost()
+    rows = [
+        costed('finished run, EMA*', uses['consistency'], 'ema*'),
+        costed('trained on, EMA*', more, 'ema*', before),
+        costed('trained on, LCSC', more, 'lcsc', before),
+    ]
+    parts.append(costs('Use (b): a finished run, trained on for a little and searched', rows))
+    return '\n'.join([*parts, curve(diffusion)])
 
 
 def main(argv: Sequence[str]) -> None:
@@ -192,44 +220,16 @@ def main(argv: Sequence[str]) -> None:
         for path in sorted((workdir / 'search').glob('diffusion_*'))
         if (match := DIFFUSION.fullmatch(path.name))
     }
+    if not diffusion:
+        raise UserError(f'{workdir}/search holds no diffusion_<evaluations> searches')
     found = {name: entries(searches) for name, searches in uses.items()}
     found |= {f'diffusion_{n}': entries(searches) for n, searches in sorted(diffusion.items())}
     study.check_comparable([row for rows in found.values() for row in rows])
-    parts = [comparison('A consistency model', uses['consistency'])]
-    parts += [
-        comparison(f'A diffusion model, {n} evaluations', s)
-        for n, s in sorted(diffusion.items())
-        if len(s.reports) > 1
-    ]
-    parts.append(
-        costs(
-            'Use (a): less training, and a search',
-            [
-                costed('long run, EMA*', uses['long'], 'ema*'),
-                costed('short run, EMA*', uses['cut'], 'ema*'),
-                costed('short run, LCSC', uses['cut'], 'lcsc'),
-            ],
-        )
-    )
-    before = uses['consistency'].training_cost()
-    parts.append(
-        costs(
-            'Use (b): a finished run, trained on for a little and searched',
-            [
-                costed('finished run, EMA*', uses['consistency'], 'ema*'),
-                costed('trained on, EMA*', uses['more'], 'ema*', before),
-                costed('trained on, LCSC', uses['more'], 'lcsc', before),
-            ],
-        )
-    )
-    if diffusion:
-        text, points = curve(diffusion)
-        parts.append(text)
-        points = [point | {'std': point['std_noise']} for point in points]
-        study.plot(sorted(points, key=lambda p: p['method']), workdir / 'lcsc.png')
+    text = tables(uses, diffusion)
     write_text(workdir / 'lcsc.json', json.dumps(found, indent=1) + '\n')
-    write_text(workdir / 'lcsc.md', '\n'.join(parts))
-    print('\n'.join(parts))
+    write_text(workdir / 'lcsc.md', text)
+    study.plot(points(diffusion), workdir / 'lcsc.png')
+    print(text)
     print(f'written: {workdir}/lcsc.md, lcsc.json, lcsc.png')
 
 

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # bash launch/study.sh lcsc [SEARCH_SEEDS]
 # What a search over 41 snapshots of a training run brings (LCSC), on the digits: for a consistency
-# model (ECT) and for a diffusion model (EDM) with DPM-Solver++ at 5 to 15 evaluations, three search
-# seeds each for the consistency models and for the diffusion model at 9; with less training than a
-# longer run has (use a), and after a finished run (use b). Tables and a plot in runs/study/lcsc; what
-# they mean: cm_jax/study_lcsc.py. Run again, it continues where it was. CONFIGS in the environment is
-# another folder of configs, for trying it out.
+# model (ECT) and for a diffusion model (EDM) with DPM-Solver++ at 5 to 15 evaluations; with less
+# training than a longer run has (use a); after a finished run, trained on for a little (use b). Three
+# search seeds (or SEARCH_SEEDS), one for the diffusion model at other than 9 evaluations. Tables and a
+# plot in runs/study/lcsc: cm_jax/study_lcsc.py says what they mean. Run again, it continues.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seeds=${1:-3} configs=${CONFIGS:-configs} runs=${RUNS:-runs/study/lcsc}
+seeds=${1:-3} runs=runs/study/lcsc
 source launch/environment.sh
 environment .venv "" ""
 
@@ -16,7 +15,7 @@ train() { # NAME CONFIG ARGUMENTS: the run NAME/seed0, with what post-hoc averag
   local name=$1 config=$2
   shift 2
   printf '\n== training: %s\n' "$name"
-  python -m cm_jax.train --config="$configs/$config.py" --workdir="$runs/$name/seed0" \
+  python -m cm_jax.train --config=configs/$config.py --workdir="$runs/$name/seed0" \
     --config.ema_sigma_rels='(0.05,0.1)' --config.trajectory.emas=True "$@"
 }
 
@@ -24,7 +23,7 @@ search() { # USE SEED CONFIG RUN ARGUMENTS: a search of its own noise and its ow
   local use=$1 seed=$2 config=$3 run=$4
   shift 4
   printf '\n== search: %s, seed %s\n' "$use" "$seed"
-  python -m cm_jax.search --config="$configs/$config.py" --workdir="$runs/search/$use/seed$seed" \
+  python -m cm_jax.search --config=configs/$config.py --workdir="$runs/search/$use/seed$seed" \
     --config.basis.workdir="$runs/$run/seed0" --config.seed="$seed" \
     --config.budget.seed=$((100 + seed)) "$@"
 }
@@ -41,12 +40,12 @@ train ect_more digits_ect --config.init_from.workdir="$runs/ect/seed0" --config.
   --config.steps=200 --config.trajectory.every=5 --config.objective.q=64. \
   --config.objective.double_every=1000000
 
-search long 0 digits_lcsc ect_long --config.basis.start=800 --config.budget.generations=0 \
+search long 0 digits_ect_lcsc ect_long --config.basis.start=800 --config.budget.generations=0 \
   --config.controls.random=False
 for ((seed = 0; seed < seeds; seed++)); do
-  search consistency $seed digits_lcsc_full ect
-  search cut $seed digits_lcsc_full ect_short --config.basis.start=100 --config.controls.random=False
-  search more $seed digits_lcsc_full ect_more --config.basis.start=0 --config.controls.random=False
+  search consistency $seed digits_ect_lcsc ect
+  search cut $seed digits_ect_lcsc ect_short --config.basis.start=100 --config.controls.random=False
+  search more $seed digits_ect_lcsc ect_more --config.basis.start=0 --config.controls.random=False
   search diffusion_9 $seed digits_edm_lcsc edm
 done
 for n in 5 7 12 15; do

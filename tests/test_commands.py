@@ -120,7 +120,11 @@ def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, wo
         slow(['--config.basis.workdir=nowhere'], ['nowhere is no run folder']),
         (['--config.budget.seed=1000'], ['search noise (seed 1000)', 'different seeds']),
         (['--config.budget.samples=30'], ['budget.samples 30', 'batch_size 20']),
-        slow(['--config.search.parents=1'], ['parents']),
+        slow(['--config.evolution.parents=1'], ['parents']),
+        slow(['--config.search.method=cmaes'], ["'cmaes'", 'cma_es, evolution, random']),
+        slow(['--config.budget.metric=fid'], ["'fid'", 'fd_lenet']),
+        slow(['--config.basis.storage=tape'], ["'tape'", 'device, disk, host']),
+        slow(['--config.basis.ema=0.3'], ["'0.3'"]),
         slow(['--config.budget.sampler=multistep@1,2'], ['1, 2', 'descend']),
     ],
 )
