@@ -334,7 +334,8 @@ def test_combination_with_large_coefficients_of_both_signs_is_that_of_float64():
             for leaf, one in zip(jax.tree.leaves(stacked), jax.tree.leaves(found), strict=True):
                 exact = np.tensordot(coefficients.astype(np.float64), leaf.astype(np.float64), 1)
                 assert one.dtype == np.float32
-                assert np.all(np.abs(one - exact) < 1e-7 * np.maximum(1, np.abs(exact)))
+                error = np.abs(np.asarray(one, np.float64) - exact)
+                assert np.all(error < 1e-7 * np.maximum(1, np.abs(exact)))
 
 
 def test_combination_of_bfloat16_differences_is_added_up_in_float32():

@@ -157,7 +157,7 @@ def on_device():
 def test_streamed_snapshots_give_the_scores_of_those_on_the_device(where, on_device):
     fitness, loaded = small_fitness(where)
     del loaded[:]
-    np.testing.assert_array_equal(fitness(COEFFICIENTS, 1), on_device)
+    np.testing.assert_allclose(fitness(COEFFICIENTS, 1), on_device, rtol=1e-5)
     assert loaded == ([0, 10, 20, 30, 40] if where == 'disk' else [])  # once for all candidates
 
 
@@ -166,25 +166,25 @@ def test_bfloat16_storage_is_near_float32_and_its_last_snapshot_exact(on_device)
     exact = small_fitness()[0](population, 1)
     found = {w: small_fitness(w, 'bfloat16')[0](population, 1) for w in storage.WHERE}
     for where in ('host', 'disk'):
-        np.testing.assert_array_equal(found[where], found['device'])
+        np.testing.assert_allclose(found[where], found['device'], rtol=1e-5)
     np.testing.assert_array_equal(found['device'][-1], exact[-1])
     assert not np.array_equal(found['device'][:-1], exact[:-1])
     np.testing.assert_allclose(found['device'], exact, rtol=0.02)
     np.testing.assert_array_equal(exact[: len(on_device)], on_device)
 
 
-def test_bfloat16_keeps_an_eighth_digit_of_the_differences_from_the_last_snapshot():
+def test_bfloat16_loses_one_part_in_256_of_the_differences_from_the_last_snapshot():
     networks = small_snapshots()
     stored = storage.store(lambda k: networks[k], range(COUNT), dtype='bfloat16')
     leaves = jax.tree.leaves(stored.stacked)
-    assert {leaf.dtype for leaf in leaves} == {jnp.bfloat16}
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
     c = np.float32(COEFFICIENTS[0])
     found = spaces.combine(spaces.ONE, stored.stacked, c, stored.base)
     for one, *each in zip(*map(jax.tree.leaves, (found, *networks)), strict=True):
         each = np.stack(each).astype(np.float64)
         exact = np.tensordot(np.float64(c), each, 1)
-        most = np.tensordot(np.abs(c), np.abs(each - each[-1:]), 1) * 2.0**-9
-        assert np.all(np.abs(one - exact) <= 1.01 * most + 1e-5)
+        most = np.tensordot(np.abs(c), np.abs(each - each[-1:]), 1) * 2.0**-8
+        assert np.all(np.abs(np.asarray(one, np.float64) - exact) <= most + 1e-6)
 
 
 def test_what_is_stored_and_how_is_checked():
@@ -251,7 +251,7 @@ def test_groups_are_checked_against_the_weights():
 def test_groups_with_the_same_coefficients_score_as_one(where, on_device):
     space = spaces.build('top_level', small_snapshots()[0])
     fitness, _ = small_fitness(where, space=space)
-    np.testing.assert_array_equal(fitness(np.tile(COEFFICIENTS, 2), 1), on_device)
+    np.testing.assert_allclose(fitness(np.tile(COEFFICIENTS, 2), 1), on_device, rtol=1e-5)
     apart = np.concatenate([COEFFICIENTS, COEFFICIENTS[::-1]], axis=1)
     assert (fitness(apart, 1) != on_device).all()
 
@@ -303,9 +303,10 @@ def test_a_broken_candidate_scores_nan_by_its_features_too():
 
 def test_wrong_metrics_are_refused():
     for wanted, words in (
-        ('fid', "metric of a search .* unknown|unknown metric of a search .*'fid'"),
+        ('fid', "unknown metric of a search .*'fid'"),
         ({'fd_lenet': -1.0}, 'must be > 0, got -1'),
         ({'kd_lenet': float('nan')}, 'must be > 0, got nan'),
+        ({}, 'no metric; legal: .*density_lenet, fd_lenet, is_lenet, kd_lenet'),
     ):
         with pytest.raises(UserError, match=words):
             small_fitness(wanted=wanted)

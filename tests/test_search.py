@@ -99,7 +99,7 @@ def test_candidates_of_each_group_sum_to_one_and_begin_with_the_profiles(method,
 @pytest.mark.parametrize('method', BETTER)
 def test_groups_find_an_optimum_each(method):
     optima = np.concatenate([ema_coefficients(6, 0.5), ema_coefficients(6, 0.9)[::-1]])
-    state = search.init(jax.random.key(0), 6, method=method, groups=2)
+    state = search.init(jax.random.key(0), 6, method=method, groups=2, scale=0.03)
     function = lambda a: np.sum((a - optima) ** 2, axis=1)  # noqa: E731
     first = go_on(state, function, 1)
     assert go_on(state, function, 80).best_score < 0.02 * first.best_score

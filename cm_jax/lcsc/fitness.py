@@ -50,7 +50,8 @@ def make_fitness(
     """
     if samples % batch_size:
         raise ValueError(f'{samples} samples are no multiple of the batch of {batch_size}')
-    scored = metrics.build(extractor, reference, metric or extractor.score, samples)
+    wanted = extractor.score if metric is None else metric
+    scored = metrics.build(extractor, reference, wanted, samples)
     shift = jnp.asarray(reference.moments.mean, jnp.float32)
     measure = _make_measure(subject, sampler, extractor, scored, samples, batch_size, shift)
     run = (_run_streamed if stored.streamed else _run_stacked)(

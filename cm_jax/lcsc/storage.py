@@ -5,11 +5,11 @@
     disk     in the run alone; each generation loads every snapshot once, one ahead of its use
 
 'host' and 'disk' add snapshot by snapshot to the weights of all candidates at once, which is memory
-for 2 parameter sets a candidate on its device. The sums are those of 'device', to the last bit.
+for 2 parameter sets a candidate on its device. The sums are those of 'device', term by term.
 
 As 'bfloat16' a snapshot is a bfloat16 difference from the last one, which stays in float32: half the
-memory, and 2^-9 of an entry's way to the last snapshot is lost where bfloat16 weights would lose
-2^-9 of the entry. The sum, as the coefficients' is one: theta_K + sum_k c_k (theta_k - theta_K).
+memory, and 2^-8 of an entry's way to the last snapshot is lost where bfloat16 weights would lose
+2^-8 of the entry. The sum, as the coefficients' is one: theta_K + sum_k c_k (theta_k - theta_K).
 """
 
 from collections.abc import Callable, Iterator, Sequence
