@@ -1,8 +1,8 @@
-"""The study of LCSC: `python -m cm_jax.study_lcsc --workdir=runs/study/lcsc`.
+"""The study of LCSC: `python -m cm_jax.study --lcsc --workdir=runs/study/lcsc`.
 
 Reads the searches WORKDIR/search/<use>/seed<k> that `launch/study.sh lcsc` makes, seed<k> that of the
-search, and writes `lcsc.json`, `lcsc.md` (the tables) and `lcsc.png` (the diffusion model's distance
-over evaluations). The uses:
+search, and writes `study.json`, `study.md` (the tables) and `study.png` (the diffusion model's
+distance over evaluations). The uses:
 
     consistency  one training run's window, a consistency model
     diffusion_N  one training run's window, a diffusion model at N evaluations
@@ -26,15 +26,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 from etils import epath
 
-from cm_jax import commands, study
 from cm_jax.errors import UserError, check_name
 from cm_jax.logs import write_text
+from cm_jax.metrics.protocol import COMPARABLE
 from cm_jax.run import Run, open_run
-
-_WORKDIR = flags.DEFINE_string('workdir', None, 'the folder of the study')
+from cm_jax.study_rows import SEED, check_comparable, plot
 
 # Network evaluations of an image in training: the student's pass forward and back, 3; the target's.
 TRAINING = {'edm': 3, 'ect': 4}
@@ -85,7 +83,7 @@ def kind(model: str) -> str:
 
 def open_searches(folder: epath.Path) -> Searches:
     """The searches folder/seed<k>. Raises UserError where there are none or one is not finished."""
-    paths = [path for path in sorted(folder.glob('seed*')) if study.SEED.fullmatch(path.name)]
+    paths = [path for path in sorted(folder.glob('seed*')) if SEED.fullmatch(path.name)]
     if not paths:
         raise UserError(f'{folder} holds no seed<k> searches: bash launch/study.sh lcsc makes them')
     for path in paths:
@@ -116,7 +114,7 @@ def entry(searches: Searches, wanted: str) -> dict[str, Any]:
         'std_noise': float(np.sqrt(values.var(axis=1, ddof=1).mean())),
         'std_search': float(means.std(ddof=1)) if len(means) > 1 else None,
         'values': means.tolist(),
-        'protocol': {key: rows[0]['protocol'][key] for key in study.COMPARABLE},
+        'protocol': {key: rows[0]['protocol'][key] for key in COMPARABLE},
     }
 
 
@@ -184,7 +182,7 @@ def curve(found: Mapping[int, Searches]) -> str:
 
 
 def points(found: Mapping[int, Searches]) -> list[dict[str, Any]]:
-    """The same for `study.plot`: two lines, whose bars are the spread over noise sets."""
+    """The same for `plot`: two lines, whose bars are the spread over noise sets."""
     entries = (entry(s, model) for model in ('ema*', 'lcsc') for _, s in sorted(found.items()))
     return [e | {'std': e['std_noise']} for e in entries]
 
@@ -211,9 +209,8 @@ def tables(uses: Mapping[str, Searches], diffusion: Mapping[int, Searches]) -> s
     return '\n'.join([*parts, curve(diffusion)])
 
 
-def main(argv: Sequence[str]) -> None:
-    del argv
-    workdir = commands.required_workdir(_WORKDIR)
+def write(workdir: epath.Path) -> str:
+    """Writes the tables, the numbers behind them and the plot; the tables."""
     uses = {name: open_searches(workdir / 'search' / name) for name in USES}
     diffusion = {
         int(match[1]): open_searches(path)
@@ -224,14 +221,9 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f'{workdir}/search holds no diffusion_<evaluations> searches')
     found = {name: entries(searches) for name, searches in uses.items()}
     found |= {f'diffusion_{n}': entries(searches) for n, searches in sorted(diffusion.items())}
-    study.check_comparable([row for rows in found.values() for row in rows])
+    check_comparable([row for rows in found.values() for row in rows])
     text = tables(uses, diffusion)
-    write_text(workdir / 'lcsc.json', json.dumps(found, indent=1) + '\n')
-    write_text(workdir / 'lcsc.md', text)
-    study.plot(points(diffusion), workdir / 'lcsc.png')
-    print(text)
-    print(f'written: {workdir}/lcsc.md, lcsc.json, lcsc.png')
-
-
-if __name__ == '__main__':
-    commands.run(main)
+    write_text(workdir / 'study.json', json.dumps(found, indent=1) + '\n')
+    write_text(workdir / 'study.md', text)
+    plot(points(diffusion), workdir / 'study.png')
+    return text

@@ -53,4 +53,4 @@ for n in 5 7 12 15; do
     --config.evaluation.samplers="('dpm3@$n',)" --config.controls.random=False
 done
 printf '\n== the tables\n'
-python -m cm_jax.study_lcsc --workdir="$runs"
+python -m cm_jax.study --lcsc --workdir="$runs"

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from cm_jax import config as configs
-from cm_jax import study
+from cm_jax import study_rows
 from cm_jax.errors import UserError
 from cm_jax.metrics.protocol import protocol
 from cm_jax.types import Extractor
@@ -53,9 +53,9 @@ def folder(tmp_path):
 
 
 def test_rows_are_means_over_seeds_of_the_last_step_and_its_own_average(folder):
-    runs = study.runs_of(folder)
+    runs = study_rows.runs_of(folder)
     assert {method: len(of) for method, of in runs.items()} == {'ct': 2, 'ect': 2}
-    one, two = study.rows_of('ect', runs['ect'])
+    one, two = study_rows.rows_of('ect', runs['ect'])
     assert (one['sampler'], one['evaluations'], one['values']) == ('onestep', 1, [4.0, 6.0])
     assert one['mean'] == 5 and one['std'] == pytest.approx(2**0.5)
     assert one['training_seeds'] == [0, 1] and one['images_of_this_run'] == 12 * 16
@@ -63,38 +63,40 @@ def test_rows_are_means_over_seeds_of_the_last_step_and_its_own_average(folder):
 
 
 def test_a_single_seed_has_no_spread(folder):
-    (one, _) = study.rows_of('ect', study.runs_of(folder)['ect'][:1])
-    assert one['std'] is None and '| 4.00 |' in study.table([one])
+    (one, _) = study_rows.rows_of('ect', study_rows.runs_of(folder)['ect'][:1])
+    assert one['std'] is None and '| 4.00 |' in study_rows.table([one])
 
 
 def test_a_sampler_that_a_seed_lacks_is_left_out(folder):
     (folder / 'ct' / 'seed1' / 'scores.jsonl').write_text(json.dumps(score(3.0)) + '\n')
-    rows = study.rows_of('ct', study.runs_of(folder)['ct'])
+    rows = study_rows.rows_of('ct', study_rows.runs_of(folder)['ct'])
     assert [row['sampler'] for row in rows] == ['onestep']
 
 
 def test_weights_without_an_average_are_raw_in_scores(tmp_path):
     make_run(tmp_path / 'ect' / 'seed0', [score(5.0, ema='0.5'), score(7.0, ema='raw')], ema='')
-    (row,) = study.rows_of('ect', study.runs_of(tmp_path)['ect'])
+    (row,) = study_rows.rows_of('ect', study_rows.runs_of(tmp_path)['ect'])
     assert row['values'] == [7.0] and row['ema'] == 'raw'
 
 
 def test_missing_runs_and_scores_are_named(tmp_path):
     with pytest.raises(UserError, match='holds no <method>/seed<k> run folders'):
-        study.runs_of(tmp_path)
+        study_rows.runs_of(tmp_path)
     make_run(tmp_path / 'ect' / 'seed0', [score(4.0, step=10)])
     with pytest.raises(
         UserError, match=r'no scores of its last step: .*evaluate --workdir=.*seed0'
     ):
-        study.rows_of('ect', study.runs_of(tmp_path)['ect'])
+        study_rows.rows_of('ect', study_rows.runs_of(tmp_path)['ect'])
 
 
 def test_scores_of_another_protocol_are_not_compared(folder):
-    rows = [row for m, runs in study.runs_of(folder).items() for row in study.rows_of(m, runs)]
-    study.check_comparable(rows)
+    rows = [
+        row for m, runs in study_rows.runs_of(folder).items() for row in study_rows.rows_of(m, runs)
+    ]
+    study_rows.check_comparable(rows)
     rows[-1]['protocol'] |= {'samples': 40}
     with pytest.raises(UserError, match='ect and ct were not scored alike: samples is 40 and 5000'):
-        study.check_comparable(rows)
+        study_rows.check_comparable(rows)
 
 
 def test_the_command_writes_table_rows_and_plot_in_the_order_asked_for(folder):
@@ -104,5 +106,9 @@ def test_the_command_writes_table_rows_and_plot_in_the_order_asked_for(folder):
     table = (folder / 'study.md').read_text()
     assert table in out and '| ect | `onestep` | 1 | 5.00 ± 1.41 |' in table
     assert np.asarray(PIL.Image.open(folder / 'study.png')).std() > 0
+
+
+@pytest.mark.slow
+def test_a_method_that_is_not_there_cannot_be_ordered(folder):
     line = commands.error('study', f'--workdir={folder}', '--order=cd')
     assert line == f'error: {folder} has no cd; there are: ct, ect'

@@ -7,9 +7,10 @@ a polynomial in lambda through the last `order` predictions (equation 8):
     x_{i+1} = (t_{i+1} / t_i) x_i + a_{i+1} (p1 D_i + p2 D' + p3 D'')
     p1 = 1 - e^{-h},   p2 = h - p1,   p3 = h^2/2 - p2      (times D, D', D'' in lambda)
 
-D' and D'' are divided differences. As in the paper's code, the first steps have the order that there
-are predictions for (D hardly changes there), and order 2 has h p1 / 2 in place of p2 (algorithm 2),
-which is p2 up to h^3. a and t may be of either process: on rectified flow a = 1 - t.
+D' and D'' are divided differences. Order 2 has h p1 / 2 in place of p2 (algorithm 2), which is p2 up to
+h^3. As in the paper's code, the first steps have the order that there are predictions for. D hardly
+changes at high noise, so that this shows only where the first steps are long in lambda: on equal
+steps of t, order 3 can measure as 2. a and t may be of either process: on rectified flow a = 1 - t.
 
 Written `dpm3@n`, with what differs from its defaults behind a comma: `dpm3@9,karras`,
 `dpm3@9,logsnr,lower_order_final`.
@@ -23,11 +24,12 @@ Written `dpm3@n`, with what differs from its defaults behind a comma: `dpm3@9,ka
                        LCSC's code does not do it
 
 The result is x at t_min, as in the paper's code: nothing is evaluated there. Where a(t_max) = 0, as on
-rectified flow with t_max = 1, lambda is -inf there: the step from it is Euler's and no divided
-difference reaches back to it; on equal steps of t the orders 2 and 3 are then 2.
+rectified flow with t_max = 1, lambda is -inf there: the step from it is Euler's, and no divided
+difference reaches back to it.
 
-The D'' term of the paper's code for order 3, and of its copies, is half of the above, by which it has
-order 2 as the steps get small. Here it is what the expansion says.
+The paper's code for order 3 has half of the D'' term above, and so have its copies: by the closed form
+of Gaussian data it has order 2 as the steps get small. Here it is what the expansion says, of order 3
+(tests/test_ode_closed_form.py).
 """
 
 import functools
