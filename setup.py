@@ -19,6 +19,7 @@ setuptools.setup(
     install_requires=[
         'absl-py>=2.1',
         'chex>=0.1.91',
+        'cmaes>=0.13,<0.14',
         'etils[epath]>=1.10',
         'flax>=0.12.8,<0.13',
         'importlib_resources',  # tensorflow-datasets 4.9.10 imports it without declaring it

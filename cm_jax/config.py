@@ -81,6 +81,48 @@ def base_config() -> ConfigDict:
     return c
 
 
+def search_config() -> ConfigDict:
+    """The sections of a search (`python -m cm_jax.search`), each with what reads it."""
+    c = ConfigDict()
+    c.seed = 0  # of the search's own choices
+    c.basis = ConfigDict()  # search.Basis: the snapshots that are combined
+    c.basis.workdir = ''  # of the training run
+    c.basis.start = 0  # first step of the window
+    c.basis.stop = placeholder(int)  # its last step; None is the last snapshot
+    c.basis.every = 1  # takes every so many-th snapshot, the last one always
+    c.basis.ema = ''  # '' the weights themselves, or an average that the trajectory holds
+    c.basis.groups = ()  # patterns of weights with coefficients of their own: lcsc.space.build
+    c.basis.storage = 'device'  # where the snapshots lie, or 'host', 'disk': lcsc.storage
+    c.basis.dtype = 'float32'  # or 'bfloat16': half the memory
+    c.search = ConfigDict()  # lcsc.search.init
+    c.search.method = 'evolution'  # or 'cma_es', 'random'
+    c.search.population = 16  # candidates a generation
+    c.search.scale = 0.065  # of a step in a coefficient, at 20 snapshots
+    c.search.ema_rates = ()  # of the EMA profiles that it starts from; () spreads eight
+    c.evolution = ConfigDict()  # the rest of lcsc.evolution.Settings: for method 'evolution'
+    c.evolution.parents = 10
+    c.evolution.crossover = 0.3
+    c.evolution.blend = 0.5
+    c.evolution.first = 0.6
+    c.evolution.mutation = 0.25
+    c.evolution.touch = 0.25
+    c.budget = ConfigDict()  # search.Budget
+    c.budget.sampler = 'onestep'
+    c.budget.metric = ''  # '' the extractor's Fréchet distance; 'fd_lenet+100*kd_lenet'
+    c.budget.generations = 125  # after the profiles; 0 scores these alone
+    c.budget.samples = 5000  # a candidate
+    c.budget.batch_size = 500
+    c.budget.seed = 10  # of the search noise
+    c.budget.finalists = 20  # ranked again, by the mean over the seeds of selection noise
+    c.budget.selection_seeds = (20, 21, 22)
+    c.controls = ConfigDict()  # search_report.Controls
+    c.controls.random = True  # a random search with as many candidates
+    c.controls.posthoc = (0.05, 0.1, 0.15, 0.2, 0.25)  # sigma_rel, where the run stored averages
+    c.controls.landscape = 0  # n: the plane through three snapshots on a grid of n x n
+    c.evaluation = base_config().evaluation  # of the report: noise that nothing was chosen by
+    return c
+
+
 def to_plain(config: Any) -> dict[str, Any]:
     """A config as plain JSON values (tuples become lists)."""
     return json.loads(json.dumps(config.to_dict()))

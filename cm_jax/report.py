@@ -161,7 +161,8 @@ def draw(inputs: Inputs, every: int | None) -> dict[str, str]:
     baseline = min(v for name, v in first.items() if name.startswith('ema*') and v is not None)
     averages = average_entries(inputs.rows)
     name = next(e.weights for e in averages if e.weights.startswith('ema*'))
-    found, profile = inputs.coefficients, inputs.profiles[name]
+    found = np.reshape(inputs.coefficients, (-1, len(inputs.steps)))
+    profile = inputs.profiles[name]
     return {
         'teacher': report_plots.training(inputs.teacher.metrics(), 'teacher', None),
         'ect': report_plots.training(inputs.ect.metrics(), 'ect', every),

@@ -127,15 +127,18 @@ def search_progress(candidates: Sequence[Mapping[str, Any]], baseline: float, sc
 
 
 def coefficients(
-    steps: Sequence[int], lcsc: Sequence[float], ema: Sequence[float], name: str, every: int | None
+    steps: Sequence[int], lcsc: np.ndarray, ema: Sequence[float], name: str, every: int | None
 ) -> str:
-    """The combination found as stems over training steps, with an EMA profile for comparison."""
+    """The combination found as stems over training steps, with an EMA profile for comparison: [K], or
+    [G, K] where groups of weights have coefficients of their own."""
     with axes('training step of the checkpoint', 'coefficient') as (figure, ax):
         if every:
             mark_stages(ax, every, steps, named=True)
         ax.axhline(0, color='#9ca3af', linewidth=0.8)
-        ax.vlines(steps, 0, lcsc, color=COLOURS['lcsc'], linewidth=1.4)
-        ax.plot(steps, lcsc, 'o', color=COLOURS['lcsc'], markersize=4, label='LCSC')
+        for i, row in enumerate(np.atleast_2d(lcsc)):
+            ax.vlines(steps, 0, row, color=COLOURS['lcsc'], linewidth=1.4)
+            label = None if i else 'LCSC'
+            ax.plot(steps, row, 'o', color=COLOURS['lcsc'], markersize=4, label=label)
         ax.plot(steps, ema, color=COLOURS['ema'], linewidth=1.6, label=name)
         ax.legend()
         return to_svg(figure, 'coefficients')

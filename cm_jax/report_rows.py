@@ -104,7 +104,8 @@ def teacher_entries(run: Run, like: Mapping[str, Any]) -> list[Entry]:
 
 def average_entries(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:
     """Every average in the rows of a search's report."""
-    return [Entry('ema', row['model'], row) for row in rows if row['model'] not in ('last', 'lcsc')]
+    others = ('last', 'random', 'lcsc')
+    return [Entry('ema', row['model'], row) for row in rows if row['model'] not in others]
 
 
 def report_entries(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:

@@ -183,7 +183,8 @@ class Scorer:
         """
         subject, extractor, batch_size, mesh, labels = self._parts
         sampler = build_sampler(spec, subject)
-        kind = (sampler.name, len(sampler.levels), sampler.guidance, save is not None)
+        count = len(sampler.levels)
+        kind = (sampler.name, sampler.options, count, sampler.guidance, save is not None)
         if kind not in self._programs:
             self._programs[kind] = make_features(
                 subject, sampler, extractor, batch_size, mesh, labels, save is not None

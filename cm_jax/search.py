@@ -1,165 +1,87 @@
 """Search: `python -m cm_jax.search --config=configs/digits_lcsc.py --workdir=runs/lcsc`.
 
-Searches the linear combination of a run's snapshots with the lowest Fréchet distance (LCSC). The
-search noise, the selection noise and the report noise are disjoint streams: candidates are ranked on
-the first, the best of them again on the second, and the winner is reported on the third, which
-nothing was chosen by. Writes a run folder that `sample` and `evaluate` open, `coefficients.json`,
-`search.jsonl` (every candidate) and `report.json`: the winner beside the last snapshot, the run's
-own averages, the best EMA profile and the uniform average, all on report noise.
+Searches the linear combination of a run's snapshots that samples best (LCSC). The search noise, the
+selection noise and the report noise are disjoint streams: candidates are ranked on the first, the best
+of them again on the second, and the winner is reported on the third, which nothing was chosen by.
+
+Writes a run folder that `sample` and `evaluate` open, and beside the weights `coefficients.json`,
+`search.jsonl` (every candidate; `random.jsonl`, those of the random search), `report.json` (the winner
+beside what it is to be compared with: see search_report.py) and pictures: progress.png,
+coefficients.png, landscape.png, samples/lcsc.png. Killed at any moment, the same command goes on and
+comes to the same result.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 from etils import epath
 from ml_collections import config_flags
-from tqdm import tqdm
 
-from cm_jax import checkpoint, commands, sharding
+from cm_jax import checkpoint, commands, search_generations, search_plots, search_report, sharding
 from cm_jax import config as configs
-from cm_jax.errors import UserError, call
-from cm_jax.lcsc import combine, search
-from cm_jax.lcsc.fitness import make_fitness
-from cm_jax.logs import append_json_line, write_grid, write_text
-from cm_jax.run import CARD, RAW, TRAJECTORY, Run, item_name, open_run
-from cm_jax.scores import Scorer, build_sampler
-from cm_jax.wiring import evaluation, open_reference
+from cm_jax.generate import build_sampler
+from cm_jax.lcsc import metric, search, space, storage
+from cm_jax.lcsc.fitness import Fitness, make_fitness
+from cm_jax.logs import read_json_lines, write_grid, write_text
+from cm_jax.run import CARD, RAW, TRAJECTORY, item_name, open_run
+from cm_jax.scores import Scorer
+from cm_jax.search_job import Job, open_job
+from cm_jax.search_report import Choice
+from cm_jax.types import Params
+from cm_jax.wiring import open_reference
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'e.g. configs/digits_lcsc.py')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'the folder for the result')
 _FRESH = flags.DEFINE_bool('fresh', False, 'set the folder of another search aside')
 
-SEARCH = 'search.json'
+SEARCH, CHOSEN, ROWS, LANDSCAPE = 'search.json', 'chosen.json', 'report.jsonl', 'landscape.json'
 
 
-class Basis(NamedTuple):
-    """A search config's `basis` section: the snapshots of `workdir` that are combined."""
-
-    workdir: str
-    start: int
-    stop: int | None
-    every: int
-    ema: str
-
-
-class Budget(NamedTuple):
-    """A search config's `budget` section."""
-
-    sampler: str
-    generations: int  # after the first, which scores the named profiles
-    samples: int  # a candidate
-    batch_size: int
-    seed: int  # of the search noise
-    finalists: int  # ranked again on selection noise, by the mean over its seeds
-    selection_seeds: tuple[int, ...]
-
-
-class Job(NamedTuple):
-    """A search, opened and checked, before any compute."""
-
-    run: Run
-    steps: list[int]
-    ema: str
-    budget: Budget
-    state: search.SearchState
-
-
-def open_job(config: Any) -> Job:
-    """Raises UserError on whatever is wrong in the config or the run that it names."""
-    basis = call('basis', Basis, config.basis)
-    budget = call('budget', Budget, config.budget)
-    run = open_run(basis.workdir)
-    steps = combine.window(run.steps(), basis.start, basis.stop, basis.every)
-    state = search.init(jax.random.key(config.seed), len(steps), **config.search)
-    build_sampler(budget.sampler, run.parts.subject)
-    if budget.batch_size < 1 or budget.samples < 2 or budget.samples % budget.batch_size:
-        raise UserError(
-            f'config.budget.samples {budget.samples} is no multiple of the batch_size '
-            f'{budget.batch_size}'
-        )
-    if budget.generations < 1 or budget.finalists < 1 or not budget.selection_seeds:
-        raise UserError(
-            'config.budget.generations and finalists must be at least 1, and selection_seeds must '
-            f'hold one: got {budget.generations}, {budget.finalists}, {budget.selection_seeds}'
-        )
-    report = evaluation(config)
-    seeds = (budget.seed, *budget.selection_seeds, *report.seeds)
-    if len(set(seeds)) < len(seeds):
-        raise UserError(
-            f'search noise (seed {budget.seed}), selection noise {tuple(budget.selection_seeds)} and '
-            f'report noise {tuple(report.seeds)} must be different seeds'
-        )
-    for spec in report.samplers:
-        build_sampler(spec, run.parts.subject)
-    return Job(run, steps, basis.ema, budget, state)
+def search_and_choose(
+    job: Job, scores: Callable[[storage.Stored, space.Space], Fitness], workdir: epath.Path
+) -> tuple[dict[str, Choice], str]:
+    """Searches, then chooses on selection noise; what `workdir` has of it is not done again."""
+    budget, path = job.budget, workdir / CHOSEN
+    if path.exists():
+        return search_report.load_chosen(path)
+    where = {'where': job.basis.storage, 'dtype': job.basis.dtype}
+    fitness = scores(storage.store(job.load, job.steps, **where), job.space)
+    chosen = {}
+    for name, state in job.states.items():
+        length = search_generations.Budget(budget.generations, budget.seed)
+        state = search_generations.run(state, fitness, length, workdir, name)
+        found = search_report.choose(state, fitness, budget.finalists, budget.selection_seeds)
+        chosen |= found if name == 'search' else {name: found['lcsc']}
+    posthoc = ''
+    if job.posthoc:
+        averages = storage.store(lambda name: job.run.params(job.steps[-1], name), job.posthoc)
+        each = np.eye(len(job.posthoc))
+        of_each = scores(averages, space.ONE)
+        means = np.mean([of_each(each, seed) for seed in budget.selection_seeds], axis=0)
+        posthoc = job.posthoc[search.ranking(means)[0]]
+    if job.controls.landscape:
+        grid = search_plots.plane(len(job.steps), job.controls.landscape)
+        values = fitness(grid.coefficients(len(job.steps), job.space.groups), budget.seed)
+        plain = [v if np.isfinite(v) else None for v in values.tolist()]
+        write_text(workdir / LANDSCAPE, json.dumps(plain) + '\n')
+    search_report.save_chosen(path, chosen, posthoc)
+    return chosen, posthoc
 
 
-def run_search(job: Job, fitness: Any, workdir: epath.Path) -> search.SearchState:
-    """Asks, evaluates and tells, a generation at a time; a row of search.jsonl a candidate."""
-    state, log = job.state, workdir / 'search.jsonl'
-    log.unlink(missing_ok=True)
-    with tqdm(total=job.budget.generations + 1, unit=' generations', dynamic_ncols=True) as bar:
-        for generation in range(job.budget.generations + 1):
-            coefficients, state = search.ask(state)
-            scores = fitness(coefficients, job.budget.seed)
-            state = search.tell(state, coefficients, scores)
-            for row, score in zip(coefficients, scores):
-                entry = {'generation': generation, 'score': float(score)}
-                append_json_line(log, entry | {'coefficients': row.tolist()})
-            bar.set_postfix(best=f'{state.best_score:.4f}')
-            bar.update()
-    return state
+def cost(job: Job, evaluations: int) -> dict[str, int]:
+    """Network evaluations that the search itself took: on search and on selection noise."""
+    state, budget = job.states['search'], job.budget
+    first = len(search_report.profiles(state))
+    children = budget.generations * state.settings.population
+    selected = (first + min(budget.finalists, children)) * len(budget.selection_seeds)
+    each = budget.samples * evaluations
+    return {'search': (first + children) * each, 'selection': selected * each}
 
 
-def choose(job: Job, state: search.SearchState, fitness: Any) -> dict[str, Any]:
-    """Ranks the finalists, and the EMA profiles among themselves, on selection noise."""
-
-    def select(candidates: np.ndarray) -> tuple[int, np.ndarray]:
-        scores = np.mean([fitness(candidates, seed) for seed in job.budget.selection_seeds], axis=0)
-        return int(search.ranking(scores)[0]), scores
-
-    finalists = search.ranking(state.scores)[: job.budget.finalists]
-    candidates = state.coefficients[finalists]
-    winner, scores = select(candidates)
-    profiles = search.named_profiles(len(job.steps), state.settings.ema_rates)
-    emas = {name: c for name, c in profiles.items() if name.startswith('ema*')}
-    best_ema = list(emas)[select(np.stack(list(emas.values())))[0]]
-    return {
-        'lcsc': candidates[winner],
-        'lcsc_search_score': float(state.scores[finalists[winner]]),
-        'lcsc_selection_score': float(scores[winner]),
-        'ema_name': best_ema,
-        'ema': emas[best_ema],
-        'uniform': profiles['uniform'],
-    }
-
-
-def report(job: Job, config: Any, scorer: Scorer, stacked: Any, chosen: Mapping) -> list[dict]:
-    """The rows of report.json: each model with each sampler on report noise."""
-    ev, last = evaluation(config), job.steps[-1]
-    models = {'last': stacked_row(stacked, -1)}
-    models |= {f'ema {ema}': job.run.params(last, ema) for ema in job.run.emas(last)}
-    models |= {chosen['ema_name']: combine.combine(stacked, chosen['ema'])}
-    models |= {'uniform': combine.combine(stacked, chosen['uniform'])}
-    models |= {'lcsc': combine.combine(stacked, chosen['lcsc'])}
-    rows = []
-    for name, params in tqdm(models.items(), unit=' models', desc='report', dynamic_ncols=True):
-        for spec in ev.samplers:
-            row = scorer.score(params, spec, ev.samples, ev.seeds, ema=name, step=last)
-            rows.append({'model': name} | row)
-    return rows
-
-
-def stacked_row(stacked: Any, index: int) -> Any:
-    """One snapshot of stacked weights."""
-    return jax.tree.map(lambda leaf: leaf[index], stacked)
-
-
-def write_run(job: Job, workdir: epath.Path, params: Any, chosen: Mapping, plain: Mapping) -> None:
+def write_run(job: Job, workdir: epath.Path, params: Params, chosen: Choice, plain: Any) -> None:
     """Makes `workdir` a run folder that holds the winner as its one step."""
     last = job.steps[-1]
     with checkpoint.Stream(workdir / TRAJECTORY) as stream:
@@ -168,9 +90,10 @@ def write_run(job: Job, workdir: epath.Path, params: Any, chosen: Mapping, plain
     (job.run.workdir / CARD).copy(workdir / CARD, overwrite=True)
     coefficients = {
         'workdir': str(job.run.workdir),
-        'ema': job.ema,
+        'ema': job.basis.ema,
         'steps': job.steps,
-        'coefficients': chosen['lcsc'].tolist(),
+        'groups': list(job.space.patterns),
+        'coefficients': chosen.coefficients.tolist(),
     }
     write_text(workdir / 'coefficients.json', json.dumps(coefficients, indent=1) + '\n')
     origin = {'made_by': 'lcsc', 'search': plain, **coefficients}
@@ -179,6 +102,34 @@ def write_run(job: Job, workdir: epath.Path, params: Any, chosen: Mapping, plain
     settings['sampling'] |= {'sampler': job.budget.sampler, 'ema': ''}
     settings['evaluation'] = plain['evaluation']
     configs.write_config(workdir, settings)
+    (workdir / 'samples').mkdir(exist_ok=True)
+    images = open_run(workdir).sample(params, job.budget.sampler, 100)
+    write_grid(workdir / 'samples' / 'lcsc.png', images, 10, max(1, 48 // images.shape[1]))
+
+
+def draw(job: Job, workdir: epath.Path, chosen: Mapping[str, Choice], score: str) -> None:
+    """The pictures, from what the search left in its folder."""
+    k, state, found = len(job.steps), job.states['search'], chosen['lcsc'].coefficients
+    searched, random = (read_json_lines(workdir / f'{n}.jsonl') for n in ('search', 'random'))
+    first = dict(zip(search_report.profiles(state), (row['score'] for row in searched)))
+    emas = [v for name, v in first.items() if name.startswith('ema*') and v is not None]
+    figure = search_plots.progress(searched, random, min(emas, default=np.nan), score)
+    search_plots.save(figure, workdir / 'progress.png')
+    ema = chosen['ema']
+    rows, profile = found.reshape(-1, k), ema.coefficients.reshape(-1, k)[0]
+    figure = search_plots.coefficients(job.steps, rows, job.space.patterns, profile, ema.name)
+    search_plots.save(figure, workdir / 'coefficients.png')
+    if job.controls.landscape:
+        values = np.array(json.loads((workdir / LANDSCAPE).read_text()), float)
+        grid = search_plots.plane(k, job.controls.landscape)
+        values = values.reshape(len(grid.y), len(grid.x))
+        figure = search_plots.landscape(grid, values, job.steps, score)
+        search_plots.save(figure, workdir / 'landscape.png')
+
+
+def done(workdir: epath.Path) -> bool:
+    """Whether a search has come to its end: its report is the last that it writes."""
+    return (workdir / 'report.json').exists()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -187,43 +138,51 @@ def main(argv: Sequence[str]) -> None:
     workdir = commands.required_workdir(_WORKDIR)
     plain = configs.to_plain(config)
     job = open_job(config)
+    if not _FRESH.value and not configs.claim_workdir(workdir, plain, SEARCH) and done(workdir):
+        print(f'{workdir} is done')
+        return
+    mesh, ev, subject = sharding.make_mesh(), job.evaluation, job.run.parts.subject
+    metrics = metric.sources(job.metric)
+    extractor, reference = open_reference(job.run.config, ev, metrics)
+    metric.build(extractor, reference, job.metric or extractor.score, job.budget.samples)
+    sampler = build_sampler(job.budget.sampler, subject)
     if _FRESH.value and (aside := configs.set_aside(workdir)):
         print(f'  the old {workdir} is now {aside}')
     if configs.claim_workdir(workdir, plain, SEARCH):
         configs.write_config(workdir, plain, SEARCH)
-    elif (workdir / 'report.json').exists():
-        print(f'{workdir} is done')
-        return
-    mesh = sharding.make_mesh()
-    extractor, reference = open_reference(job.run.config, evaluation(config))
-    stacked = combine.stack(lambda step: job.run.params(step, job.ema), job.steps)
     print(f'  {len(job.steps)} snapshots, steps {job.steps[0]} to {job.steps[-1]}', flush=True)
 
-    fitness = make_fitness(
-        job.run.parts.subject,
-        build_sampler(job.budget.sampler, job.run.parts.subject),
-        extractor,
-        reference,
-        stacked,
-        samples=job.budget.samples,
-        batch_size=job.budget.batch_size,
-        mesh=mesh,
-    )
-    state = run_search(job, fitness, workdir)
-    chosen = choose(job, state, fitness)
-    batch_size = evaluation(config).batch_size
-    scorer = Scorer(job.run.parts.subject, extractor, reference, batch_size, mesh)
-    rows = report(job, config, scorer, stacked, chosen)
-    winner = combine.combine(stacked, chosen['lcsc'])
-    write_run(job, workdir, winner, chosen, plain)
-    (workdir / 'samples').mkdir(exist_ok=True)
-    images = open_run(workdir).sample(winner, job.budget.sampler, 100)
-    write_grid(workdir / 'samples' / 'lcsc.png', images, 10, max(1, 48 // images.shape[1]))
-    scores = {k: chosen[k] for k in ('lcsc_search_score', 'lcsc_selection_score')}
-    write_text(workdir / 'report.json', json.dumps({**scores, 'rows': rows}, indent=1) + '\n')
+    def scores(stored: storage.Stored, groups: space.Space) -> Fitness:
+        return make_fitness(
+            subject,
+            sampler,
+            extractor,
+            reference,
+            stored,
+            samples=job.budget.samples,
+            batch_size=job.budget.batch_size,
+            mesh=mesh,
+            metric=job.metric or None,
+            space=groups,
+        )
+
+    chosen, posthoc = search_and_choose(job, scores, workdir)
+    models = search_report.models(job.run, job.steps, job.basis.ema, chosen, posthoc, job.combined)
+    scorer = Scorer(subject, extractor, reference, ev.batch_size, mesh, metrics)
+    rows = search_report.rows(models, scorer, ev, job.steps[-1], workdir / ROWS)
+    write_run(job, workdir, job.combined(chosen['lcsc'].coefficients), chosen['lcsc'], plain)
+    draw(job, workdir, chosen, job.budget.metric or extractor.score)
+    report = {
+        'lcsc_search_score': chosen['lcsc'].search_score,
+        'lcsc_selection_score': chosen['lcsc'].selection_score,
+        'cost': cost(job, sampler.evaluations),
+        'rows': rows,
+    }
+    write_text(workdir / 'report.json', json.dumps(report, indent=1) + '\n')
     for row in rows:
         value, spread = row[extractor.score], row[f'{extractor.score}_std']
-        print(f'{row["model"]:<14} {row["protocol"]["sampler"]:<18} {value:.4f} +- {spread:.4f}')
+        beside = '' if spread is None else f' +- {spread:.4f}'
+        print(f'{row["model"]:<14} {row["protocol"]["sampler"]:<18} {value:.4f}{beside}')
 
 
 if __name__ == '__main__':

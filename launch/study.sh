@@ -8,6 +8,7 @@
 #   digits-cud: catch-up distillation of order 1, 2 and 3 beside rectified flow, each from scratch, and
 #     its one-step stage. Here nothing is given: that stage starts from cud_rk12's 500th step, and its
 #     own 500 steps are counted with those, 1,000 steps = 64,000 images like the others
+#   lcsc: searches over the trajectories of consistency and diffusion models: launch/study_lcsc.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=${1:-} seeds=${2:-3}
@@ -19,7 +20,8 @@ case $name in
     methods="flow cud_rk12 cud_rk23 cud_rk34 cud_one_step"
     samplers=(--sampler=euler@{1,2,4,8,16})
     ;;
-  *) echo "error: unknown study '$name'; legal: digits, digits-cud" >&2; exit 2 ;;
+  lcsc) exec bash launch/study_lcsc.sh "$seeds" ;;
+  *) echo "error: unknown study '$name'; legal: digits, digits-cud, lcsc" >&2; exit 2 ;;
 esac
 source launch/environment.sh
 environment .venv "" ""

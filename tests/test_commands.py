@@ -115,15 +115,19 @@ def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, wo
         (['--config.basis.workdir=nowhere'], ['nowhere is no run folder']),
         (['--config.budget.seed=1000'], ['search noise (seed 1000)', 'different seeds']),
         (['--config.budget.samples=30'], ['budget.samples 30', 'batch_size 20']),
-        (['--config.search.parents=1'], ['parents']),
+        (['--config.evolution.parents=1'], ['parents']),
+        (['--config.search.method=cmaes'], ["'cmaes'", 'cma_es, evolution, random']),
+        (['--config.budget.metric=fid'], ["'fid'", 'fd_lenet']),
+        (['--config.basis.storage=tape'], ["'tape'", 'device, disk, host']),
+        (['--config.basis.ema=0.3'], ["'0.3'"]),
         (['--config.budget.sampler=multistep@1,2'], ['1, 2', 'descend']),
     ],
 )
 def test_search_refuses(trained, tmp_path, arguments, words):
     folder = tmp_path / 'lcsc'
-    basis = f'--config.basis.workdir={trained}'
+    basis = [f'--config.basis.workdir={trained}', '--config.basis.start=0']
     line = commands.error(
-        'search', '--config=tests/tiny_search.py', f'--workdir={folder}', basis, *arguments
+        'search', '--config=tests/tiny_search.py', f'--workdir={folder}', *basis, *arguments
     )
     assert all(word in line for word in words), line
     assert not folder.exists()

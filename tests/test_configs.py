@@ -4,15 +4,19 @@ import functools
 import importlib
 import json
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from cm_jax import models, optim, samplers
-from cm_jax.config import base_config, to_plain
+from cm_jax import models, optim, samplers, search_job, search_report
+from cm_jax.config import base_config, search_config, to_plain
+from cm_jax.core import ema as averages
 from cm_jax.core import process
 from cm_jax.errors import UserError, call
+from cm_jax.lcsc import evolution
 from cm_jax.models.presets import PRESETS
 from cm_jax.transfer import OF_TRAINING
 from cm_jax.wiring import evaluation, wire
@@ -55,6 +59,19 @@ def _configs():
 
 
 CONFIGS_OF_RUNS = list(_configs())  # (file, config) of every training run in configs/
+SEARCHES = {  # the training run of each search: its config, and what the docstrings change in it
+    'digits_lcsc': ('digits_ect', {}),
+    'digits_ect_lcsc': ('digits_ect', {'sigma_rels': (0.05, 0.1)}),
+    'digits_edm_lcsc': ('digits_edm', {'every': 20, 'sigma_rels': (0.05, 0.1)}),
+    'fashion_mnist_lcsc': ('fashion_mnist_ect', {}),
+    'fashion_mnist_edm_lcsc': ('fashion_mnist_edm', {'every': 250}),
+    'cifar10_cd_lcsc': ('cifar10_cd', {'steps': 40_000}),
+    'cifar10_ct_lcsc': ('cifar10_ct', {}),
+    'cifar10_edm_lcsc': ('cifar10_edm', {'start': 340_000, 'every': 1000}),
+    'imagenet64_cd_lcsc': ('imagenet64_cd', {'steps': 20_000, 'every': 500}),
+    'imagenet64_ct_lcsc': ('imagenet64_ct', {'start': 750_000, 'every': 1000}),
+    'imagenet64_edm2_lcsc': ('imagenet64_edm2', {'every': 8192}),
+}
 
 
 def images_of(path):
@@ -127,3 +144,71 @@ def test_unknown_variant_of_a_config_is_refused():
         get_config = importlib.import_module(f'configs.{name}').get_config
         with pytest.raises(UserError, match='legal: '):
             get_config('xxs')
+
+
+def trained(path):
+    """A run folder's stand-in for the search config of `path`: its steps, averages and process."""
+    name, changed = SEARCHES[path.stem]
+    config = importlib.import_module(f'configs.{name}').get_config()
+    steps = changed.get('steps', config.steps)
+    start = changed.get('start', config.trajectory.start)
+    every = changed.get('every', config.trajectory.every)
+    kept = sorted({*range(start, steps + 1, every), steps})
+    image_shape, classes = images_of(path)
+    sigma_rels = changed.get('sigma_rels', config.ema_sigma_rels)
+
+    def posthoc(step, name):
+        averages.posthoc([step] * len(sigma_rels), sigma_rels, step, float(name[len('posthoc') :]))
+
+    return types.SimpleNamespace(
+        steps=lambda: kept,
+        params=lambda step, ema: {'params': {'weight': np.zeros(1)}},
+        check_ema=lambda step, ema: None,
+        emas=lambda step: [f'power{s}' for s in sigma_rels],
+        posthoc=posthoc,
+        parts=wire(config, image_shape, classes),
+    )
+
+
+@pytest.mark.parametrize('name', SEARCHES)
+def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
+    path = CONFIGS / f'{name}.py'
+    module = importlib.import_module(f'configs.{name}')
+    config = module.get_config()
+    if config.evaluation.extractor == 'inception':
+        config.evaluation.weights = 'inception.pth'
+    run = trained(path)
+    monkeypatch.setattr(search_job, 'open_run', lambda workdir: run)
+    job = search_job.open_job(config)
+    candidates = 10 + job.budget.generations * job.states['search'].settings.population
+    text = ' '.join(module.__doc__.split())
+    assert f'{len(job.steps)} snapshots' in text or f'{len(job.steps)},' in text
+    assert f'{candidates:,} candidates' in text
+    assert f'--config=configs/{name}.py' in text and '2404.02241' in text
+    if config.controls.random:
+        assert job.states['random'].settings.population == job.states['search'].settings.population
+        assert len(job.steps) >= 30
+    assert bool(job.posthoc) == bool(run.emas(0) and config.controls.posthoc)
+    if 'digits' not in name:
+        assert 'not run' in text
+
+
+def test_every_search_config_is_in_the_table():
+    found = {path.stem for path in CONFIGS.glob('*.py')} - {
+        p.values[0].stem for p in CONFIGS_OF_RUNS
+    }
+    assert found == set(SEARCHES)
+
+
+def test_a_search_config_has_the_keys_that_are_read():
+    config = search_config()
+    for section, factory in (
+        ('basis', search_job.Basis),
+        ('budget', search_job.Budget),
+        ('controls', search_report.Controls),
+    ):
+        assert set(config[section]) == set(factory._fields)
+    settings = {*config.search, *config.evolution} - {'method'}
+    assert settings == set(evolution.Settings._fields)
+    defaults = evolution.Settings._field_defaults
+    assert all(value == defaults[k] for k, value in {**config.evolution}.items())

@@ -312,20 +312,41 @@ def test_one_hot_combination_is_that_snapshot_bit_for_bit():
         jax.tree.map(np.testing.assert_array_equal, found, trees[k])
 
 
-def test_combination_with_large_coefficients_of_both_signs_keeps_float32_accuracy():
+def test_one_hot_combination_does_not_look_at_the_other_snapshots():
+    rows = np.array([[1e30, np.inf, np.nan, 1.0], [-0.0, 0.0, 3e-9, -7.3], [np.inf, 3e38, 1, 1]])
+    stacked = np.float32(rows)
+    found = np.asarray(jax.jit(tree.linear_combination)(stacked, np.eye(3)[1]))
+    np.testing.assert_array_equal(found.view(np.uint32), stacked[1].view(np.uint32))
+    assert np.isnan(tree.linear_combination(stacked, np.array([1e-9, 1.0, 0.0]))[1:3]).all()
+    assert np.isnan(tree.linear_combination(stacked[1:2], np.array([np.nan]))).all()
+
+
+def test_combination_with_large_coefficients_of_both_signs_is_that_of_float64():
+    """Each entry within 1e-6 of max(1, |entry|), also where 50 terms of 6 cancel to nothing."""
     k = 50
     rng = np.random.default_rng(1)
-    coefficients = rng.choice([-6.0, 6.0], k) + rng.standard_normal(k)
-    coefficients[0] += 1 - coefficients.sum()
-    for spread, relative in ((1.0, 1e-6), (0.01, 2e-5)):  # near snapshots cancel more
-        stacked = tree.stack(snapshots(k, spread=spread))
-        found = jax.jit(tree.linear_combination)(stacked, coefficients)
-        for leaf, one in zip(jax.tree.leaves(stacked), jax.tree.leaves(found), strict=True):
-            exact = np.tensordot(coefficients, leaf.astype(np.float64), 1)
-            error, terms = np.abs(one - exact), np.tensordot(np.abs(coefficients), np.abs(leaf), 1)
-            assert one.dtype == np.float32
-            assert error.max() < relative * np.abs(exact).max()
-            assert np.all(error < 4e-7 * terms)  # TF32 would leave 5e-4, bfloat16 4e-3
+    signs = np.repeat([1.0, -1.0], k // 2)
+    for spread in (1.0, 0.01):
+        for coefficients in (6 * rng.permutation(signs), rng.uniform(-6, 6, k)):
+            coefficients = np.float32(coefficients)
+            stacked = tree.stack(snapshots(k, spread=spread))
+            found = jax.jit(tree.linear_combination)(stacked, coefficients)
+            for leaf, one in zip(jax.tree.leaves(stacked), jax.tree.leaves(found), strict=True):
+                exact = np.tensordot(coefficients.astype(np.float64), leaf.astype(np.float64), 1)
+                assert one.dtype == np.float32
+                error = np.abs(np.asarray(one, np.float64) - exact)
+                assert np.all(error < 1e-7 * np.maximum(1, np.abs(exact)))
+
+
+def test_combination_of_bfloat16_differences_is_added_up_in_float32():
+    trees = snapshots(5)
+    base, coefficients = trees[-1], np.float32([3, -6, 5, -1.5, 0.5])
+    rounded = [jax.tree.map(lambda x: x.astype(jnp.bfloat16), one) for one in trees]
+    found = tree.linear_combination(tree.stack(rounded), coefficients, base)
+    for one, first, *each in zip(*map(jax.tree.leaves, (found, base, *rounded)), strict=True):
+        exact = first + np.tensordot(coefficients, np.stack(each).astype(np.float64), 1)
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, exact, rtol=1e-7, atol=1e-7)
 
 
 def test_stack_count_and_lerp():

@@ -25,11 +25,6 @@ pytestmark = pytest.mark.devices
 STEPS = (0, 2, 4)
 
 
-def slow(*values):
-    """A case that the slow tests try; one of each kind is tried always."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 @pytest.fixture(scope='module')
 def made(tmp_path_factory) -> pathlib.Path:
     """A run folder of three steps of random weights."""
@@ -137,19 +132,19 @@ def test_few_samples_are_told_on_the_terminal(curve, tmp_path):
     ('arguments', 'words'),
     [
         (['--step=three'], ["'three'", "'all'"]),
-        slow(['--step=3'], ['no step 3', '0, 2, 4']),
+        (['--step=3'], ['no step 3', '0, 2, 4']),
         (['--labels=random'], ['balanced', 'uniform']),
-        slow(['--split=train'], ['takes no --split']),
-        slow(['--straightness=8', '--labels=uniform'], ['--straightness takes no --labels']),
-        slow(['--batch_size=0'], ['batch_size', '0']),
-        slow(['references'], ["'references'", 'reference']),
-        slow(['--metrics=fid'], ["'fid'", 'fd_lenet, is_lenet, kd_lenet, pr_lenet']),
-        slow(['--reference=none.npz'], ['no file of reference statistics none.npz']),
+        (['--split=train'], ['takes no --split']),
+        (['--straightness=8', '--labels=uniform'], ['--straightness takes no --labels']),
+        (['--batch_size=0'], ['batch_size', '0']),
+        (['references'], ["'references'", 'reference']),
+        (['--metrics=fid'], ["'fid'", 'fd_lenet, is_lenet, kd_lenet, pr_lenet']),
+        (['--reference=none.npz'], ['no file of reference statistics none.npz']),
         (['--extractor=inception'], ["'inception'", '--weights=FILE', '--download']),
-        slow(['--extractor=dinov2_vitl14', '--weights=none.pth'], ['no weights file none.pth']),
-        slow(['--extractor=dinov2'], ["'dinov2'", "did you mean 'dinov2_vitl14'"]),
-        slow(['--weights=x.pth'], ["'x.pth'", "the extractor is 'lenet_digits'"]),
-        slow(['--download'], ["'lenet_digits'", 'dinov2_vitl14, inception']),
+        (['--extractor=dinov2_vitl14', '--weights=none.pth'], ['no weights file none.pth']),
+        (['--extractor=dinov2'], ["'dinov2'", "did you mean 'dinov2_vitl14'"]),
+        (['--weights=x.pth'], ["'x.pth'", "the extractor is 'lenet_digits'"]),
+        (['--download'], ["'lenet_digits'", 'dinov2_vitl14, inception']),
     ],
 )
 def test_evaluate_refuses(made, arguments, words):
@@ -163,14 +158,14 @@ def test_evaluate_refuses(made, arguments, words):
     ('arguments', 'words'),
     [
         ([], ["'inception'", '--weights=FILE']),
-        slow(['--extractor=lenet_digits'], ['--data=SOURCE is required']),
-        slow(['--extractor=lenet_digits', '--data=mnist'], ["'mnist'", 'digits, folder, tfds']),
-        slow(['--extractor=lenet_digits', '--data=tfds'], ['--data=tfds: write tfds:NAME']),
-        slow(['--extractor=lenet_digits', '--data=digits:x'], ['write digits']),
-        slow(['--extractor=lenet_digits', '--data=digits', '--split=val'], ["'val'", 'train']),
-        slow(['--extractor=lenet_digits', '--data=digits', '--data_dir=x'], ['tfds:NAME']),
-        slow(['--extractor=lenet_digits', '--data=digits', '--to=x.pt'], ['x.pt', '.npz']),
-        slow(['--extractor=lenet_digits', '--data=digits', '--to=no/x.npz'], ['is not there']),
+        (['--extractor=lenet_digits'], ['--data=SOURCE is required']),
+        (['--extractor=lenet_digits', '--data=mnist'], ["'mnist'", 'digits, folder, tfds']),
+        (['--extractor=lenet_digits', '--data=tfds'], ['--data=tfds: write tfds:NAME']),
+        (['--extractor=lenet_digits', '--data=digits:x'], ['write digits']),
+        (['--extractor=lenet_digits', '--data=digits', '--split=val'], ["'val'", 'train']),
+        (['--extractor=lenet_digits', '--data=digits', '--data_dir=x'], ['tfds:NAME']),
+        (['--extractor=lenet_digits', '--data=digits', '--to=x.pt'], ['x.pt', '.npz']),
+        (['--extractor=lenet_digits', '--data=digits', '--to=no/x.npz'], ['is not there']),
         (['--workdir=x'], ['evaluate reference takes no --workdir']),
     ],
 )

@@ -1,4 +1,9 @@
-"""LCSC: the search on functions with known answers, and its fitness on a real network."""
+"""LCSC: snapshots, their combinations and where they are stored, groups, metrics, the fitness."""
+
+import json
+import logging
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,104 +13,13 @@ import pytest
 from cm_jax import data, samplers, scores, sharding
 from cm_jax.core import precond, tree
 from cm_jax.core import process as processes
-from cm_jax.core.ema import coefficients as ema_coefficients
 from cm_jax.errors import UserError
-from cm_jax.lcsc import combine, search
+from cm_jax.lcsc import combine, metric, search, storage
+from cm_jax.lcsc import space as spaces
 from cm_jax.lcsc.fitness import make_fitness
+from cm_jax.metrics import named
 from cm_jax.models import build, lenet
-
-K = 20
-OPTIMUM = np.random.default_rng(0).normal(0, 0.3, K)
-OPTIMUM[0] += 1 - OPTIMUM.sum()  # sums to 1, with negative entries
-
-
-def quadratic(a: np.ndarray) -> np.ndarray:
-    return np.sum((a - OPTIMUM) ** 2, axis=-1)
-
-
-def run(function, generations: int, seed: int, **settings) -> search.SearchState:
-    state = search.init(jax.random.key(seed), K, **settings)
-    for _ in range(generations):
-        candidates, state = search.ask(state)
-        state = search.tell(state, candidates, function(candidates))
-    return state
-
-
-def random_search(function, budget: int, seed: int) -> float:
-    """The best of `budget` Gaussian steps away from the uniform average, summing to 1."""
-    random = np.random.default_rng(seed)
-    steps = random.normal(0, 0.3, (budget, K))
-    return float(np.nanmin(function(1 / K + steps - steps.mean(1, keepdims=True))))
-
-
-@pytest.mark.parametrize('seed', range(3))
-def test_search_comes_near_a_shifted_optimum_and_beats_random_search(seed):
-    state = run(quadratic, 200, seed)
-    start = quadratic(np.stack(list(search.named_profiles(K, (0.9,)).values()))).min()
-    assert state.best_score < 0.01 * start
-    assert state.best_score < random_search(quadratic, len(state.scores), seed)
-    assert (state.best_coefficients < 0).any()
-
-
-@pytest.mark.parametrize('seed', range(3))
-def test_search_on_a_noisy_function_and_one_with_holes(seed):
-    random = np.random.default_rng(seed)
-
-    def noisy(a: np.ndarray) -> np.ndarray:
-        return quadratic(a) + random.normal(0, 0.02, len(a))
-
-    def holes(a: np.ndarray) -> np.ndarray:
-        return np.where(np.sin(40 * a[:, 3]) > 0.5, np.nan, quadratic(a))
-
-    state = run(noisy, 100, seed)
-    assert quadratic(state.best_coefficients) < random_search(quadratic, len(state.scores), seed)
-    state = run(holes, 100, seed)
-    assert np.isnan(state.scores).any() and np.isfinite(state.best_score)
-    assert state.best_score < random_search(holes, len(state.scores), seed)
-
-
-def test_candidates_sum_to_one_and_begin_with_the_profiles():
-    state = search.init(jax.random.key(0), K, population=7)
-    first, state = search.ask(state)
-    np.testing.assert_array_equal(first[0], np.eye(K)[-1])
-    np.testing.assert_allclose(first[-1], 1 / K)
-    np.testing.assert_array_equal(first[1], ema_coefficients(K, state.settings.ema_rates[0]))
-    state = search.tell(state, first, quadratic(first))
-    children, _ = search.ask(state)
-    assert children.shape == (7, K)
-    np.testing.assert_allclose(children.sum(1), 1, atol=1e-12)
-
-
-def test_ask_is_pure_and_depends_on_the_key():
-    state = run(quadratic, 3, seed=0)
-    again = run(quadratic, 3, seed=0)
-    np.testing.assert_array_equal(state.coefficients, again.coefficients)
-    np.testing.assert_array_equal(search.ask(state)[0], search.ask(state)[0])
-    assert not np.array_equal(search.ask(run(quadratic, 3, seed=1))[0], search.ask(state)[0])
-
-
-@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_not_finite_is_never_best(bad):
-    state = search.init(jax.random.key(0), K)
-    candidates, state = search.ask(state)
-    scores_ = np.full(len(candidates), bad)
-    with pytest.raises(ValueError, match='no candidate has a finite score'):
-        _ = search.tell(state, candidates, scores_).best
-    scores_[4] = 3.0
-    state = search.tell(state, candidates, scores_)
-    assert state.best_score == 3.0
-    np.testing.assert_array_equal(state.best_coefficients, candidates[4])
-
-
-@pytest.mark.parametrize(
-    ('settings', 'words'),
-    [({'population': 0}, 'population'), ({'parents': 1}, 'parents'), ({'blend': 2.0}, 'blend')],
-)
-def test_wrong_settings_are_refused(settings, words):
-    with pytest.raises(UserError, match=words):
-        search.init(jax.random.key(0), K, **settings)
-    with pytest.raises(UserError, match='at least 2 checkpoints'):
-        search.init(jax.random.key(0), 1)
+from tests import commands
 
 
 def test_the_window_keeps_the_last_snapshot_and_needs_two():
@@ -121,7 +35,7 @@ def test_the_window_keeps_the_last_snapshot_and_needs_two():
 
 @pytest.fixture(scope='module')
 def parts():
-    """A subject with four random networks stacked, and a reference."""
+    """A subject with four random networks, and a reference."""
     process = processes.variance_exploding()
     settings = {'name': 'song_unet', 'channels': 4, 'channel_mult': (1,), 'num_blocks': 1}
     model = build(settings, (8, 8, 1), 10)
@@ -130,18 +44,17 @@ def parts():
     networks = [jax.tree.map(np.asarray, model.init(jax.random.key(i))) for i in range(4)]
     extractor = lenet.extractor('lenet_digits')
     reference = scores.reference(data.open_source('digits', 'train'), extractor, 500)
-    return subject, tree.stack(networks), networks, extractor, reference
+    return subject, networks, extractor, reference
 
 
 def fitness_of(parts, devices_mesh, samples=40, spec='multistep@80,1'):
-    subject, stacked, _, extractor, reference = parts
-    sampler = samplers.build(spec, subject.process)
+    subject, networks, extractor, reference = parts
     return make_fitness(
         subject,
-        sampler,
+        samplers.build(spec, subject.process),
         extractor,
         reference,
-        stacked,
+        storage.store(lambda k: networks[k], range(4)),
         samples=samples,
         batch_size=20,
         mesh=devices_mesh,
@@ -150,7 +63,7 @@ def fitness_of(parts, devices_mesh, samples=40, spec='multistep@80,1'):
 
 def test_fitness_of_a_one_hot_candidate_is_the_score_of_that_network(parts):
     spec = 'multistep@80,1+cfg3'
-    subject, _, networks, extractor, reference = parts
+    subject, networks, extractor, reference = parts
     mesh = sharding.make_mesh()
     found = fitness_of(parts, mesh, spec=spec)(np.eye(4), 3)
     scorer = scores.Scorer(subject, extractor, reference, 20, mesh)
@@ -161,7 +74,7 @@ def test_fitness_of_a_one_hot_candidate_is_the_score_of_that_network(parts):
 
 
 def test_levels_share_a_program_and_each_has_its_own_score(parts):
-    subject, _, _, extractor, reference = parts
+    subject, _, extractor, reference = parts
     traced = []
 
     def denoise(params, x, t, label):
@@ -189,16 +102,262 @@ def test_fitness_depends_on_the_seed_and_a_broken_candidate_scores_nan(parts):
     assert (first[[0, 2]] != other[[0, 2]]).all()
 
 
-def test_combined_weights_are_the_linear_combination(parts):
-    _, stacked, networks, _, _ = parts
-    a = np.array([0.5, -6.0, 6.0, 0.5])
-    combined = combine.combine(stacked, a)
-    expected = jax.tree.map(
-        lambda *leaves: sum(c * leaf.astype(np.float64) for c, leaf in zip(a, leaves)), *networks
+# Where snapshots are stored, and groups of weights, on weights and a denoiser of a few numbers
+
+COUNT = 5
+COEFFICIENTS = np.random.default_rng(0).normal(0, 2, (6, COUNT))
+COEFFICIENTS[:, 0] += 1 - COEFFICIENTS.sum(1)
+
+
+def small_snapshots() -> list:
+    rng = np.random.default_rng(0)
+    centre = {'in': {'w': rng.normal(size=(8, 8))}, 'out': {'w': rng.normal(size=(8, 8)), 'b': 0.3}}
+    move = lambda c: np.asarray(c + 0.1 * rng.normal(size=np.shape(c)), np.float32)  # noqa: E731
+    return [jax.tree.map(move, centre) for _ in range(COUNT)]
+
+
+def small_denoise(params, x, t, label):
+    """[B,8,8,1], two products of which each mixes rows."""
+    mixed = jnp.einsum('bijc,ik->bkjc', jnp.tanh(x), params['in']['w'], precision='highest')
+    out = jnp.einsum('bijc,ik->bkjc', jnp.tanh(mixed), params['out']['w'], precision='highest')
+    return 0.3 * out + params['out']['b'] + 0 * t[:, None, None, None]
+
+
+def small_fitness(where='device', dtype='float32', wanted=None, keep=False, **settings):
+    """The fitness of small_snapshots on all devices there are, and the list of snapshots loaded."""
+    networks, loaded = small_snapshots(), []
+    extractor = lenet.extractor('lenet_digits')
+    process = processes.variance_exploding()
+
+    def load(step: int):
+        loaded.append(step)
+        return networks[step // 10]
+
+    fitness = make_fitness(
+        scores.Subject(small_denoise, process, (8, 8, 1), 10),
+        samplers.build('multistep@80,1', process),
+        extractor,
+        scores.reference(data.open_source('digits', 'test'), extractor, 500, keep),
+        storage.store(load, range(0, 10 * COUNT, 10), where=where, dtype=dtype),
+        samples=40,
+        batch_size=20,
+        mesh=sharding.make_mesh(),
+        metric=wanted,
+        **settings,
     )
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6 * max(1, np.abs(y).max())),
-        combined,
-        expected,
+    return fitness, loaded
+
+
+@pytest.fixture(scope='module')
+def on_device():
+    return small_fitness()[0](COEFFICIENTS, 1)
+
+
+@pytest.mark.parametrize('where', ['host', 'disk'])
+def test_streamed_snapshots_give_the_scores_of_those_on_the_device(where, on_device):
+    fitness, loaded = small_fitness(where)
+    del loaded[:]
+    np.testing.assert_allclose(fitness(COEFFICIENTS, 1), on_device, rtol=1e-5)
+    assert loaded == ([0, 10, 20, 30, 40] if where == 'disk' else [])  # once for all candidates
+
+
+def test_bfloat16_storage_is_near_float32_and_its_last_snapshot_exact(on_device):
+    population = np.concatenate([COEFFICIENTS, np.eye(COUNT)])
+    exact = small_fitness()[0](population, 1)
+    found = {w: small_fitness(w, 'bfloat16')[0](population, 1) for w in storage.WHERE}
+    for where in ('host', 'disk'):
+        np.testing.assert_allclose(found[where], found['device'], rtol=1e-5)
+    np.testing.assert_array_equal(found['device'][-1], exact[-1])
+    assert not np.array_equal(found['device'][:-1], exact[:-1])
+    np.testing.assert_allclose(found['device'], exact, rtol=0.02)
+    np.testing.assert_array_equal(exact[: len(on_device)], on_device)
+
+
+def test_bfloat16_loses_one_part_in_256_of_the_differences_from_the_last_snapshot():
+    networks = small_snapshots()
+    stored = storage.store(lambda k: networks[k], range(COUNT), dtype='bfloat16')
+    leaves = jax.tree.leaves(stored.stacked)
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
+    c = np.float32(COEFFICIENTS[0])
+    found = spaces.combine(spaces.ONE, stored.stacked, c, stored.base)
+    for one, *each in zip(*map(jax.tree.leaves, (found, *networks)), strict=True):
+        each = np.stack(each).astype(np.float64)
+        exact = np.tensordot(np.float64(c), each, 1)
+        most = np.tensordot(np.abs(c), np.abs(each - each[-1:]), 1) * 2.0**-8
+        assert np.all(np.abs(np.asarray(one, np.float64) - exact) <= most + 1e-6)
+
+
+def test_what_is_stored_and_how_is_checked():
+    for settings, words in (
+        ({'where': 'tape'}, 'device, disk, host'),
+        ({'dtype': 'int8'}, 'bfloat16'),
+    ):
+        with pytest.raises(UserError, match=words):
+            storage.store(lambda k: {}, range(2), **settings)
+
+
+def numpy_combination(space: spaces.Space, networks: list, c: np.ndarray):
+    rows = np.float64(np.float32(c)).reshape(space.groups, -1)
+    return jax.tree.map(
+        lambda group, *each: np.tensordot(rows[group], np.stack(each).astype(np.float64), 1),
+        space.indices(networks[0]),
+        *networks,
     )
-    assert jax.tree.all(jax.tree.map(lambda x: x.dtype == jnp.float32, combined))
+
+
+@pytest.mark.parametrize('groups', [(), ('out/b', 'out', ''), 'top_level'])
+def test_combined_weights_are_the_linear_combination_of_each_group(groups):
+    networks = small_snapshots()
+    space = spaces.build(groups, networks[0])
+    c = 6 * np.random.default_rng(1).normal(size=space.groups * COUNT)
+    exact = numpy_combination(space, networks, c)
+    for found in (
+        combine.combine(tree.stack(networks), c, space),
+        combine.combine_from(lambda k: networks[k], range(COUNT), c, space),
+    ):
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6), found, exact
+        )
+        assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+
+
+def test_one_hot_rows_take_each_group_from_its_snapshot_bit_for_bit():
+    networks = small_snapshots()
+    networks[2]['in']['w'][:] = np.inf
+    space = spaces.build('top_level', networks[0])
+    assert space.patterns == ('^in(/|$)', '^out(/|$)')
+    c = np.concatenate([np.eye(COUNT)[1], np.eye(COUNT)[3]])
+    for found in (
+        combine.combine(tree.stack(networks), c, space),
+        combine.combine_from(lambda k: networks[k], range(COUNT), c, space),
+    ):
+        expected = {'in': networks[1]['in'], 'out': networks[3]['out']}
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_groups_are_checked_against_the_weights():
+    params = small_snapshots()[0]
+    for groups, words in (
+        ('layers', "'top_level' or a sequence"),
+        (('in', '(out'), 'no regular expression'),
+        (('in',), 'found in 2 of 3 weights, such as out/b'),
+        (('in', '', 'out'), "group 'out' holds no weights"),
+    ):
+        with pytest.raises(UserError, match=words):
+            spaces.build(groups, params)
+
+
+@pytest.mark.parametrize('where', storage.WHERE)
+def test_groups_with_the_same_coefficients_score_as_one(where, on_device):
+    space = spaces.build('top_level', small_snapshots()[0])
+    fitness, _ = small_fitness(where, space=space)
+    np.testing.assert_allclose(fitness(np.tile(COEFFICIENTS, 2), 1), on_device, rtol=1e-5)
+    apart = np.concatenate([COEFFICIENTS, COEFFICIENTS[::-1]], axis=1)
+    assert (fitness(apart, 1) != on_device).all()
+
+
+# Metrics
+
+
+@pytest.fixture(scope='module')
+def rows():
+    """What evaluate finds of each of COEFFICIENTS' networks, by all metrics."""
+    networks, extractor = small_snapshots(), lenet.extractor('lenet_digits')
+    process = processes.variance_exploding()
+    names = list(named.names(extractor))
+    scorer = scores.Scorer(
+        scores.Subject(small_denoise, process, (8, 8, 1), 10),
+        extractor,
+        scores.reference(data.open_source('digits', 'test'), extractor, 500, True),
+        20,
+        sharding.make_mesh(),
+        names,
+    )
+    settings = {'ema': '', 'step': 0}
+    models = [combine.combine(tree.stack(networks), c) for c in COEFFICIENTS[:3]]
+    return [scorer.score(m, 'multistep@80,1', 40, (1,), **settings) for m in models]
+
+
+@pytest.mark.parametrize(
+    'wanted',
+    [
+        'fd_lenet',
+        'kd_lenet',
+        {'fd_lenet': 1.0, 'kd_lenet': 100.0},
+        {'fd_lenet': 0.5, 'is_lenet': 3.0, 'recall_lenet': 10.0},
+    ],
+)
+def test_a_metric_is_that_of_evaluate_and_higher_is_better_is_negated(wanted, rows):
+    found = small_fitness(wanted=wanted, keep=True)[0](COEFFICIENTS[:3], 1)
+    weights = {wanted: 1.0} if isinstance(wanted, str) else wanted
+    signs = {'is_lenet': -1, 'recall_lenet': -1}
+    expected = [sum(w * signs.get(n, 1) * row[n] for n, w in weights.items()) for row in rows]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_broken_candidate_scores_nan_by_its_features_too():
+    population = np.array([[np.nan, 0, 0, 0, 1], COEFFICIENTS[0]])
+    found = small_fitness(wanted={'kd_lenet': 1.0, 'fd_lenet': 1.0}, keep=True)[0](population, 1)
+    assert np.isnan(found[0]) and np.isfinite(found[1])
+
+
+def test_wrong_metrics_are_refused():
+    for wanted, words in (
+        ('fid', "unknown metric of a search .*'fid'"),
+        ({'fd_lenet': -1.0}, 'must be > 0, got -1'),
+        ({'kd_lenet': float('nan')}, 'must be > 0, got nan'),
+        ({}, 'no metric; legal: .*density_lenet, fd_lenet, is_lenet, kd_lenet'),
+    ):
+        with pytest.raises(UserError, match=words):
+            small_fitness(wanted=wanted)
+    with pytest.raises(ValueError, match='need the features of the reference'):
+        small_fitness(wanted='kd_lenet')
+    assert metric.sources({'fd_a': 1, 'recall_a': 1, 'precision_a': 1}) == ['fd_a', 'pr_a']
+
+
+# Devices, and compilations
+
+
+def search_with(**settings) -> dict:
+    """A short search on all devices there are."""
+    fitness, _ = small_fitness(**settings)
+    state = search.init(jax.random.key(0), COUNT, population=6)
+    for _ in range(3):
+        candidates, state = search.ask(state)
+        state = search.tell(state, candidates, fitness(candidates, 1))
+    return search.to_plain(state)
+
+
+@pytest.mark.devices
+def test_four_devices_find_the_coefficients_and_the_scores_of_one():
+    script = """
+import json, jax
+from tests import test_lcsc
+assert jax.device_count() == 4
+print(json.dumps([test_lcsc.search_with(where=w) for w in ('device', 'host')]))
+"""
+    four = subprocess.run(
+        [sys.executable, '-c', script],
+        cwd=commands.ROOT,
+        env=commands.environment(devices=4),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    one = search_with()
+    for found in json.loads(four.stdout.splitlines()[-1]):
+        np.testing.assert_allclose(found.pop('scores'), one['scores'], rtol=1e-6)
+        np.testing.assert_array_equal(found.pop('coefficients'), one['coefficients'])
+        assert found == {name: value for name, value in one.items() if name in found}
+
+
+@pytest.mark.parametrize('where', ['device', 'disk'])
+def test_no_size_of_population_compiles_again(where, caplog):
+    fitness, _ = small_fitness(where)
+    fitness(COEFFICIENTS[:1], 1)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for population in (COEFFICIENTS[1:3], COEFFICIENTS, COEFFICIENTS[:5]):
+            fitness(population, 2)
+        assert not [record.message for record in caplog.records if 'ompil' in record.message]
+        jax.jit(lambda x: x + 1)(jnp.zeros(3)).block_until_ready()
+        assert [record.message for record in caplog.records if 'ompil' in record.message]

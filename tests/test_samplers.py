@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cm_jax import samplers, scores
-from cm_jax.core import precond, process
+from cm_jax.core import noise, precond, process
 from cm_jax.core.guidance import guided
 from cm_jax.errors import UserError
 from cm_jax.models import unet
@@ -30,10 +30,17 @@ SPECS = (
     'adams3@9',
     'cud3@3',
     'cud3@9',
+    'dpm1@9',
+    'dpm2@9,karras',
+    'dpm3@1',
+    'dpm3@2',
+    'dpm3@9',
+    'dpm3@9,lower_order_final',
+    'dpm3@15,karras,lower_order_final',
 )
 
 
-LEGAL = 'legal: adams2, adams3, cud3, ddim, euler, heun, multistep, onestep'
+LEGAL = 'legal: adams2, adams3, cud3, ddim, dpm1, dpm2, dpm3, euler, heun, multistep, onestep'
 
 
 def home(spec):
@@ -105,6 +112,27 @@ def test_a_rectified_flow_has_no_steps_that_start_below_t_min():
         samplers.build('euler@1001', RF)
 
 
+@pytest.mark.parametrize('p', [VE, RF._replace(t_max=0.99)], ids=['ve', 'rf'])
+def test_logsnr_levels_have_equal_steps_of_the_log_signal_to_noise_ratio(p):
+    levels = np.array(samplers.build('dpm3@9,logsnr', p).levels)
+    assert levels[[0, -1]].tolist() == [p.t_max, p.t_min]
+    signal = 1 - levels if p.name == 'rf' else 1
+    steps = np.diff(np.log(signal / levels))
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
+
+
+def test_karras_levels_are_edms_grid_and_equal_steps_on_rectified_flow():
+    found = samplers.build('dpm3@9,karras', VE).levels
+    np.testing.assert_allclose(found, noise.karras_sigmas(10, 0.002, 80.0))
+    np.testing.assert_allclose(samplers.build('dpm3@9', RF).levels, np.linspace(1, 1e-3, 10))
+    assert samplers.build('dpm3@9', VE).levels == samplers.build('dpm3@9,logsnr', VE).levels
+
+
+def test_logsnr_needs_a_signal_at_t_max():
+    with pytest.raises(UserError, match=r't_max = 1 is 0.*write karras'):
+        samplers.build('dpm3@9,logsnr', RF)
+
+
 @pytest.mark.parametrize('name', ['euler', 'ddim', 'heun', 'adams2', 'adams3'])
 def test_ode_samplers_keep_to_any_legal_process(name):
     legal = [('ve', low, high) for low in (1e-5, 1e-4, 0.02) for high in (10.0, 20.0, 80.0, 157.0)]
@@ -134,6 +162,12 @@ def test_ode_samplers_keep_to_any_legal_process(name):
         ('ddim@0', 'write ddim@n with n >= 1'),
         ('adams2@0', 'write adams2@n with n >= 1'),
         ('adams3', 'write adams3@n with n >= 1'),
+        ('dpm3', 'write dpm3@n with n >= 1'),
+        ('dpm3@karras', 'write dpm3@n with n >= 1'),
+        ('dpm3@9,cosine', 'one of logsnr, karras and lower_order_final behind commas'),
+        ('dpm2@9,logsnr,karras', 'write dpm2@n, with one of logsnr, karras'),
+        ('dpm2@9,karras,karras', 'write dpm2@n, with one of logsnr, karras'),
+        ('dpm_solver@9', "unknown sampler 'dpm_solver'"),
         ('cud3@8', "cud3 takes equal steps, of process rf; this one is 've': use adams3"),
         ('multistep', 'as multistep@80,0.8'),
         ('multistep@', 'as multistep@80,0.8'),

@@ -3,7 +3,9 @@
 import json
 import pathlib
 import shutil
+import time
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -56,8 +58,8 @@ def test_the_result_of_a_search_is_a_run_that_opens(story):
     record = json.loads((story / 'lcsc' / 'coefficients.json').read_text())
     assert record['steps'] == [2, 4, 6, 8, 10, 12] and run.steps() == [12]
     assert abs(sum(record['coefficients']) - 1) < 1e-9
-    stacked = combine.stack(source.params, record['steps'])
-    combined = combine.combine(stacked, np.array(record['coefficients']))
+    assert record['groups'] == ['']
+    combined = combine.combine_from(source.params, record['steps'], record['coefficients'])
     found = run.sample(run.params(), 'onestep', 4, seed=5)
     np.testing.assert_array_equal(found, source.sample(combined, 'onestep', 4, seed=5))
 
@@ -112,6 +114,43 @@ def test_the_search_writes_every_candidate_and_uses_three_noises(story):
     best = min(row['score'] for row in rows)
     assert report['lcsc_search_score'] >= best
     assert {tuple(r['protocol']['seeds']) for r in report['rows']} == {(1000, 1001)}
+    evaluations = 40 * (10 + 2 * 3), 40 * 2 * (10 + 2)
+    assert report['cost'] == dict(zip(('search', 'selection'), evaluations))
+
+
+def test_the_report_of_a_search_has_every_control_and_its_pictures(story):
+    folder = story / 'lcsc'
+    rows = json.loads((folder / 'report.json').read_text())['rows']
+    models = [row['model'] for row in rows if row['protocol']['sampler'] == 'onestep']
+    kinds = [next((k for k in ('ema* ', 'posthoc') if m.startswith(k)), m) for m in models]
+    own = ['ema 0.5', 'ema 0.9', 'ema power0.1']
+    assert kinds == ['last', *own, 'ema* ', 'uniform', 'posthoc', 'random', 'lcsc']
+    assert len({row['protocol']['id'] for row in rows}) == 1
+    random = (folder / 'random.jsonl').read_text().splitlines()
+    assert len(random) == len((folder / 'search.jsonl').read_text().splitlines())
+    for name in ('progress', 'coefficients', 'landscape', 'samples/lcsc'):
+        assert np.asarray(PIL.Image.open(folder / f'{name}.png')).std() > 0
+    assert len(json.loads((folder / 'landscape.json').read_text())) == 9
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_three_times_ends_as_if_it_had_not_been(story, tmp_path):
+    """In the search, in its random search and in its report; by SIGKILL."""
+    folder = tmp_path / 'lcsc'
+    arguments = [*search_arguments(story), f'--workdir={folder}']
+    for name, lines in (('search.jsonl', 11), ('random.jsonl', 12), ('report.jsonl', 3)):
+        process = commands.start('search', *arguments)
+        while not (folder / name).exists() or (folder / name).read_text().count('\n') < lines:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        process.communicate()
+    commands.run('search', *arguments)
+    for name in ('search.jsonl', 'random.jsonl', 'landscape.json', 'chosen.json', 'report.json'):
+        assert (folder / name).read_text() == (story / 'lcsc' / name).read_text(), name
+    weights = (open_run(path).params() for path in (folder, story / 'lcsc'))
+    jax.tree.map(np.testing.assert_array_equal, *weights)
 
 
 def test_a_finished_search_says_so_and_another_is_refused(story):

@@ -8,6 +8,7 @@ def get_config(objective='ect'):
     c = digits_lcsc()
     c.basis.start = 1
     c.search.population = 3
+    c.controls.update({'random': True, 'posthoc': (0.1, 0.12), 'landscape': 3})
     c.budget.update({'generations': 2, 'samples': 40, 'batch_size': 20})
     c.budget.finalists = 2
     c.evaluation = tiny(objective).evaluation

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from cm_jax.core import tree
 from cm_jax.errors import UserError
+from cm_jax.lcsc import space as spaces
+from cm_jax.lcsc.space import ONE, Space
 from cm_jax.types import Params
 
 
@@ -38,7 +38,36 @@ def stack(load: Callable[[int], Params], steps: Sequence[int]) -> Params:
     return stacked
 
 
-def combine(stacked: Params, coefficients: np.ndarray) -> Params:
-    """sum_k c_k theta_k as numpy arrays; see core.tree.linear_combination."""
-    combined = jax.jit(tree.linear_combination)(stacked, jnp.asarray(coefficients, jnp.float32))
-    return jax.tree.map(np.asarray, combined)
+def combine(stacked: Params, coefficients: np.ndarray, space: Space = ONE) -> Params:
+    """sum_k c_k theta_k as numpy arrays, of [K] or, by groups, [G K]; see lcsc.space.combine."""
+    program = jax.jit(spaces.combine, static_argnums=0)
+    return jax.tree.map(np.asarray, program(space, stacked, np.float32(coefficients)))
+
+
+def combine_from(
+    load: Callable[[int], Params],
+    steps: Sequence[int],
+    coefficients: np.ndarray,
+    space: Space = ONE,
+) -> Params:
+    """The same of the snapshots `load(step)`, read one at a time, added in float64 on the host.
+
+    What a search's result is made by: whatever form the snapshots had in the search, and however
+    many there are. A coefficient of 0 leaves its snapshot out.
+    """
+    rows = np.float32(coefficients).astype(np.float64).reshape(space.groups, -1)
+    total = None
+    for k, step in enumerate(steps):
+        snapshot = load(step)
+        if total is None:
+            places = space.indices(snapshot)
+            total = jax.tree.map(lambda x: np.full(x.shape, -0.0), snapshot)
+        if rows[:, k].any():
+            total = jax.tree.map(
+                lambda t, g, x, k=k: _added(t, rows[g, k], x), total, places, snapshot
+            )
+    return jax.tree.map(lambda x: np.asarray(x, np.float32), total)
+
+
+def _added(total: np.ndarray, c: np.float64, x: np.ndarray) -> np.ndarray:
+    return total + c * x if c else total

@@ -1,56 +1,58 @@
-"""The evolutionary search over combination coefficients: pure `init`, `ask`, `tell`.
+"""The search over combination coefficients: pure `init`, `ask`, `tell`, with an explicit state.
 
-The paper's algorithm 1 in words: an archive of (coefficients, score) starts from EMA profiles; each
-epoch takes the best of it as parents, crosses two of them, mutates the child and adds it. Its authors
-have not released the search; the operators here are those of their sibling code for mixtures of
-experts (EEP, arXiv 2407.00945), which names the same loop, with a blend crossover beside the
-entry-wise one. What is ours: a generation of children is evaluated together, the sum of the
-coefficients is held at 1 exactly, and mutation is scaled to the archive (see `ask`).
+    state = init(key, k, method='evolution')
+    coefficients, state = ask(state)                     # [P, K], each row sums to 1
+    state = tell(state, coefficients, scores)            # lower is better
+    state.best_coefficients, state.best_score
 
-Coefficients a [K] sum to one; in the differential basis the weights are
-theta_1 + sum_{i>1} a_i (theta_i - theta_1), so a_2 .. a_K are free and a_1 takes up the rest.
-Negative entries are legal.
+The first candidates are the profiles (see lcsc.profiles), whatever the method; then generations of
+`population` by 'evolution' (the paper's), 'cma_es' or 'random'. With G groups of weights that have
+coefficients of their own (see lcsc.space), a candidate is G rows one after another, [G K], each of
+which sums to 1.
+
+The state is the archive of all candidates with their scores, and what a method remembers is rebuilt
+from it: `to_plain` and `from_plain` turn it into JSON-able data and back without any difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from cm_jax.core.ema import coefficients as ema_coefficients
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, call, check_name
+from cm_jax.lcsc import cma_es, evolution, random_search
+from cm_jax.lcsc.archive import Archive, ranking
+from cm_jax.lcsc.profiles import default_ema_rates, named_profiles, stacked_profiles
 from cm_jax.types import Key
 
+__all__ = [
+    'SearchState',
+    'ask',
+    'from_plain',
+    'init',
+    'named_profiles',
+    'ranking',
+    'tell',
+    'to_plain',
+]
 
-class SearchSettings(NamedTuple):
-    """Hyper-parameters of the search.
-
-    population: children a generation, > 0. parents: the archive's best that may have children, > 1.
-    crossover: probability that a child has two parents. blend: probability that two parents are
-    blended a + u (b - a), u ~ U(-0.25, 1.25), rather than mixed entry by entry. mutation: probability
-    that an entry is mutated. scale: its standard deviation, for K = 20; it is scaled by sqrt(20 / K).
-    ema_rates: the averages that the search starts from, besides the uniform one and the last
-    checkpoint; () spreads eight of them over the window.
-    """
-
-    population: int = 16
-    parents: int = 10
-    crossover: float = 0.7
-    blend: float = 0.5
-    mutation: float = 0.25
-    scale: float = 0.065
-    ema_rates: tuple[float, ...] = ()
+METHODS = {'evolution': evolution, 'cma_es': cma_es, 'random': random_search}
 
 
 class SearchState(NamedTuple):
     """The archive, oldest first, and where the random stream stands. Lower scores are better."""
 
-    settings: SearchSettings
+    method: str
+    settings: Any  # the method's Settings
+    k: int
+    groups: int
     seed: tuple[int, ...]
     generation: int  # generations asked for so far
-    coefficients: np.ndarray  # [N, K] float64, each row sums to 1
+    coefficients: np.ndarray  # [N, G K] float64
     scores: np.ndarray  # [N] float64; NaN and infinities are kept, and never best
+    told: tuple[int, ...]  # candidates of each `tell`, N in all
+    memory: Any  # what the method has made of the archive
 
     @property
     def best(self) -> int:
@@ -68,80 +70,101 @@ class SearchState(NamedTuple):
         return float(self.scores[self.best])
 
 
-def ranking(scores: np.ndarray) -> np.ndarray:
-    """Indices from the best to the worst score; what is not finite comes last."""
-    return np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind='stable')
+def init(
+    key: Key, k: int, *, method: str = 'evolution', groups: int = 1, **settings: Any
+) -> SearchState:
+    """The state before the first generation, for k >= 2 checkpoints.
 
-
-def default_ema_rates(k: int) -> tuple[float, ...]:
-    """Eight rates whose averages reach back over 2 to all K checkpoints, evenly in the logarithm."""
-    reach = np.geomspace(2, max(k, 2), 8)
-    return tuple(float(rate) for rate in 1 - 1 / reach)
-
-
-def named_profiles(k: int, rates: Sequence[float]) -> dict[str, np.ndarray]:
-    """The candidates that the search starts from: the last checkpoint, EMA profiles, uniform."""
-    profiles = {'last': np.eye(k)[-1]}
-    profiles |= {f'ema* {rate:.4g}': ema_coefficients(k, rate) for rate in rates}
-    return profiles | {'uniform': np.full(k, 1 / k)}
-
-
-def init(key: Key, k: int, **settings: Any) -> SearchState:
-    """The state before the first generation, for k >= 2 checkpoints; see SearchSettings."""
-    checked = SearchSettings(**settings)
+    `settings` are those of the method's Settings. Raises UserError on wrong ones.
+    """
+    check_name('search method', method, METHODS)
+    checked = call('search', METHODS[method].Settings, settings)
     if k < 2:
         raise UserError(f'a search needs at least 2 checkpoints, got {k}')
-    if checked.population < 1 or checked.parents < 2 or checked.scale <= 0:
-        raise UserError('a search needs population >= 1, parents >= 2 and scale > 0')
-    if not all(0 <= p <= 1 for p in (checked.crossover, checked.blend, checked.mutation)):
-        raise UserError('crossover, blend and mutation are probabilities, in [0, 1]')
-    rates = tuple(checked.ema_rates) or default_ema_rates(k)
+    if groups < 1:
+        raise UserError(f'a search needs at least 1 group of weights, got {groups}')
+    METHODS[method].check(checked)
+    rates = tuple(float(rate) for rate in checked.ema_rates) or default_ema_rates(k)
     checked = checked._replace(ema_rates=rates)
     seed = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel())
-    return SearchState(checked, seed, 0, np.empty((0, k)), np.empty(0))
+    archive = np.empty((0, groups * k)), np.empty(0)
+    return SearchState(method, checked, k, groups, seed, 0, *archive, (), None)
 
 
 def ask(state: SearchState) -> tuple[np.ndarray, SearchState]:
-    """The next candidates [P, K], each summing to 1, and the state that has asked for them.
+    """The next candidates [P, G K], each group's summing to 1, and the state that has asked for them.
 
-    The first are the named profiles; afterwards `population` children of the archive's best, with
-    Gaussian mutations of the free entries. Pure: the same state asks for the same candidates.
+    The first are the profiles. Pure: the same state asks for the same candidates. Raises ValueError
+    if the first were not told.
     """
     asked = state._replace(generation=state.generation + 1)
-    k = state.coefficients.shape[1]
     if state.generation == 0:
-        return np.stack(list(named_profiles(k, state.settings.ema_rates).values())), asked
-    random = np.random.default_rng((*state.seed, state.generation))
-    order = ranking(state.scores)
-    finite = order[: int(np.isfinite(state.scores).sum())]
-    pool = state.coefficients[finite if len(finite) else order][: state.settings.parents]
-    children = [_child(random, pool, state.settings) for _ in range(state.settings.population)]
-    return np.stack(children), asked
+        found = stacked_profiles(state.k, state.groups, state.settings.ema_rates)
+    elif not state.told:
+        raise ValueError('a search whose first candidates have not been told has no next ones')
+    else:
+        random = np.random.default_rng((*state.seed, state.generation))
+        archive = _archive(state.coefficients, state.scores, state.k)
+        propose = METHODS[state.method].propose
+        found = propose(state.settings, archive, state.memory, random)
+    return found.reshape(len(found), -1), asked
 
 
 def tell(state: SearchState, coefficients: np.ndarray, scores: np.ndarray) -> SearchState:
-    """The state with candidates [P, K] and their scores [P] in the archive."""
+    """The state with candidates [P, G K] and their scores [P] in the archive.
+
+    Raises ValueError on other shapes.
+    """
     coefficients, scores = np.asarray(coefficients, np.float64), np.asarray(scores, np.float64)
-    if coefficients.shape != (*scores.shape, state.coefficients.shape[1]):
+    if coefficients.shape != (*scores.shape, state.coefficients.shape[1]) or not len(scores):
         raise ValueError(f'{scores.shape} scores for coefficients of shape {coefficients.shape}')
-    return state._replace(
+    whole = state._replace(
         coefficients=np.concatenate([state.coefficients, coefficients]),
         scores=np.concatenate([state.scores, scores]),
+        told=(*state.told, len(scores)),
     )
+    archive = _archive(whole.coefficients, whole.scores, state.k)
+    new = _archive(coefficients, scores, state.k)
+    learn = METHODS[state.method].learn
+    return whole._replace(memory=learn(state.settings, archive, state.memory, new))
 
 
-def _child(random: np.random.Generator, pool: np.ndarray, settings: SearchSettings) -> np.ndarray:
-    """One child of a pool [M, K] of parents, best first."""
-    k = pool.shape[1]
-    a, b = pool[random.integers(len(pool), size=2)]
-    if random.random() >= settings.crossover:
-        child = a.copy()
-    elif random.random() < settings.blend:
-        child = a + random.uniform(-0.25, 1.25) * (b - a)
-    else:
-        child = np.where(random.random(k) < 0.5, a, b)
-    mutated = random.random(k) < settings.mutation
-    mutated[random.integers(k)] = True
-    child = child + mutated * random.normal(0, settings.scale * np.sqrt(20 / k), k)
-    child[0] += 1 - child.sum()
-    return child
+def to_plain(state: SearchState) -> dict[str, Any]:
+    """The state as JSON-able data; scores that are not finite are words."""
+    scores = [s if np.isfinite(s) else str(s) for s in state.scores.tolist()]
+    return {
+        'method': state.method,
+        'settings': {name: _listed(value) for name, value in state.settings._asdict().items()},
+        'k': state.k,
+        'groups': state.groups,
+        'seed': list(state.seed),
+        'generation': state.generation,
+        'told': list(state.told),
+        'coefficients': state.coefficients.tolist(),
+        'scores': scores,
+    }
+
+
+def from_plain(plain: Mapping[str, Any]) -> SearchState:
+    """The state behind `to_plain`: what it asks for next is the same to the last bit."""
+    settings = METHODS[plain['method']].Settings(**plain['settings'])
+    settings = settings._replace(ema_rates=tuple(settings.ema_rates))
+    k, groups = plain['k'], plain['groups']
+    archive = np.empty((0, groups * k)), np.empty(0)
+    state = SearchState(
+        plain['method'], settings, k, groups, tuple(plain['seed']), 0, *archive, (), None
+    )
+    coefficients = np.asarray(plain['coefficients'], np.float64).reshape(-1, groups * k)
+    scores, first = np.array([float(s) for s in plain['scores']]), 0
+    for count in plain['told']:
+        rows = slice(first, first + count)
+        state, first = tell(state, coefficients[rows], scores[rows]), first + count
+    return state._replace(generation=plain['generation'])
+
+
+def _archive(coefficients: np.ndarray, scores: np.ndarray, k: int) -> Archive:
+    return Archive(coefficients.reshape(len(scores), -1, k), scores)
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

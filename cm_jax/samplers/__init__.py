@@ -5,8 +5,10 @@ levels in descending order; keys [B] are typed keys, one an example, for fresh n
 example does not depend on the batch that it is in.
 
 A sampler is written `name` or `name@arguments` (`onestep`, `multistep@80,0.8`, `heun@18`): each file
-has `parse(arguments, process) -> ts` and `evaluations(ts)`, the network evaluations it spends. Any of
-them may end in `+cfg<weight>` (`heun@18+cfg1.5`): classifier-free guidance, see core/guidance.py.
+has `parse(arguments, process) -> ts` and `evaluations(ts)`, the network evaluations it spends. One
+whose rule has choices beside the levels also has `options(arguments)`, a tuple of words that its
+`sample` takes after the keys. Any sampler may end in `+cfg<weight>` (`heun@18+cfg1.5`):
+classifier-free guidance, see core/guidance.py.
 """
 
 import importlib
@@ -23,7 +25,7 @@ from cm_jax.core.process import Process
 from cm_jax.errors import UserError, check_name
 from cm_jax.types import Array, DenoiseFn, Params
 
-NOT_SAMPLERS = ('edit',)  # what else is in this folder
+NOT_SAMPLERS = ('edit', 'dpm_solver')  # what else is in this folder
 
 
 class Sampler(NamedTuple):
@@ -34,6 +36,7 @@ class Sampler(NamedTuple):
 
     spec: str
     name: str
+    options: tuple[str, ...]  # the choices beside the levels; most samplers have none
     levels: tuple[float, ...]
     guidance: float  # weight of classifier-free guidance; 1 is none
     evaluations: int  # of the network, for one sample
@@ -124,6 +127,8 @@ def build(spec: str, process: Process) -> Sampler:
     module = importlib.import_module(f'cm_jax.samplers.{name}')
     levels = np.asarray(module.parse(arguments, process), np.float64)
     own = levels.astype(np.float32)
+    options = module.options(arguments) if hasattr(module, 'options') else ()
+    chosen = (options,) if options else ()
 
     def sample(
         denoise: Callable[[Array, Array], Array],
@@ -131,10 +136,10 @@ def build(spec: str, process: Process) -> Sampler:
         keys: Array,
         ts: np.ndarray | Array = own,
     ) -> Array:
-        return module.sample(denoise, process, x_T, ts, keys)
+        return module.sample(denoise, process, x_T, ts, keys, *chosen)
 
     evaluations = module.evaluations(levels) * (1 if guidance == 1 else 2)
-    return Sampler(spec, name, tuple(levels.tolist()), guidance, evaluations, sample)
+    return Sampler(spec, name, options, tuple(levels.tolist()), guidance, evaluations, sample)
 
 
 class Start(NamedTuple):

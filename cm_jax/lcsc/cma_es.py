@@ -1,0 +1,80 @@
+"""CMA-ES in the sum-to-one plane: a Gaussian whose mean, length and shape follow the scores.
+
+Hansen 2016, "The CMA Evolution Strategy: A Tutorial" (arXiv 1604.00772), by the library `cmaes`
+(CyberAgent; numpy alone). Between it and `cma` the choice is the state: here the Gaussian is a
+function of the candidates told and nothing else, because the samples' stream can be set anew each
+generation (`reseed_rng`), so that a search is rebuilt from its archive to the last bit; `cma` draws
+from numpy's global stream by default and keeps logs and options beside its numbers.
+
+The search begins at the best of the profiles. The coordinates are an orthonormal basis of the plane
+for each group: [G (K-1)]. A Gaussian that has run to its end (no change in scores, no length, an
+ill-conditioned shape: `should_stop`) is begun again at the best.
+"""
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+from cmaes import CMA
+
+from cm_jax.errors import UserError
+from cm_jax.lcsc.archive import Archive
+from cm_jax.lcsc.profiles import check_common, per_entry, plane
+
+
+class Settings(NamedTuple):
+    """Hyper-parameters: those of the same name in lcsc.evolution. population: at least 4."""
+
+    population: int = 16
+    scale: float = 0.065
+    ema_rates: tuple[float, ...] = ()
+
+
+def check(settings: Settings) -> None:
+    """Raises UserError on settings out of their ranges."""
+    check_common(settings.population, settings.scale, settings.ema_rates)
+    if settings.population < 4:
+        raise UserError(f'CMA-ES needs population >= 4, got {settings.population}')
+
+
+def propose(
+    settings: Settings, archive: Archive, memory: CMA, random: np.random.Generator
+) -> np.ndarray:
+    """`population` draws [P, G, K] of the Gaussian."""
+    groups, k = archive.coefficients.shape[1:]
+    gaussian = copy.deepcopy(memory)
+    gaussian.reseed_rng(int(random.integers(2**32)))
+    points = np.stack([gaussian.ask() for _ in range(settings.population)])
+    return 1 / k + points.reshape(-1, groups, k - 1) @ plane(k)
+
+
+def learn(settings: Settings, archive: Archive, memory: CMA | None, told: Archive) -> CMA:
+    """The Gaussian after the candidates `told`, of which `archive` holds the ones before and these.
+
+    The first candidates are the profiles, whatever their number: the best of them is its mean.
+    Raises ValueError if there are not `population` of them later.
+    """
+    if memory is None:
+        return _begin(settings, archive)
+    if len(told.scores) != settings.population:
+        raise ValueError(
+            f'{len(told.scores)} scores for CMA-ES with a population of {settings.population}'
+        )
+    finite = told.scores[np.isfinite(told.scores)]
+    worst = finite.max() + 1 if len(finite) else 0.0  # only the order counts
+    scores = np.where(np.isfinite(told.scores), told.scores, worst)
+    gaussian = copy.deepcopy(memory)
+    gaussian.tell(list(zip(_points(told.coefficients), scores.tolist())))
+    return _begin(settings, archive) if gaussian.should_stop() else gaussian
+
+
+def _begin(settings: Settings, archive: Archive) -> CMA:
+    (mean,) = _points(archive.pool(1))
+    sigma = per_entry(settings.scale, archive.coefficients.shape[2])
+    return CMA(mean, sigma, population_size=settings.population, seed=0)
+
+
+def _points(coefficients: np.ndarray) -> np.ndarray:
+    """[P, G, K] -> [P, G (K-1)]; the uniform average, at a right angle to the plane, is 0."""
+    count, _, k = coefficients.shape
+    return (coefficients @ plane(k).T).reshape(count, -1)

@@ -1,0 +1,103 @@
+"""The evolutionary search of LCSC: parents from the archive's best, crossover, Gaussian mutation.
+
+The paper's algorithm 1 (arXiv 2404.02241) in words: an archive of (coefficients, score) starts from
+EMA profiles; each epoch takes the best of it as parents, crosses two of them, mutates the child and
+adds it; nothing leaves the archive. Its authors have not released the search. The operators and their
+numbers are those of their sibling code for mixtures of experts (EEP, arXiv 2407.00945), which runs
+the same loop. What is the same, and what is not:
+
+    parent pool   EEP 'ranking': the best R of the archive         `parents`
+    crossover     EEP p = 0.3, else a copy of one parent            `crossover`
+      entry-wise  EEP first parent with p = 0.6, else the second    `first`
+      blend       named for LCSC, its numbers not known             `blend`, a + u (b - a)
+    mutation      EEP each entry p = 0.25, N(0, 0.065^2)            `mutation`, `scale`
+    groups        EEP each touched with p = 0.25, at least one      `touch`
+    sum           EEP divides by it with p = 0.1                    ours: 1 exactly, by a_1
+    generation    EEP one child at a time                           ours: `population` children
+
+A child that no entry of was mutated and no crossover changed would be scored again for nothing:
+ours mutates at least one entry. Mutation is scaled by sqrt(20 / K).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cm_jax.errors import UserError
+from cm_jax.lcsc.archive import Archive
+from cm_jax.lcsc.profiles import check_common, per_entry
+
+
+class Settings(NamedTuple):
+    """Hyper-parameters; see the table above. All but the first two and `scale` are probabilities.
+
+    population: children a generation, > 0. parents: the archive's best that may have children, > 1.
+    scale: the standard deviation of a mutation at K = 20, > 0. ema_rates: the averages that the
+    search starts from, besides the uniform one and the last checkpoint; () spreads eight of them.
+    """
+
+    population: int = 16
+    parents: int = 10
+    crossover: float = 0.3
+    blend: float = 0.5
+    first: float = 0.6
+    mutation: float = 0.25
+    scale: float = 0.065
+    touch: float = 0.25
+    ema_rates: tuple[float, ...] = ()
+
+
+def check(settings: Settings) -> None:
+    """Raises UserError on settings out of their ranges."""
+    check_common(settings.population, settings.scale, settings.ema_rates)
+    if settings.parents < 2:
+        raise UserError(f'an evolutionary search needs parents >= 2, got {settings.parents}')
+    for name in ('crossover', 'blend', 'first', 'mutation', 'touch'):
+        if not 0 <= getattr(settings, name) <= 1:
+            raise UserError(
+                f'{name} of an evolutionary search is a probability, in [0, 1], got '
+                f'{getattr(settings, name)}'
+            )
+    if settings.touch == 0:
+        raise UserError('touch of an evolutionary search must be above 0: no group would change')
+
+
+def propose(
+    settings: Settings, archive: Archive, memory: None, random: np.random.Generator
+) -> np.ndarray:
+    """`population` children [P, G, K] of the archive's best."""
+    pool = archive.pool(settings.parents)
+    return np.stack([_child(settings, pool, random) for _ in range(settings.population)])
+
+
+def learn(settings: Settings, archive: Archive, memory: None, told: Archive) -> None:
+    """The archive is all that this search remembers."""
+
+
+def _child(settings: Settings, pool: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """One child [G, K] of a pool [M, G, K] of parents."""
+    groups, k = pool.shape[1:]
+    touched = _touched(groups, settings.touch, random)
+    a, b = pool[random.choice(len(pool), size=2, replace=len(pool) < 2)]
+    child = a.copy()
+    if random.random() < settings.crossover:
+        child = np.where(random.random((groups, 1)) < settings.first, a, b)  # the untouched, whole
+        if random.random() < settings.blend:
+            mixed = a + random.uniform(-0.25, 1.25) * (b - a)
+        else:
+            mixed = np.where(random.random((groups, k)) < settings.first, a, b)
+        child[touched] = mixed[touched]
+    mutated = random.random((groups, k - 1)) < settings.mutation
+    mutated[np.arange(groups), random.integers(k - 1, size=groups)] = True
+    steps = random.normal(0, per_entry(settings.scale, k), (groups, k - 1))
+    child[:, 1:] += mutated * steps * touched[:, None]
+    child[:, 0] += 1 - child.sum(axis=1)
+    return child
+
+
+def _touched(groups: int, probability: float, random: np.random.Generator) -> np.ndarray:
+    """Which groups [G] a child may change: each with `probability`, drawn again until one is."""
+    touched = np.full(groups, groups == 1)
+    while not touched.any():
+        touched = random.random(groups) < probability
+    return touched

@@ -1,0 +1,58 @@
+"""Where a search starts: the last checkpoint, a grid of EMA profiles and the uniform average.
+
+A candidate of one group is K coefficients, checkpoint by checkpoint, oldest first, that sum to one;
+negative entries are legal. In the paper's differential basis the weights are
+theta_1 + sum_{i>1} a_i (theta_i - theta_1), so a_2 .. a_K are free and a_1 takes up the rest.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cm_jax.core.ema import coefficients as ema_coefficients
+from cm_jax.errors import UserError
+
+
+def default_ema_rates(k: int) -> tuple[float, ...]:
+    """Eight rates whose averages reach back over 2 to all K checkpoints, evenly in the logarithm."""
+    reach = np.geomspace(2, max(k, 2), 8)
+    return tuple(float(rate) for rate in 1 - 1 / reach)
+
+
+def named_profiles(k: int, rates: Sequence[float]) -> dict[str, np.ndarray]:
+    """The candidates [K] that a search starts from: last checkpoint, EMA profiles, uniform."""
+    profiles = {'last': np.eye(k)[-1]}
+    profiles |= {f'ema* {rate:.4g}': ema_coefficients(k, rate) for rate in rates}
+    return profiles | {'uniform': np.full(k, 1 / k)}
+
+
+def stacked_profiles(k: int, groups: int, rates: Sequence[float]) -> np.ndarray:
+    """The same as candidates [P, G, K], all groups alike."""
+    rows = np.stack(list(named_profiles(k, rates).values()))
+    return np.repeat(rows[:, None], groups, axis=1)
+
+
+def plane(k: int) -> np.ndarray:
+    """An orthonormal basis [K-1, K] of the coefficients that sum to 0 (Helmert's).
+
+    Steps that are alike in all directions of it are alike in all checkpoints, where steps in
+    a_2 .. a_K would leave a_1 the sum of them.
+    """
+    i, j = np.arange(1, k)[:, None], np.arange(k)[None]
+    rows = np.where(j < i, 1.0, np.where(j == i, -1.0 * i, 0.0))
+    return rows / np.sqrt(i * (i + 1.0))
+
+
+def per_entry(scale: float, k: int) -> float:
+    """The standard deviation of a coefficient's step: `scale` is for K = 20, and falls as K^-1/2."""
+    return scale * float(np.sqrt(20 / k))
+
+
+def check_common(population: int, scale: float, ema_rates: Sequence[float]) -> None:
+    """Raises UserError on what no method of search can do with."""
+    if population < 1 or scale <= 0:
+        raise UserError(
+            f'a search needs population >= 1 and scale > 0, got {population} and {scale}'
+        )
+    if not all(0 <= rate <= 1 for rate in ema_rates):
+        raise UserError(f'ema_rates of a search must lie in [0, 1], got {tuple(ema_rates)}')

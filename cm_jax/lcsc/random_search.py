@@ -1,0 +1,42 @@
+"""Random search around the profiles that every search starts from: what the others must beat.
+
+A candidate is one of the profiles, drawn alike, plus Gaussian steps in all directions of the
+sum-to-one plane. Nobody knows the best length of a step beforehand, so it is drawn for each
+candidate, log-uniform from a tenth of `scale` to ten times it. No score is looked at.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cm_jax.lcsc.archive import Archive
+from cm_jax.lcsc.profiles import check_common, per_entry, plane, stacked_profiles
+
+
+class Settings(NamedTuple):
+    """Hyper-parameters: those of the same name in lcsc.evolution."""
+
+    population: int = 16
+    scale: float = 0.065
+    ema_rates: tuple[float, ...] = ()
+
+
+def check(settings: Settings) -> None:
+    """Raises UserError on settings out of their ranges."""
+    check_common(settings.population, settings.scale, settings.ema_rates)
+
+
+def propose(
+    settings: Settings, archive: Archive, memory: None, random: np.random.Generator
+) -> np.ndarray:
+    """`population` candidates [P, G, K]."""
+    groups, k = archive.coefficients.shape[1:]
+    profiles = stacked_profiles(k, groups, settings.ema_rates)
+    centres = profiles[random.integers(len(profiles), size=settings.population)]
+    lengths = per_entry(settings.scale, k) * 10 ** random.uniform(-1, 1, settings.population)
+    steps = random.normal(size=(settings.population, groups, k - 1)) @ plane(k)
+    return centres + lengths[:, None, None] * steps
+
+
+def learn(settings: Settings, archive: Archive, memory: None, told: Archive) -> None:
+    """There is nothing to learn."""

@@ -1,0 +1,93 @@
+"""Groups of weights, each with coefficients of its own."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+
+from cm_jax.core import tree
+from cm_jax.errors import UserError
+from cm_jax.types import Array, Params
+
+TOP_LEVEL = 'top_level'
+
+
+class Space(NamedTuple):
+    """G groups by patterns: a leaf is in the first group whose regular expression is found in its
+    path, 'params/encoder/conv1/kernel'. The pattern '' takes every leaf.
+
+    A candidate is the groups' coefficients one after another, [G K], each K of which sum to 1.
+    """
+
+    patterns: tuple[str, ...] = ('',)
+
+    @property
+    def groups(self) -> int:
+        return len(self.patterns)
+
+    def indices(self, params: Params) -> Params:
+        """The group of each leaf. Raises UserError if a leaf has none."""
+        paths = ['/'.join(path) for path in tree.flatten(params)]
+        found = [self._index(path) for path in paths]
+        if missing := [path for path, index in zip(paths, found) if index is None]:
+            raise UserError(
+                f'no pattern of the groups {", ".join(self.patterns)} is found in '
+                f'{len(missing)} of {len(paths)} weights, such as {missing[0]}; a last pattern '
+                "'' takes the rest"
+            )
+        return jax.tree.unflatten(jax.tree.structure(params), found)
+
+    def _index(self, path: str) -> int | None:
+        return next((i for i, p in enumerate(self.patterns) if re.search(p, path)), None)
+
+
+ONE = Space()
+
+
+def build(groups: str | Sequence[str], params: Params) -> Space:
+    """The space of a config's `groups`, checked against weights.
+
+    () is one group; 'top_level' makes each top-level part of the weights one; else regular
+    expressions, see Space. Raises UserError on one that is none, on a leaf without a group and on a
+    group without a leaf.
+    """
+    if groups == TOP_LEVEL:
+        return _top_level(params)
+    if isinstance(groups, str):
+        raise UserError(f'groups must be {TOP_LEVEL!r} or a sequence of patterns, got {groups!r}')
+    for pattern in groups:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f'{pattern!r} is no regular expression: {error}') from error
+    space = Space(tuple(groups)) if len(groups) else ONE
+    used = set(jax.tree.leaves(space.indices(params)))
+    if empty := [p for i, p in enumerate(space.patterns) if i not in used]:
+        paths = ['/'.join(path) for path in tree.flatten(params)]
+        raise UserError(
+            f'the group {empty[0]!r} holds no weights: none of its pattern, or all of them in a '
+            f'group before it; weights are named {paths[0]} to {paths[-1]}'
+        )
+    return space
+
+
+def combine(
+    space: Space, stacked: Params, coefficients: Array, base: Params | None = None
+) -> Params:
+    """sum_k c_k theta_k with each group's c; leaves [K, ...], [G K] -> float32 leaves [...].
+
+    Plus `base`, of which the leaves may be differences. See core.tree.linear_combination.
+    """
+    rows, places = coefficients.reshape(space.groups, -1), space.indices(stacked)
+    one = lambda leaf, group, *base: tree.linear_combination(leaf, rows[group], *base)  # noqa: E731
+    return jax.tree.map(one, stacked, places, *(() if base is None else (base,)))
+
+
+def _top_level(params: Params) -> Space:
+    """One group for each name at the level where the weights first part."""
+    outer, node = '', params
+    while isinstance(node, Mapping) and len(node) == 1:
+        (name,) = node
+        outer, node = f'{outer}{name}/', node[name]
+    return Space(tuple(f'^{re.escape(outer + name)}(/|$)' for name in node))

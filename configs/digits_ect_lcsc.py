@@ -1,0 +1,25 @@
+"""LCSC on the trajectory of digits_ect.py, with every control; arXiv 2404.02241.
+
+    python -m cm_jax.train --config=configs/digits_ect.py --workdir=runs/digits/ect \
+        --config.init_from.workdir=runs/digits/edm --config.ema_sigma_rels='(0.05,0.1)' \
+        --config.trajectory.emas=True
+    python -m cm_jax.search --config=configs/digits_ect_lcsc.py --workdir=runs/digits/ect_lcsc
+
+runs/digits/edm is a run of digits_edm.py. 41 snapshots (steps 200 to 1,000), 394 candidates of 2,000
+one-step samples, as many of a random search, post-hoc averages and the plane through three snapshots.
+Result: that of `bash launch/study.sh lcsc`.
+"""
+
+from cm_jax.config import search_config
+from configs.digits_ect import get_config as ect_config
+
+
+def get_config():
+    c = search_config()
+    c.basis.update({'workdir': 'runs/digits/ect', 'start': 200})
+    c.budget.update({'generations': 24, 'samples': 2000, 'finalists': 12})
+    c.controls.landscape = 13
+    c.evaluation = ect_config().evaluation
+    c.evaluation.samplers = ('onestep',)
+    c.evaluation.seeds = (1000, 1001, 1002)
+    return c

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# bash launch/study.sh lcsc [SEARCH_SEEDS]
+# What a search over 41 snapshots of a training run brings (LCSC), on the digits: for a consistency
+# model (ECT) and for a diffusion model (EDM) with DPM-Solver++ at 5 to 15 evaluations; with less
+# training than a longer run has (use a); after a finished run, trained on for a little (use b). Three
+# search seeds (or SEARCH_SEEDS), one for the diffusion model at other than 9 evaluations. Tables and a
+# plot in runs/study/lcsc: cm_jax/study_lcsc.py says what they mean. Run again, it continues.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seeds=${1:-3} runs=runs/study/lcsc
+source launch/environment.sh
+environment .venv "" ""
+
+train() { # NAME CONFIG ARGUMENTS: the run NAME/seed0, with what post-hoc averages are made of
+  local name=$1 config=$2
+  shift 2
+  printf '\n== training: %s\n' "$name"
+  python -m cm_jax.train --config=configs/$config.py --workdir="$runs/$name/seed0" \
+    --config.ema_sigma_rels='(0.05,0.1)' --config.trajectory.emas=True "$@"
+}
+
+search() { # USE SEED CONFIG RUN ARGUMENTS: a search of its own noise and its own choices
+  local use=$1 seed=$2 config=$3 run=$4
+  shift 4
+  printf '\n== search: %s, seed %s\n' "$use" "$seed"
+  python -m cm_jax.search --config=configs/$config.py --workdir="$runs/search/$use/seed$seed" \
+    --config.basis.workdir="$runs/$run/seed0" --config.seed="$seed" \
+    --config.budget.seed=$((100 + seed)) "$@"
+}
+
+train edm digits_edm --config.trajectory.every=20
+teacher=(--config.init_from.workdir="$runs/edm/seed0")
+train ect digits_ect "${teacher[@]}"
+train ect_long digits_ect "${teacher[@]}" --config.steps=4000 --config.trajectory.every=80 \
+  --config.objective.double_every=680
+train ect_short digits_ect "${teacher[@]}" --config.steps=500 --config.batch_size=32 \
+  --config.trajectory.every=10 --config.objective.double_every=85
+# On from the last weights, in the last of the six stages: q^-1 is 2^-6.
+train ect_more digits_ect --config.init_from.workdir="$runs/ect/seed0" --config.init_from.ema= \
+  --config.steps=200 --config.trajectory.every=5 --config.objective.q=64. \
+  --config.objective.double_every=1000000
+
+search long 0 digits_ect_lcsc ect_long --config.basis.start=800 --config.budget.generations=0 \
+  --config.controls.random=False
+for ((seed = 0; seed < seeds; seed++)); do
+  search consistency $seed digits_ect_lcsc ect
+  search cut $seed digits_ect_lcsc ect_short --config.basis.start=100 --config.controls.random=False
+  search more $seed digits_ect_lcsc ect_more --config.basis.start=0 --config.controls.random=False
+  search diffusion_9 $seed digits_edm_lcsc edm
+done
+for n in 5 7 12 15; do
+  search diffusion_$n 0 digits_edm_lcsc edm --config.budget.sampler=dpm3@$n \
+    --config.evaluation.samplers="('dpm3@$n',)" --config.controls.random=False
+done
+printf '\n== the tables\n'
+python -m cm_jax.study --lcsc --workdir="$runs"

@@ -1,0 +1,280 @@
+"""The search of LCSC on functions with known answers, by each method; its state; its operators."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cm_jax.core.ema import coefficients as ema_coefficients
+from cm_jax.errors import UserError
+from cm_jax.lcsc import evolution, profiles, search
+from cm_jax.lcsc.archive import Archive
+
+K = 20
+SEEDS = range(3)
+BETTER = ('evolution', 'cma_es')
+OPTIMUM = np.random.default_rng(0).normal(0, 0.3, K)
+OPTIMUM[0] += 1 - OPTIMUM.sum()  # sums to 1, with negative entries
+START = min(np.sum((row - OPTIMUM) ** 2) for row in search.named_profiles(K, (0.9,)).values())
+
+
+def quadratic(a: np.ndarray) -> np.ndarray:
+    return np.sum((a - OPTIMUM) ** 2, axis=-1)
+
+
+def holes(a: np.ndarray) -> np.ndarray:
+    return np.where(np.sin(40 * a[:, 3]) > 0.5, np.nan, quadratic(a))
+
+
+def make_noisy(seed: int):
+    random = np.random.default_rng(seed)
+    return lambda a: quadratic(a) + random.normal(0, 0.02, len(a))
+
+
+def go_on(state: search.SearchState, function, generations: int) -> search.SearchState:
+    for _ in range(generations):
+        candidates, state = search.ask(state)
+        state = search.tell(state, candidates, function(candidates))
+    return state
+
+
+def run(function, generations: int, seed: int, **settings) -> search.SearchState:
+    return go_on(search.init(jax.random.key(seed), K, **settings), function, generations)
+
+
+@pytest.fixture(scope='module')
+def random_runs():
+    """Random search with the budget of the others, by function and seed."""
+    return {
+        (name, seed): run(function, generations, seed, method='random')
+        for name, function, generations in (
+            ('quadratic', quadratic, 150),
+            ('noisy', make_noisy(0), 100),
+            ('holes', holes, 100),
+        )
+        for seed in SEEDS
+    }
+
+
+@pytest.mark.parametrize('seed', SEEDS)
+@pytest.mark.parametrize('method', BETTER)
+def test_search_comes_within_a_percent_of_a_shifted_optimum(method, seed, random_runs):
+    """2,395 evaluations; the optimum has negative entries."""
+    state, other = run(quadratic, 150, seed, method=method), random_runs['quadratic', seed]
+    assert len(state.scores) == len(other.scores) == 10 + 149 * 16
+    assert state.best_score < 0.01 * START
+    assert state.best_score < 0.1 * other.best_score
+    assert np.linalg.norm(state.best_coefficients - OPTIMUM) < 0.1 * np.sqrt(START)
+    assert (state.best_coefficients < 0).any()
+
+
+@pytest.mark.parametrize('seed', SEEDS)
+@pytest.mark.parametrize('method', BETTER)
+def test_search_of_a_noisy_function_and_of_one_with_holes(method, seed, random_runs):
+    state, other = run(make_noisy(seed), 100, seed, method=method), random_runs['noisy', seed]
+    assert quadratic(state.best_coefficients) < 0.02 * START
+    assert quadratic(state.best_coefficients) < quadratic(other.best_coefficients)
+    state, other = run(holes, 100, seed, method=method), random_runs['holes', seed]
+    assert np.isnan(state.scores).any()
+    assert state.best_score == holes(state.best_coefficients[None])[0] < 0.02 * START
+    assert state.best_score < other.best_score
+
+
+@pytest.mark.parametrize('groups', [1, 3])
+@pytest.mark.parametrize('method', search.METHODS)
+def test_candidates_of_each_group_sum_to_one_and_begin_with_the_profiles(method, groups):
+    state = search.init(jax.random.key(0), K, method=method, groups=groups, population=7)
+    first, state = search.ask(state)
+    np.testing.assert_array_equal(first[0], np.tile(np.eye(K)[-1], groups))
+    np.testing.assert_array_equal(first[1, -K:], ema_coefficients(K, state.settings.ema_rates[0]))
+    np.testing.assert_array_equal(first[-1], 1 / K)
+    state = search.tell(state, first, np.arange(len(first)))
+    children, _ = search.ask(state)
+    assert children.shape == (7, groups * K)
+    assert len(np.unique(children, axis=0)) == 7
+    np.testing.assert_allclose(children.reshape(7, groups, K).sum(2), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize('method', BETTER)
+def test_groups_find_an_optimum_each(method):
+    optima = np.concatenate([ema_coefficients(6, 0.5), ema_coefficients(6, 0.9)[::-1]])
+    state = search.init(jax.random.key(0), 6, method=method, groups=2, scale=0.03)
+    function = lambda a: np.sum((a - optima) ** 2, axis=1)  # noqa: E731
+    first = go_on(state, function, 1)
+    assert go_on(state, function, 80).best_score < 0.02 * first.best_score
+
+
+@pytest.mark.parametrize('method', search.METHODS)
+def test_ask_is_pure_and_depends_on_the_key(method):
+    state = run(quadratic, 3, seed=0, method=method)
+    again = run(quadratic, 3, seed=0, method=method)
+    asked, _ = search.ask(state)
+    np.testing.assert_array_equal(state.coefficients, again.coefficients)
+    np.testing.assert_array_equal(asked, search.ask(state)[0])
+    search.tell(state, asked, quadratic(asked))
+    np.testing.assert_array_equal(asked, search.ask(state)[0])
+    other = run(quadratic, 3, seed=1, method=method)
+    assert not np.array_equal(search.ask(other)[0], asked)
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+@pytest.mark.parametrize('method', search.METHODS)
+def test_a_search_saved_at_any_moment_goes_on_as_if_it_had_not_been(method, groups):
+    def function(a: np.ndarray) -> np.ndarray:
+        return np.where(a[:, 1] > 0.1, [np.nan, np.inf][len(a) % 2], np.sum(a**2, axis=1))
+
+    def saved(state: search.SearchState) -> search.SearchState:
+        return search.from_plain(json.loads(json.dumps(search.to_plain(state), allow_nan=False)))
+
+    state = search.init(jax.random.key(3), 8, method=method, groups=groups, population=5)
+    whole = go_on(state, function, 12)
+    assert not np.isfinite(whole.scores).all()
+    for _ in range(12):
+        candidates, state = search.ask(saved(state))
+        state = search.tell(saved(state), candidates, function(candidates))
+    np.testing.assert_array_equal(state.coefficients, whole.coefficients)
+    np.testing.assert_array_equal(state.scores, whole.scores)
+    assert state[:6] == whole[:6] and state.told == whole.told
+    np.testing.assert_array_equal(search.ask(saved(state))[0], search.ask(whole)[0])
+
+
+@pytest.mark.parametrize('method', search.METHODS)
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_never_best(method, bad):
+    state = search.init(jax.random.key(0), K, method=method)
+    candidates, state = search.ask(state)
+    scores = np.full(len(candidates), bad)
+    broken = search.tell(state, candidates, scores)
+    with pytest.raises(ValueError, match='no candidate has a finite score'):
+        _ = broken.best
+    assert np.isfinite(search.ask(broken)[0]).all()
+    scores[4] = 3.0
+    state = search.tell(state, candidates, scores)
+    assert state.best_score == 3.0
+    np.testing.assert_array_equal(state.best_coefficients, candidates[4])
+    candidates, state = search.ask(state)
+    state = search.tell(state, candidates, np.full(len(candidates), bad))
+    assert state.best_score == 3.0 and np.isfinite(search.ask(state)[0]).all()
+
+
+@pytest.mark.parametrize(
+    ('settings', 'words'),
+    [
+        ({'method': 'annealing'}, 'cma_es, evolution, random'),
+        ({'population': 0}, 'population >= 1 and scale > 0, got 0'),
+        ({'method': 'random', 'scale': 0.0}, 'population >= 1 and scale > 0'),
+        ({'ema_rates': (0.5, 1.5)}, r'must lie in \[0, 1\]'),
+        ({'parents': 1}, 'parents >= 2, got 1'),
+        ({'blend': 2.0}, 'blend of an evolutionary search is a probability'),
+        ({'touch': 0.0}, 'touch'),
+        ({'method': 'cma_es', 'population': 3}, 'population >= 4, got 3'),
+        ({'method': 'cma_es', 'mutation': 0.2}, 'mutation.*legal: ema_rates, population, scale'),
+        ({'groups': 0}, 'at least 1 group'),
+    ],
+)
+def test_wrong_settings_are_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        search.init(jax.random.key(0), K, **settings)
+
+
+def test_what_is_out_of_turn_is_refused():
+    with pytest.raises(UserError, match='at least 2 checkpoints'):
+        search.init(jax.random.key(0), 1)
+    candidates, state = search.ask(search.init(jax.random.key(0), K, method='cma_es'))
+    with pytest.raises(ValueError, match='have not been told'):
+        search.ask(state)
+    with pytest.raises(ValueError, match='scores for coefficients of shape'):
+        search.tell(state, candidates, np.zeros(3))
+    state = search.tell(state, candidates, quadratic(candidates))
+    with pytest.raises(ValueError, match='10 scores for CMA-ES with a population of 16'):
+        search.tell(state, candidates, quadratic(candidates))
+
+
+def test_the_plane_is_orthonormal_and_at_a_right_angle_to_the_uniform_average():
+    basis = profiles.plane(K)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(K - 1), atol=1e-14)
+    np.testing.assert_allclose(basis.sum(1), 0, atol=1e-13)
+
+
+# The operators of the evolutionary search
+
+
+def children(pool: np.ndarray, count: int, **settings) -> np.ndarray:
+    """Children of a pool [M, G, K] whose order is their rank, with next to no mutation."""
+    chosen = {
+        'population': count,
+        'parents': len(pool),
+        'mutation': 0.0,
+        'scale': 1e-9,
+        'touch': 1.0,
+    }
+    archive = Archive(pool, np.arange(len(pool), dtype=float))
+    found = evolution.Settings(**(chosen | settings))
+    return evolution.propose(found, archive, None, np.random.default_rng(0))
+
+
+def parents(count: int, groups: int = 1, k: int = K) -> np.ndarray:
+    rows = np.random.default_rng(1).normal(size=(count, groups, k))
+    rows[..., 0] += 1 - rows.sum(-1)
+    return rows
+
+
+def test_mutation_has_the_rate_and_the_scale_it_is_given():
+    pool = parents(2, k=80)
+    found = children(pool, 400, crossover=0.0, mutation=0.25, scale=0.065)
+    nearest = np.argmin(np.sum((found[:, None] - pool[None]) ** 2, (2, 3)), axis=1)
+    steps = (found - pool[nearest])[:, 0, 1:]
+    assert 0.4 < nearest.mean() < 0.6
+    changed = np.abs(steps) > 1e-12
+    np.testing.assert_allclose(changed.mean(), 0.25, atol=0.02)  # and one more, drawn alike
+    np.testing.assert_allclose(steps[changed].std(), 0.065 / 2, rtol=0.05)  # sqrt(20 / 80)
+    assert (
+        np.count_nonzero(np.abs(children(pool, 50, crossover=0.0) - pool[0]) > 0, axis=2) > 0
+    ).all()
+
+
+def test_a_child_of_two_is_on_the_line_through_them_or_mixed_entry_by_entry():
+    pool = parents(2)
+    a, b = pool[:, 0]
+    for child in children(pool, 50, crossover=1.0, blend=1.0)[:, 0]:
+        u = (child - a) @ (b - a) / np.sum((b - a) ** 2)
+        assert -0.25 - 1e-6 < u < 1.25 + 1e-6
+        np.testing.assert_allclose(child, a + u * (b - a), atol=1e-7)
+    mixed = children(pool, 200, crossover=1.0, blend=0.0, first=0.9)[:, 0, 1:]
+    from_a, from_b = (np.abs(mixed - parent[None, 1:]) < 1e-7 for parent in (a, b))
+    assert (from_a ^ from_b).all()
+    share = from_a.mean(1)
+    np.testing.assert_allclose(np.maximum(share, 1 - share).mean(), 0.9, atol=0.02)
+
+
+def test_groups_that_are_not_touched_come_whole_from_a_parent():
+    pool = parents(5, groups=6)
+    found = children(pool, 100, crossover=0.5, mutation=1.0, scale=0.1, touch=0.25)
+    whole = (np.abs(found[:, None] - pool[None]).max(-1) < 1e-12).any(1)  # [children, groups]
+    assert not whole.all(1).any()
+    np.testing.assert_allclose(1 - whole.mean(), 0.25 / (1 - 0.75**6), atol=0.05)
+
+
+def test_only_the_best_are_parents():
+    pool = parents(12)
+    found = children(pool, 60, parents=3, crossover=0.0)
+    nearest = np.argmin(np.sum((found[:, None] - pool[None]) ** 2, (2, 3)), axis=1)
+    assert set(nearest) == {0, 1, 2}
+
+
+def test_random_search_looks_at_no_score():
+    first = run(quadratic, 4, 0, method='random')
+    other = run(lambda a: -quadratic(a), 4, 0, method='random')
+    np.testing.assert_array_equal(first.coefficients, other.coefficients)
+
+
+def test_cma_es_begins_again_at_the_best_when_it_has_come_to_its_end():
+    flat = lambda a: np.where(a[:, -1] == 1, 0.0, 1.0)  # noqa: E731  the best is a profile
+    state, generations = run(flat, 2, 0, method='cma_es'), []
+    while not generations or state.memory.generation > generations[-1]:
+        generations.append(state.memory.generation)
+        state = go_on(state, flat, 1)
+        assert len(generations) < 200
+    assert generations[-1] > 20 and state.memory.generation == 0
+    np.testing.assert_allclose(1 / K + state.memory.mean @ profiles.plane(K), np.eye(K)[-1])
