@@ -6,6 +6,7 @@ writes into it `results.json` (the table), `report.html` (one page that needs no
 `results.png` (samples side by side).
 """
 
+import functools
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -131,9 +132,10 @@ def load(inputs: Inputs, entry: Entry) -> Params:
 def sampled(inputs: Inputs, entries: Sequence[Entry]) -> list[tuple[Entry, np.ndarray]]:
     """The rows worth a picture, with their samples: the cheapest sampler of all, then LCSC's others."""
     teacher, ect, ema, lcsc = (by_sampler(entries, model) for model in NAMES)
-    runs = {'teacher': inputs.teacher, 'lcsc': inputs.lcsc}
+    generator = functools.cache(lambda run, spec: getattr(inputs, run).generator(spec, COUNT))
+    runs = {'teacher': 'teacher'}  # the others have the network of ECT
     return [
-        (e, runs.get(e.model, inputs.ect).sample(load(inputs, e), e.sampler, COUNT, SEED))
+        (e, generator(runs.get(e.model, 'ect'), e.sampler)(load(inputs, e), SEED))
         for e in (*teacher, ect[0], ema[0], lcsc[0], *lcsc[1:])
     ]
 

@@ -8,7 +8,7 @@ images = run.sample(weights, 'multistep@80,0.8', count=64, seed=0)
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from cm_jax.data import Source, card
 from cm_jax.errors import UserError, check_name
 from cm_jax.generate import build_sampler, make_generator
 from cm_jax.logs import read_json_lines, write_text
-from cm_jax.metrics.features import round_uint8
+from cm_jax.metrics.features import to_bytes
 from cm_jax.types import Params
 from cm_jax.wiring import Parts, wire
 
@@ -135,12 +135,16 @@ class Run:
             )
         return [Part(s, name, float(c)) for s, name, c in zip(steps, names, coefficients)]
 
+    def generator(self, spec: str, count: int) -> Callable[[Params, int], np.ndarray]:
+        """`generate(params, seed)`: `count` samples with the sampler written `spec`, uint8
+        [count,H,W,C], by one program for all weights and seeds."""
+        subject, mesh = self.parts.subject, sharding.make_mesh()
+        generate = make_generator(subject, build_sampler(spec, subject), mesh, count, to_bytes)
+        return lambda params, seed: generate(params, seed, 0)
+
     def sample(self, params: Params, spec: str, count: int, seed: int = 0) -> np.ndarray:
         """`count` samples with the sampler written `spec`: uint8 [count,H,W,C]."""
-        mesh = sharding.make_mesh()
-        sampler = build_sampler(spec, self.parts.subject)
-        generate = make_generator(self.parts.subject, sampler, mesh, count, round_uint8)
-        return np.round(127.5 * generate(params, seed, 0) + 127.5).astype(np.uint8)
+        return self.generator(spec, count)(params, seed)
 
     def tuned(self) -> list[dict[str, Any]]:
         """The records of tuned_levels.json, the newest last; [] where there are none."""

@@ -11,6 +11,7 @@ coefficients.png, landscape.png, samples/lcsc.png. Killed at any moment, the sam
 comes to the same result.
 """
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from ml_collections import config_flags
 from cm_jax import checkpoint, commands, search_generations, search_plots, search_report, sharding
 from cm_jax import config as configs
 from cm_jax.generate import build_sampler
-from cm_jax.lcsc import metric, search, space, storage
+from cm_jax.lcsc import combine, metric, search, space, storage
 from cm_jax.lcsc.fitness import Fitness, make_fitness
 from cm_jax.logs import read_json_lines, write_grid, write_text
 from cm_jax.run import CARD, RAW, TRAJECTORY, item_name, open_run
@@ -41,14 +42,16 @@ SEARCH, CHOSEN, ROWS, LANDSCAPE = 'search.json', 'chosen.json', 'report.jsonl', 
 
 
 def search_and_choose(
-    job: Job, scores: Callable[[storage.Stored, space.Space], Fitness], workdir: epath.Path
+    job: Job,
+    stored: Callable[[], storage.Stored],
+    scores: Callable[[storage.Stored, space.Space], Fitness],
+    workdir: epath.Path,
 ) -> tuple[dict[str, Choice], str]:
     """Searches, then chooses on selection noise; what `workdir` has of it is not done again."""
     budget, path = job.budget, workdir / CHOSEN
     if path.exists():
         return search_report.load_chosen(path)
-    where = {'where': job.basis.storage, 'dtype': job.basis.dtype}
-    fitness = scores(storage.store(job.load, job.steps, **where), job.space)
+    fitness = scores(stored(), job.space)
     chosen = {}
     for name, state in job.states.items():
         length = search_generations.Budget(budget.generations, budget.seed)
@@ -151,6 +154,7 @@ def main(argv: Sequence[str]) -> None:
     if configs.claim_workdir(workdir, plain, SEARCH):
         configs.write_config(workdir, plain, SEARCH)
     print(f'  {len(job.steps)} snapshots, steps {job.steps[0]} to {job.steps[-1]}', flush=True)
+    stored = functools.cache(job.store)
 
     def scores(stored: storage.Stored, groups: space.Space) -> Fitness:
         return make_fitness(
@@ -166,11 +170,14 @@ def main(argv: Sequence[str]) -> None:
             space=groups,
         )
 
-    chosen, posthoc = search_and_choose(job, scores, workdir)
-    models = search_report.models(job.run, job.steps, job.basis.ema, chosen, posthoc, job.combined)
+    def combined(coefficients: np.ndarray) -> Params:
+        return combine.combine_from(stored().exact, range(len(job.steps)), coefficients, job.space)
+
+    chosen, posthoc = search_and_choose(job, stored, scores, workdir)
+    models = search_report.models(job.run, job.steps, job.basis.ema, chosen, posthoc, combined)
     scorer = Scorer(subject, extractor, reference, ev.batch_size, mesh, metrics)
     rows = search_report.rows(models, scorer, ev, job.steps[-1], workdir / ROWS)
-    write_run(job, workdir, job.combined(chosen['lcsc'].coefficients), chosen['lcsc'], plain)
+    write_run(job, workdir, combined(chosen['lcsc'].coefficients), chosen['lcsc'], plain)
     draw(job, workdir, chosen, job.budget.metric or extractor.score)
     report = {
         'lcsc_search_score': chosen['lcsc'].search_score,

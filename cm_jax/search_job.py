@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from cm_jax import search_report
 from cm_jax.errors import UserError, call, check_name
@@ -13,7 +12,6 @@ from cm_jax.lcsc import combine, random_search, search, space, storage
 from cm_jax.run import Run, open_run
 from cm_jax.scores import Evaluation
 from cm_jax.search_report import Controls
-from cm_jax.types import Params
 from cm_jax.wiring import evaluation
 
 
@@ -57,13 +55,14 @@ class Job(NamedTuple):
     states: Mapping[str, search.SearchState]  # by name: 'search', and 'random' as a control
     posthoc: list[str]  # the averages to choose from
 
-    def load(self, step: int) -> Params:
-        """A snapshot."""
-        return self.run.params(step, self.basis.ema)
-
-    def combined(self, coefficients: np.ndarray) -> Params:
-        """The weights of a candidate."""
-        return combine.combine_from(self.load, self.steps, coefficients, self.space)
+    def store(self) -> storage.Stored:
+        """The snapshots, read."""
+        return storage.store(
+            lambda step: self.run.params(step, self.basis.ema),
+            self.steps,
+            where=self.basis.storage,
+            dtype=self.basis.dtype,
+        )
 
 
 def open_job(config: Any) -> Job:

@@ -21,7 +21,7 @@ from cm_jax import config as configs
 from cm_jax.errors import UserError
 from cm_jax.generate import build_sampler, make_generator
 from cm_jax.logs import Log, append_json_line, write_grid, write_text
-from cm_jax.metrics.features import round_uint8
+from cm_jax.metrics.features import to_bytes
 from cm_jax.run import RAW, RESUME, TRAJECTORY, item_name, store_card
 from cm_jax.train_setup import Setup, describe, setup
 from cm_jax.train_step import TrainState
@@ -105,7 +105,7 @@ def train(
     """The loop, from step `first`. Returns the signal that ended it early, or 0."""
     last, loop = s.config.steps, s.loop
     sampler = build_sampler(s.sampling.sampler, s.subject)
-    generate = make_generator(s.subject, sampler, s.mesh, s.sampling.count, round_uint8)
+    generate = make_generator(s.subject, sampler, s.mesh, s.sampling.count, to_bytes)
     stopper = Stopper()
     rows, late = [], None
     block = jax.default_backend() == 'cpu' and s.mesh.size > 1  # fake devices dislike a queue

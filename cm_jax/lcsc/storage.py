@@ -39,6 +39,7 @@ class Stored(NamedTuple):
     stacked: Params | None  # numpy leaves [K, ...]; None on disk
     base: Params | None  # what the snapshots are differences from; None for the weights themselves
     snapshot: Callable[[int], Params]  # number k of them, as it is stored
+    exact: Callable[[int], Params]  # number k of them, as the run has it: read again if need be
     streamed: bool
 
 
@@ -59,11 +60,12 @@ def store(
             return load(step)
         return jax.tree.map(lambda x, y: (x - y).astype(jnp.bfloat16), load(step), base)
 
+    read = lambda k: load(steps[k])  # noqa: E731
     if where == 'disk':
-        return Stored(len(steps), None, base, lambda k: stored(steps[k]), True)
+        return Stored(len(steps), None, base, lambda k: stored(steps[k]), read, True)
     stacked = combine.stack(stored, steps)
     row = lambda k: jax.tree.map(lambda leaf: leaf[k], stacked)  # noqa: E731
-    return Stored(len(steps), stacked, base, row, where == 'host')
+    return Stored(len(steps), stacked, base, row, row if base is None else read, where == 'host')
 
 
 def make_streams(

@@ -14,14 +14,16 @@ def round_uint8(x: Array) -> Array:
     float32 digit (XLA multiplies by 1 / 127.5). Half-way cases go to the even byte;
     NaN stays NaN.
     """
-    byte = jnp.clip(jnp.round(127.5 * x.astype(jnp.float32) + 127.5), 0, 255)
-    return byte / 127.5 - 1
+    return _byte(x) / 127.5 - 1
 
 
 def to_bytes(x: Array) -> Array:
     """The stored picture itself, uint8 in 0..255; NaN becomes 0."""
-    byte = jnp.clip(jnp.round(127.5 * x.astype(jnp.float32) + 127.5), 0, 255)
-    return jnp.nan_to_num(byte).astype(jnp.uint8)
+    return jnp.nan_to_num(_byte(x)).astype(jnp.uint8)
+
+
+def _byte(x: Array) -> Array:
+    return jnp.clip(jnp.round(127.5 * x.astype(jnp.float32) + 127.5), 0, 255)
 
 
 def of_samples(extractor: Extractor, params: Params, x0: Array) -> Array:
