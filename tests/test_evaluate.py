@@ -5,6 +5,8 @@ import json
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -244,3 +246,13 @@ def test_published_checksums_are_those_in_the_names_of_the_files():
     for known in download.PUBLISHED.values():
         assert known.url.startswith('https://') and len(known.sha256) == 64
     assert download.PUBLISHED['inception'].sha256.startswith('6726825d')
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_memory_runs():
+    script = commands.ROOT / 'benchmarks' / 'evaluate.py'
+    command = [sys.executable, str(script), '--memory', '--points=300']
+    out = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=commands.environment()
+    ).stdout
+    assert 'precision and recall of 300 x 2048' in out and 'recall 0.' in out
