@@ -4,7 +4,7 @@
 # training seeds (or SEEDS), scores them on noise that nothing was chosen by, and writes a table and a
 # plot into runs/study/NAME. Run again, it continues where it was.
 #   digits: the consistency objectives from and beside their diffusion teacher; a run is a minute or
-#     two on 2 cores, eighteen of them and their scores 48 minutes on 2 that had other work too
+#     two on 2 cores, eighteen of them and their scores 40 minutes on 2 that had other work too
 #   digits-cud: catch-up distillation of order 1, 2 and 3 beside rectified flow, each from scratch, and
 #     its one-step stage. Here nothing is given: that stage starts from cud_rk12's 500th step, and its
 #     own 500 steps are counted with those, 1,000 steps = 64,000 images like the others
