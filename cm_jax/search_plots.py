@@ -75,6 +75,8 @@ def progress(
     low = np.nanmin(scores)
     if low > 0:
         axes.set_yscale('log')
+        axes.yaxis.set_major_formatter('{x:g}')
+        axes.yaxis.set_minor_formatter('{x:g}')
         axes.set_ylim(0.95 * low, 1.05 * np.nanquantile(scores, 0.95))
     axes.legend(frameon=False)
     return figure
