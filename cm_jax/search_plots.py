@@ -103,7 +103,8 @@ def landscape(grid: Plane, scores: np.ndarray, steps: Sequence[int], score: str)
 
     Logarithmic where all are positive. Scores that are not finite stay white.
     """
-    figure, axes = panel('x', 'y')
+    _, one, two = (steps[index] for index in grid.corners)
+    figure, axes = panel(f'x, towards step {one}', f'y, towards step {two}')
     finite = np.where(np.isfinite(scores), scores, np.nan)
     shown = np.log10(finite) if np.nanmin(finite) > 0 else finite
     mesh = axes.pcolormesh(grid.x, grid.y, shown, shading='nearest', cmap='viridis')
