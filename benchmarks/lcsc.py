@@ -99,7 +99,7 @@ def time_combining(size: int, count: int, rounds: int, population: int) -> float
         c[:, 0] += 1 - c.sum(1)
         stacked = jax.device_put(combine.stack(npz, range(count)))
         exact = combine.combine_from(ours, range(count), c[0])
-        mesh = jax.make_mesh((1,), (sharding.AXIS,), devices=jax.devices()[:1])
+        mesh = jax.sharding.Mesh(jax.devices()[:1], (sharding.AXIS,))
         streams = {
             where: storage.make_streams(storage.store(ours, range(count), where=where), ONE, mesh)
             for where in ('host', 'disk')
@@ -162,7 +162,7 @@ class Case:
         self.snapshots = [jax.tree.map(near, first) for _ in range(snapshots)]
         c = rng.normal(1 / snapshots, 0.1, (population, snapshots))
         self.population = c + (1 - c.sum(1, keepdims=True)) / snapshots
-        self.mesh = jax.make_mesh((1,), (sharding.AXIS,), devices=jax.devices()[:1])
+        self.mesh = jax.sharding.Mesh(jax.devices()[:1], (sharding.AXIS,))
 
     def generate(self, params, seed, first):
         """A batch of samples."""

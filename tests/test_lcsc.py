@@ -361,3 +361,17 @@ def test_no_size_of_population_compiles_again(where, caplog):
         assert not [record.message for record in caplog.records if 'ompil' in record.message]
         jax.jit(lambda x: x + 1)(jnp.zeros(3)).block_until_ready()
         assert [record.message for record in caplog.records if 'ompil' in record.message]
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_and_finds_no_late_compilation():
+    found = subprocess.run(
+        [sys.executable, 'benchmarks/lcsc.py', '--quick', '--rounds=1'],
+        cwd=commands.ROOT,
+        env=commands.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 'compilations after the first generation: 0' in found.stdout
+    assert 'Combining 4 snapshots' in found.stdout and 'A generation of 3' in found.stdout
