@@ -31,8 +31,8 @@ search() { # USE SEED CONFIG RUN ARGUMENTS: a search of its own noise and its ow
 train edm digits_edm --config.trajectory.every=20
 teacher=(--config.init_from.workdir="$runs/edm/seed0")
 train ect digits_ect "${teacher[@]}"
-train ect_long digits_ect "${teacher[@]}" --config.steps=4000 --config.trajectory.every=80 \
-  --config.objective.double_every=680
+train ect_long digits_ect "${teacher[@]}" --config.steps=3000 --config.trajectory.every=60 \
+  --config.objective.double_every=510
 train ect_short digits_ect "${teacher[@]}" --config.steps=500 --config.batch_size=32 \
   --config.trajectory.every=10 --config.objective.double_every=85
 # On from the last weights, in the last of the six stages: q^-1 is 2^-6.
@@ -40,17 +40,17 @@ train ect_more digits_ect --config.init_from.workdir="$runs/ect/seed0" --config.
   --config.steps=200 --config.trajectory.every=5 --config.objective.q=64. \
   --config.objective.double_every=1000000
 
-search long 0 digits_ect_lcsc ect_long --config.basis.start=800 --config.budget.generations=0 \
-  --config.controls.random=False
+bare=(--config.controls.random=False --config.controls.landscape=0)
+search long 0 digits_ect_lcsc ect_long --config.basis.start=600 --config.budget.generations=0 "${bare[@]}"
 for ((seed = 0; seed < seeds; seed++)); do
-  search consistency $seed digits_ect_lcsc ect
-  search cut $seed digits_ect_lcsc ect_short --config.basis.start=100 --config.controls.random=False
-  search more $seed digits_ect_lcsc ect_more --config.basis.start=0 --config.controls.random=False
+  search consistency $seed digits_ect_lcsc ect --config.controls.landscape=$((seed ? 0 : 9))
+  search cut $seed digits_ect_lcsc ect_short --config.basis.start=100 "${bare[@]}"
+  search more $seed digits_ect_lcsc ect_more --config.basis.start=0 "${bare[@]}"
   search diffusion_9 $seed digits_edm_lcsc edm
 done
 for n in 5 7 12 15; do
   search diffusion_$n 0 digits_edm_lcsc edm --config.budget.sampler=dpm3@$n \
-    --config.evaluation.samplers="('dpm3@$n',)" --config.controls.random=False
+    --config.evaluation.samplers="('dpm3@$n',)" "${bare[@]}"
 done
 printf '\n== the tables\n'
 python -m cm_jax.study --lcsc --workdir="$runs"
