@@ -77,6 +77,7 @@ def test_several_steps_give_the_curve(curve):
     assert 'warning' not in out and lines[-1].startswith('curve: ')
 
 
+@pytest.mark.slow
 def test_images_are_saved_when_they_are_asked_for_and_give_the_score_again(curve, tmp_path):
     """As a reference, the images behind a score are at distance 0 from it."""
     run, _, images = curve
@@ -120,6 +121,7 @@ def test_scores_are_the_same_on_four_devices_and_with_another_batch(curve, tmp_p
     assert np.abs(one - other).max() <= 1 and one.std() > 1
 
 
+@pytest.mark.slow
 def test_few_samples_are_told_on_the_terminal(curve, tmp_path):
     run, _, _ = curve
     shutil.copytree(run, tmp_path / 'run')

@@ -161,6 +161,7 @@ def test_streamed_snapshots_give_the_scores_of_those_on_the_device(where, on_dev
     assert loaded == ([0, 10, 20, 30, 40] if where == 'disk' else [])  # once for all candidates
 
 
+@pytest.mark.slow
 def test_bfloat16_storage_is_near_float32_and_its_last_snapshot_exact(on_device):
     population = np.concatenate([COEFFICIENTS, np.eye(COUNT)])
     exact = small_fitness()[0](population, 1)

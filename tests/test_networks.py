@@ -287,6 +287,7 @@ def test_bfloat16_output_is_float32_and_near(network):
     assert 0 < relative_error(found, exact) < 2e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'network',
     [
