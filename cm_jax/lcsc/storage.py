@@ -10,6 +10,12 @@ for 2 parameter sets a candidate on its device. The sums are those of 'device', 
 As 'bfloat16' a snapshot is a bfloat16 difference from the last one, which stays in float32: half the
 memory, and 2^-8 of an entry's way to the last snapshot is lost where bfloat16 weights would lose
 2^-8 of the entry. The sum, as the coefficients' is one: theta_K + sum_k c_k (theta_k - theta_K).
+
+Its effect, on the README's digits run (configs/digits_ect.py and digits_lcsc.py on an AMD EPYC, 60 of
+the search's candidates scored again with its 35 snapshots and 2,000 samples): scores differ from
+float32's by 0.012 % at the median and 0.046 % at most, the 20 best keep their order; weights rounded
+to bfloat16 themselves would differ by 0.22 % and 0.96 %, other noise by 3.3 % and 5.7 %. XLA's CPU
+code has no use for it: bfloat16 saves memory there and no time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
