@@ -17,6 +17,7 @@ from unittest import mock
 
 ROOT = pathlib.Path(__file__).parent.parent
 LIBRARIES = ('cm_jax', 'orbax.checkpoint', 'cm_jax.train_setup', 'cm_jax.commands', 'tqdm')
+LIBRARIES += ('cmaes', 'matplotlib.figure', 'PIL.Image')
 FORKS = multiprocessing.get_context('forkserver')
 
 
@@ -47,12 +48,23 @@ class Ended(NamedTuple):
     err: str
 
 
-def fork(command: str, *arguments: object, devices: int = 1, timeout: float = 300) -> Ended:
+def fork(
+    command: str,
+    *arguments: object,
+    devices: int = 1,
+    timeout: float = 300,
+    package: str = 'cm_jax',
+) -> Ended:
     """Runs a command to its end."""
     FORKS.set_forkserver_preload(list(LIBRARIES))
     with tempfile.TemporaryDirectory() as folder:
         names = [f'{folder}/out', f'{folder}/err']
-        settings = (command, [str(a) for a in arguments], environment(devices), names)
+        settings = (
+            f'{package}.{command}',
+            [str(a) for a in arguments],
+            environment(devices),
+            names,
+        )
         process = FORKS.Process(target=_forked, args=settings)
         with mock.patch.dict(os.environ, JAX_PLATFORMS='cpu'):  # as the libraries are imported
             process.start()
@@ -64,15 +76,15 @@ def fork(command: str, *arguments: object, devices: int = 1, timeout: float = 30
         return Ended(process.exitcode, out, err)
 
 
-def _forked(command: str, arguments: list, env: dict, names: list) -> None:
+def _forked(module: str, arguments: list, env: dict, names: list) -> None:
     """What the fork does: what `python -m` would."""
     os.chdir(ROOT)
     os.environ.update(env)
     for name, descriptor in zip(names, (1, 2), strict=True):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), descriptor)
-    sys.argv = [f'cm_jax.{command}', *arguments]
+    sys.argv = [module, *arguments]
     try:
-        runpy.run_module(f'cm_jax.{command}', run_name='__main__', alter_sys=True)
+        runpy.run_module(module, run_name='__main__', alter_sys=True)
     finally:
         sys.stdout.flush()
 

@@ -3,8 +3,6 @@
 import json
 import pathlib
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -24,17 +22,10 @@ FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 
 def convert(*arguments, status=0):
     """What `convert` with the tiny network prints; its last line of errors for status 2."""
-    process = subprocess.run(
-        [sys.executable, '-m', 'tests.convert_tiny', *map(str, arguments)],
-        cwd=commands.ROOT,
-        env=commands.environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == status, process.stderr[-3000:]
-    assert 'Traceback' not in process.stderr
-    return process.stderr.splitlines()[-1] if status == 2 else process.stdout
+    ended = commands.fork('convert_tiny', *arguments, package='tests')
+    assert ended.status == status, ended.err[-3000:]
+    assert 'Traceback' not in ended.err
+    return ended.err.splitlines()[-1] if status == 2 else ended.out
 
 
 def official_state(network, seed=0):

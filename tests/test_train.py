@@ -243,6 +243,7 @@ def limit_files(size: int):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_leaves_it_resumable(whole, tmp_path):
     folder = tmp_path / 'full'
     process = commands.start('train', TINY, workdir(folder))
