@@ -3,6 +3,7 @@
 import json
 import pathlib
 import resource
+import shutil
 import signal
 import time
 
@@ -219,14 +220,14 @@ def test_a_student_learns_from_a_frozen_teacher(whole, tmp_path):
 
 def test_a_folder_of_another_run_is_refused_unless_started_afresh(whole, tmp_path):
     folder = tmp_path / 'taken'
-    commands.run('train', TINY, workdir(folder), '--config.steps=2')
+    shutil.copytree(whole, folder)
     settings = [TINY, workdir(folder), '--config.steps=3', '--config.seed=7']
     line = commands.error('train', *settings)
-    assert 'seed: 0 there, 7 here' in line and 'steps: 2 there, 3 here' in line
-    assert open_run(folder).steps() == [0, 2]
+    assert 'seed: 0 there, 7 here' in line and 'steps: 12 there, 3 here' in line
+    assert open_run(folder).steps() == open_run(whole).steps()
     commands.run('train', *settings, '--fresh')
     assert open_run(folder).steps()[-1] == 3
-    assert open_run(tmp_path / 'taken.old1').steps() == [0, 2]
+    assert open_run(tmp_path / 'taken.old1').steps() == open_run(whole).steps()
 
 
 def test_steps_that_are_not_finite_stop_the_run_with_the_reason(tmp_path):
