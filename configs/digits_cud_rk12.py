@@ -4,6 +4,11 @@
 
 No teacher: one head. A prior over the noise is learned beside the network. Global batch 64, 1,000
 steps = 64,000 images.
+
+The paper's scaling of the skips (model.skip_scaling = 0.75: at noise, t = 1, half the weight to the
+decoder's features) is left out, as one Euler step suffers for it in this small network, with whichever
+objective. Measured, `fd_lenet_5k` at one step with it and without: CUD 125.8 and 82.2, rectified flow
+131.6 and 95.4 (training seed 0, independent noise, 2 cores of an AMD EPYC).
 """
 
 from configs.digits_edm import digits_config
@@ -19,7 +24,7 @@ def cud_config(order):
     c = rectified_flow(digits_config(), **settings)
     c.steps = 1000
     c.ema_rates = (0.995,)
-    c.model.update({'heads': order, 'skip_scaling': 0.75})
+    c.model.heads = order
     c.prior.update({**PRIOR, 'attn_resolutions': ()})
     c.optimizer.update({'name': 'adam', 'learning_rate': 3e-3, 'warmup_steps': 100})
     c.trajectory.every = 100
