@@ -19,19 +19,33 @@ LABEL_STREAM = 1_000_003  # folded into a sample's key: those of its noise come 
 
 
 class Subject(NamedTuple):
-    """What is scored: a denoiser with the shape and classes of its images."""
+    """What is scored: a denoiser with the shape and classes of its images.
+
+    heads: D of each head of a network that has several, of which `denoise` is one.
+    """
 
     denoise: DenoiseFn
     process: Process
     image_shape: tuple[int, int, int]
     num_classes: int  # 0 for an unconditional network
+    heads: tuple[DenoiseFn, ...] = ()
 
 
 def build_sampler(spec: str, subject: Subject) -> samplers.Sampler:
     """The sampler written `spec`. Raises UserError on one that is not legal for the subject."""
     sampler = samplers.build(spec, subject.process)
     samplers.check_guidance(sampler, subject.num_classes)
+    if sampler.head > len(subject.heads):
+        legal = f'+head1 to +head{len(subject.heads)}' if subject.heads else 'no +head'
+        raise UserError(
+            f'sampler {spec!r}: the network has {len(subject.heads) or 1} head(s); legal: {legal}'
+        )
     return sampler
+
+
+def denoiser(subject: Subject, sampler: samplers.Sampler) -> DenoiseFn:
+    """D of the head that the sampler names, or the subject's own."""
+    return subject.heads[sampler.head - 1] if sampler.head else subject.denoise
 
 
 def labels_policy(subject: Subject, labels: str = LABELS[0]) -> str:
@@ -88,7 +102,7 @@ def make_generator(
         params: Params, weights: tuple[Params, ...], seed: Array, first: Array, ts: Array
     ) -> Any:
         indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
-        denoise = subject.denoise
+        denoise = denoiser(subject, sampler)
         if labels == 'uniform':
             denoise = with_labels(denoise, uniform_labels(subject.num_classes, seed, indices))
         x0 = samplers.generate(

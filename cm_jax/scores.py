@@ -184,7 +184,8 @@ class Scorer:
         subject, extractor, batch_size, mesh, labels = self._parts
         sampler = build_sampler(spec, subject)
         count = len(sampler.levels)
-        kind = (sampler.name, sampler.options, count, sampler.guidance, save is not None)
+        other = sampler._replace(spec='', levels=(), sample=None)  # all that is compiled in
+        kind = (other, count, save is not None)
         if kind not in self._programs:
             self._programs[kind] = make_features(
                 subject, sampler, extractor, batch_size, mesh, labels, save is not None

@@ -58,17 +58,18 @@ def wire(
     model, prior = build_networks(config, image_shape, num_classes)
     beside = (frozen.teacher_denoise, frozen.lpips) if frozen else (None, None)
     objective = base.build(config.objective, model.net, process, *beside, prior)
-    if objective.heads != model.heads:
+    heads = len(objective.heads) or 1
+    if heads != model.heads:
         raise UserError(
-            f'objective {config.objective.name!r} needs config.model.heads = {objective.heads}, got '
-            f'{model.heads}'
+            f'objective {config.objective.name!r} needs config.model.heads = {heads}, got {model.heads}'
         )
     if objective.augment_dim not in (0, model.augment_dim):
         raise UserError(
             f'config.objective.augment = {config.objective.augment} needs a network that is told of '
             f'it: config.model.augment_dim = {objective.augment_dim}, got {model.augment_dim}'
         )
-    subject = Subject(objective.denoise, process, image_shape, num_classes)
+    parts = objective.denoise, process, image_shape, num_classes
+    subject = Subject(*parts, objective.heads)
     return Parts(process, model, objective, subject)
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from etils import epath
 
-from cm_jax import checkpoint, models, optim
+from cm_jax import checkpoint, models, optim, sharding
 from cm_jax import config as configs
 from cm_jax.core import noise, ode, precond, tree
 from cm_jax.core.process import expand, perturb
 from cm_jax.errors import UserError
+from cm_jax.generate import Subject, build_sampler, make_generator
 from cm_jax.lcsc import combine
 from cm_jax.models import unet
 from cm_jax.objectives import base, catch_up, coupling
@@ -321,6 +322,28 @@ def test_heads_come_side_by_side_and_one_of_them_samples():
         x0 = objective.denoise(params, x, t)
         part = f[..., 2 * head - 2 : 2 * head]
         np.testing.assert_allclose(x0, x - expand(t, x) * part, atol=1e-5)
+
+
+def test_a_sampler_names_the_head():
+    """And gets, whichever head the objective samples with, that one's samples."""
+    chosen = [build(2, head=head) for head in (1, 2)]
+    subjects = [Subject(o.denoise, RF, (4, 4, 2), 3, o.heads) for o in chosen]
+    mesh = sharding.make_mesh()
+
+    def images(subject, spec):
+        sampler = build_sampler(spec, subject)
+        return make_generator(subject, sampler, mesh, 5, lambda x0: x0)(make_params(), 0, 0)
+
+    own = [images(subject, 'euler@3') for subject in subjects]
+    assert np.abs(own[0] - own[1]).max() > 0.1
+    for subject in subjects:
+        for head in (1, 2):
+            np.testing.assert_array_equal(images(subject, f'euler@3+head{head}'), own[head - 1])
+    assert build_sampler('euler@3+head2+cfg2', subjects[0])[4:6] == (2, 2.0)
+    with pytest.raises(UserError, match=r'has 2 head\(s\); legal: \+head1 to \+head2'):
+        build_sampler('euler@3+head3', subjects[0])
+    with pytest.raises(UserError, match=r'has 1 head\(s\); legal: no \+head'):
+        build_sampler('euler@3+head1', subjects[0]._replace(heads=()))
 
 
 def test_skip_scaling_of_adm_is_that_of_the_other_network():

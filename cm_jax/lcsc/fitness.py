@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from cm_jax import samplers
-from cm_jax.generate import Subject
+from cm_jax.generate import Subject, denoiser
 from cm_jax.lcsc import metric as metrics
 from cm_jax.lcsc import storage
 from cm_jax.lcsc.space import ONE, Space, combine
@@ -93,7 +93,7 @@ def _make_measure(
     def of_batch(params: Params, weights: Params, seed: Array, first: Array) -> Array:
         x0 = samplers.generate(
             sampler,
-            subject.denoise,
+            denoiser(subject, sampler),
             params,
             subject.process.prior_std,
             subject.image_shape,

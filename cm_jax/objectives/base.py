@@ -26,7 +26,7 @@ class Objective(NamedTuple):
     update: (refs, params, step) -> refs, after each optimiser step.
     augment_dim: how many augmentation labels `loss` gives the network in `cond`, after its noise
       level; the network must take as many. 0 is none.
-    heads: how many the network has: see models.Model.
+    heads: D of each head, for a network of several (see models.Model); `denoise` is one of them.
     """
 
     denoise: DenoiseFn
@@ -34,7 +34,7 @@ class Objective(NamedTuple):
     loss: Callable[[Params, Any, Params, Batch, Key, Array], tuple[Array, Metrics]]
     update: Callable[[Any, Params, Array], Any]
     augment_dim: int = 0
-    heads: int = 1
+    heads: tuple[DenoiseFn, ...] = ()
 
 
 def no_refs(params: Params) -> tuple:

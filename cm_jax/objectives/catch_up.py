@@ -39,7 +39,7 @@ from cm_jax.core.process import Process, expand, perturb, rectified_flow
 from cm_jax.errors import UserError, check_name
 from cm_jax.objectives.base import Objective, keep_refs, no_refs, require_process
 from cm_jax.objectives.coupling import make_coupling
-from cm_jax.types import Array, Batch, Key, Metrics, NetFn, Params
+from cm_jax.types import Array, Batch, DenoiseFn, Key, Metrics, NetFn, Params
 
 STEP_SIZES = ('uniform', 'proportional', 'fixed')
 OFF_GRID = 'proportional'  # the step size that has no discrete form
@@ -132,7 +132,8 @@ def make(
     """CUD's objective; the defaults are the paper's.
 
     Args:
-      order: 1, 2 or 3 (RK12, RK23, RK34): heads of the network, of which `head` (1 the first) samples.
+      order: 1, 2 or 3 (RK12, RK23, RK34): heads of the network. `head` (1 the first) samples
+        where the sampler names none, as `euler@16+head1` does.
       prior: the network of a learned coupling; None: independent noise.
       prior_weight: of the prior's KL, >= 0; None is the paper's, 20. Only where there is a prior.
       steps: N, of the sampler whose steps h is measured in.
@@ -150,10 +151,17 @@ def make(
     def heads(params: Params, x: Array, t: Array, label: Array | None, key: Key | None) -> list:
         return jnp.split(net(params, x, t[:, None], label, key), order, axis=-1)
 
-    def one_head(
-        params: Params, x: Array, cond: Array, label: Array | None = None, key: Key | None = None
-    ) -> Array:
-        return heads(params, x, cond[:, 0], label, key)[head - 1]
+    def denoiser(i: int) -> DenoiseFn:
+        def one(
+            params: Params,
+            x: Array,
+            cond: Array,
+            label: Array | None = None,
+            key: Key | None = None,
+        ) -> Array:
+            return heads(params, x, cond[:, 0], label, key)[i]
+
+        return precondition(one, flow_scalings)
 
     def loss(
         params: Params, refs: tuple, teacher: Params, batch: Batch, key: Key, step: Array
@@ -177,4 +185,5 @@ def make(
         metrics = metrics | {'t': t, 'catch_up': catch_up, 'truth': truth}
         return a * catch_up + b * truth + prior_loss, metrics
 
-    return Objective(precondition(one_head, flow_scalings), no_refs, loss, keep_refs, heads=order)
+    each = tuple(denoiser(i) for i in range(order))
+    return Objective(each[head - 1], no_refs, loss, keep_refs, heads=each)

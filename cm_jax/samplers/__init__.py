@@ -7,8 +7,9 @@ example does not depend on the batch that it is in.
 A sampler is written `name` or `name@arguments` (`onestep`, `multistep@80,0.8`, `heun@18`): each file
 has `parse(arguments, process) -> ts` and `evaluations(ts)`, the network evaluations it spends. One
 whose rule has choices beside the levels also has `options(arguments)`, a tuple of words that its
-`sample` takes after the keys. Any sampler may end in `+cfg<weight>` (`heun@18+cfg1.5`):
-classifier-free guidance, see core/guidance.py.
+`sample` takes after the keys. After any sampler may stand `+head<i>` (`euler@16+head1`), the head of a
+network that has several, and then `+cfg<weight>` (`heun@18+cfg1.5`): classifier-free guidance, see
+core/guidance.py.
 """
 
 import importlib
@@ -31,13 +32,14 @@ NOT_SAMPLERS = ('edit', 'dpm_solver')  # what else is in this folder
 class Sampler(NamedTuple):
     """`sample(denoise, x_T, keys) -> x0`, and what it is: its spelling, levels and cost.
 
-    `sample` does not guide: `generate` hands it a guided denoiser.
+    `sample` does not guide, nor choose a head: it is handed the denoiser that does.
     """
 
     spec: str
     name: str
     options: tuple[str, ...]  # the choices beside the levels; most samplers have none
     levels: tuple[float, ...]
+    head: int  # of the network, 1 the first; 0 is the one that its objective samples with
     guidance: float  # weight of classifier-free guidance; 1 is none
     evaluations: int  # of the network, for one sample
     sample: Callable[..., Array]  # (denoise, x_T, keys, ts=levels)
@@ -105,6 +107,16 @@ def parse_guidance(spec: str) -> tuple[str, float]:
     return bare, weight
 
 
+def parse_head(spec: str) -> tuple[str, int]:
+    """'euler@16+head2' -> ('euler@16', 2); the head is 0 where none is written."""
+    bare, *heads = spec.split('+head')
+    if not heads:
+        return bare, 0
+    if len(heads) > 1 or not heads[0].isdecimal() or int(heads[0]) < 1:
+        raise UserError(f'head of {spec!r}: write +head and its number from 1, as {bare}+head1')
+    return bare, int(heads[0])
+
+
 def check_guidance(sampler: Sampler, num_classes: int) -> None:
     """Raises UserError if a network without classes is to be guided."""
     if sampler.guidance != 1 and not num_classes:
@@ -120,8 +132,10 @@ def names() -> list[str]:
 
 
 def build(spec: str, process: Process) -> Sampler:
-    """The sampler written `spec`. Raises UserError on an unknown name, illegal levels or guidance."""
+    """The sampler written `spec`. Raises UserError on an unknown name, illegal levels, head or
+    guidance."""
     bare, guidance = parse_guidance(spec)
+    bare, head = parse_head(bare)
     name, _, arguments = bare.partition('@')
     check_name('sampler', name, names())
     module = importlib.import_module(f'cm_jax.samplers.{name}')
@@ -139,7 +153,7 @@ def build(spec: str, process: Process) -> Sampler:
         return module.sample(denoise, process, x_T, ts, keys, *chosen)
 
     evaluations = module.evaluations(levels) * (1 if guidance == 1 else 2)
-    return Sampler(spec, name, options, tuple(levels.tolist()), guidance, evaluations, sample)
+    return Sampler(spec, name, options, tuple(levels.tolist()), head, guidance, evaluations, sample)
 
 
 class Start(NamedTuple):
