@@ -282,14 +282,23 @@ def test_ict_distance_is_pseudo_huber_with_c_by_the_size_of_the_image():
 
 def test_pd_halves_its_steps_and_takes_the_student_as_teacher():
     objective = build('pd', start_steps=8, halve_every=3)
-    refs = jnp.zeros(())
+    refs = objective.init(jnp.float32(0))
     teachers, steps = [], []
     for k in range(15):
-        steps.append(int(curriculum.pd_num_steps(k, 3, 8)))
-        teachers.append(float(refs))
+        assert refs['n'] == curriculum.pd_num_steps(k, 3, 8)
+        steps.append(int(refs['n']))
+        teachers.append(float(refs['teacher']))
         refs = objective.update(refs, jnp.float32(k + 1), jnp.int32(k))
     assert steps == [4] * 3 + [2] * 3 + [1] * 9
     assert teachers == [0] * 3 + [3] * 3 + [6] * 9
+
+
+def test_pd_changes_its_teacher_late_where_the_last_step_of_a_stage_is_passed_over():
+    objective = build('pd', start_steps=8, halve_every=3)
+    refs = objective.init(jnp.float32(0))
+    for k in (0, 1, 3):  # step 2 was not finite
+        refs = objective.update(refs, jnp.float32(k + 1), jnp.int32(k))
+    assert refs == {'teacher': 4, 'n': 2}
 
 
 def test_pd_loss_of_a_student_that_matches_two_steps_is_zero():
@@ -313,8 +322,9 @@ def test_pd_loss_of_a_student_that_matches_two_steps_is_zero():
     with jax.enable_x64(True):
         batch = make_batch(np.float64)
         loss = build('pd', net, start_steps=8).loss
-        found, _ = loss(True, False, (), batch, jax.random.key(0), jnp.int32(0))
-        other, _ = loss(False, False, (), batch, jax.random.key(0), jnp.int32(0))
+        refs = {'teacher': False, 'n': jnp.int32(4)}
+        found, _ = loss(True, refs, (), batch, jax.random.key(0), jnp.int32(0))
+        other, _ = loss(False, refs, (), batch, jax.random.key(0), jnp.int32(0))
         np.testing.assert_allclose(found, 0, atol=1e-9)
         assert np.all(other > 1e-6)
 

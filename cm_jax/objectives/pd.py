@@ -10,7 +10,8 @@ level m between them to s, which arrive at x_s:
 since an Euler step with D goes to (s/t) x_t + (1 - s/t) D, for both processes. The levels are those
 of the sampler `ddim@n`, s(i/n) for i < n, then 0. After `halve_every` steps the student becomes the
 teacher and n halves, until n = 1. Student and first teacher start from one diffusion model
-(config.init_from); the teacher is `refs`. The optimiser's state is kept at a change of teacher, and
+(config.init_from); `refs` are the teacher and n, so that a step that is passed over, as not finite,
+changes neither of them alone. The optimiser's state is kept at a change of teacher, and
 its rate is not annealed within a stage as the paper's is.
 
 | paper | here |
@@ -19,8 +20,6 @@ its rate is not annealed within a stage as the paper's is.
 | t, t - 0.5/N, t - 1/N | t, m, s |
 | w(lambda) = max(SNR, 1) | weight 'truncated_snr' |
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +32,8 @@ from cm_jax.core.process import Process, expand, perturb
 from cm_jax.errors import UserError
 from cm_jax.objectives.base import Objective, require_process
 from cm_jax.types import Array, Batch, Key, Metrics, NetFn, Params
+
+Refs = dict[str, Params]
 
 
 def make(
@@ -69,27 +70,29 @@ def make(
         return jnp.where(i >= n, 0, s)
 
     def loss(
-        params: Params, refs: Params, teacher: Params, batch: Batch, key: Key, step: Array
+        params: Params, refs: Refs, teacher: Params, batch: Batch, key: Key, step: Array
     ) -> tuple[Array, Metrics]:
-        del teacher
+        del teacher, step
         x0, label = batch['image'], batch['label']
         key_t, key_eps, key_drop = jax.random.split(key, 3)
-        n = pd_num_steps(step, halve_every, start_steps)
+        n, before = refs['n'], refs['teacher']
         i = jax.random.randint(key_t, x0.shape[:1], 0, n)
         t, m, s = level(i, n), level(i + 0.5, n), level(i + 1, n)
         x_t = perturb(process, x0, jax.random.normal(key_eps, x0.shape), t)
-        velocity = ode.pf_ode(lambda x, t: denoise(refs, x, t, label))
+        velocity = ode.pf_ode(lambda x, t: denoise(before, x, t, label))
         x_s = ode.euler(velocity, ode.euler(velocity, x_t, t, m), m, s)
         ratio = expand(s / t, x_t)
         target = jax.lax.stop_gradient((x_s - ratio * x_t) / (1 - ratio))
         d = l2(denoise(params, x_t, t, label, key_drop), target)
         return weigh(t, s, sigma_data) * d, {'t': t, 'gap': (t - s) / t, 'distance': d}
 
-    def update(refs: Params, params: Params, step: Array) -> Params:
-        before, after = (pd_num_steps(k, halve_every, start_steps) for k in (step, step + 1))
-        return jax.tree.map(lambda old, new: jnp.where(after < before, new, old), refs, params)
+    def update(refs: Refs, params: Params, step: Array) -> Refs:
+        n = pd_num_steps(step + 1, halve_every, start_steps)
+        latest = lambda old, new: jnp.where(n < refs['n'], new, old)  # noqa: E731
+        return {'teacher': jax.tree.map(latest, refs['teacher'], params), 'n': n}
 
-    def init(params: Params) -> Any:
-        return jax.tree.map(jnp.copy, params)
+    def init(params: Params) -> Refs:
+        n = pd_num_steps(jnp.int32(0), halve_every, start_steps)
+        return {'teacher': jax.tree.map(jnp.copy, params), 'n': n}
 
     return Objective(denoise, init, loss, update)
