@@ -44,6 +44,6 @@ setuptools.setup(
         ],
         'notebooks': ['jupyterlab', 'nbclient', 'ipykernel'],
         'cuda': ['jax[cuda13]'],
-        'tpu': ['jax[tpu]'],
+        'tpu': ['jax[tpu]', 'etils[epath-gcs]>=1.10'],
     },
 )

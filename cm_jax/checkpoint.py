@@ -6,7 +6,6 @@ steps before it as they were.
 """
 
 import contextlib
-import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +14,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from cm_jax.errors import UserError, check_name
+from cm_jax.errors import FULL_DISK, UserError, check_name
 from cm_jax.types import Params
 
-FULL_DISK = ('no space left', 'disk quota', 'file too large', 'resource_exhausted')
-FULL_DISK_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK_WORDS = ('no space left', 'disk quota', 'file too large', 'resource_exhausted')
 
 
 class Stream:
@@ -85,8 +83,8 @@ class Stream:
             self.close()
 
     def _explain(self, error: Exception) -> Exception:
-        full = any(text in str(error).lower() for text in FULL_DISK)
-        if not full and getattr(error, 'errno', None) not in FULL_DISK_ERRNO:
+        full = any(text in str(error).lower() for text in FULL_DISK_WORDS)
+        if not full and getattr(error, 'errno', None) not in FULL_DISK:
             return error
         steps = self.steps()
         kept = f'steps up to {steps[-1]} are whole' if steps else 'no step is there yet'
@@ -101,7 +99,10 @@ def list_steps(folder: str | epath.Path) -> list[int]:
     folder = epath.Path(folder)
     if not folder.exists():
         return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+    found = [p for p in folder.iterdir() if p.name.isdigit()]
+    if '://' in str(folder):  # where Orbax writes in place, and marks what is whole
+        found = [p for p in found if (p / 'commit_success.txt').exists()]
+    return sorted(int(p.name) for p in found)
 
 
 def load(folder: str | epath.Path, step: int, item: str) -> Params:

@@ -159,21 +159,27 @@ def store_distance(workdir: epath.Path, lpips: Distance | None) -> None:
 
 
 def start(config: Any, workdir: epath.Path, fresh: bool) -> Setup:
-    """Checks the config and claims the folder: the first writes of a run."""
+    """Checks the config and claims the folder: the first writes of a run. The first process does,
+    while the others wait."""
     s = setup(config, workdir)
-    plain = configs.to_plain(config)
+    if sharding.is_primary():
+        claim(s, workdir, fresh)
+    sharding.wait_for_all('run folder')
+    configs.claim_workdir(workdir, configs.to_plain(config))
+    return s
+
+
+def claim(s: Setup, workdir: epath.Path, fresh: bool) -> None:
+    """Makes `workdir` this run's. Raises UserError if it is another's, unless `fresh`."""
+    plain = configs.to_plain(s.config)
     if (workdir / configs.ORIGIN).exists() and not fresh:
         raise UserError(f'{workdir} holds weights that were not trained there; choose another')
-    if fresh and sharding.is_primary() and (aside := configs.set_aside(workdir)):
+    if fresh and (aside := configs.set_aside(workdir)):
         print(f'  the old {workdir} is now {aside}')
-    is_new = configs.claim_workdir(workdir, plain)
-    if sharding.is_primary():
-        if is_new:
-            configs.write_config(workdir, plain)
-        store_card(workdir, s.batches.source)
-        store_distance(workdir, s.lpips)
-    sharding.wait_for_all('run folder')
-    return s
+    if configs.claim_workdir(workdir, plain):
+        configs.write_config(workdir, plain)
+    store_card(workdir, s.batches.source)
+    store_distance(workdir, s.lpips)
 
 
 def restore(s: Setup, resume: checkpoint.Stream) -> tuple[int, TrainState]:

@@ -70,6 +70,8 @@ def setup(config: Any, workdir: epath.Path) -> Setup:
     """Builds everything that the config describes. Raises UserError on whatever is wrong in it."""
     if config.steps is None or config.steps < 1:
         raise UserError(f'config.steps must be at least 1, got {config.steps}')
+    if not 0 <= config.seed < 2**31:
+        raise UserError(f'config.seed must be from 0 to {2**31 - 1}, got {config.seed}')
     loop = call('train', Loop, config.train)
     trajectory = call('trajectory', Trajectory, config.trajectory)
     sampling = call('sampling', Sampling, config.sampling)

@@ -7,6 +7,7 @@ import jax
 
 from cm_jax import config as configs
 from cm_jax.errors import UserError, call
+from cm_jax.models import with_defaults
 from cm_jax.objectives import base
 from cm_jax.run import open_run
 from cm_jax.types import DenoiseFn, Params
@@ -97,7 +98,7 @@ def weights_meaning(config: Any, image_shape: Sequence[int]) -> dict[str, Any]:
         preconditioning['sigma_data'] = config.objective.sigma_data
     return {
         **{
-            section: {k: v for k, v in settings.items() if k not in OF_TRAINING}
+            section: {k: v for k, v in with_defaults(settings).items() if k not in OF_TRAINING}
             for section, settings in networks.items()
         },
         **preconditioning,

@@ -31,7 +31,7 @@ def flow_config(**objective):
 def cud_config(order):
     """CUD with as many heads; the last of them samples."""
     settings = {'name': 'catch_up', 'order': order, 'head': order, 'steps': 16}
-    settings |= {'step_size': 'uniform', 'share_dropout': False, 'prior_weight': 20.0}
+    settings |= {'step_size': 'uniform', 'share_dropout': False}
     c = flow_config(**settings)
     c.model.heads = order
     c.prior.update(PRIOR)

@@ -24,7 +24,8 @@ def one_step_stage(c, workdir, steps, ema_rate):
     c.steps = steps
     c.ema_rates = (ema_rate,)
     c.prior = ConfigDict()  # it has done its part: sampling starts from N(0, I)
-    c.objective = ConfigDict({'name': 'one_step', 'total_steps': steps, 'teacher_steps': 16})
+    c.objective = ConfigDict({'name': 'one_step', 'teacher_steps': 16})
+    c.objective.total_steps = c.get_ref('steps')
     c.objective.update({'estimates': (8, 11, 14), 'ema_weight': 0.1, 'ema_rate': ema_rate})
     for section in (c.init_from, c.teacher):
         section.update({'workdir': workdir, 'ema': ema})

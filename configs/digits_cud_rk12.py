@@ -20,7 +20,7 @@ PRIOR = {'name': 'song_unet', 'channels': 8, 'channel_mult': (1, 1), 'num_blocks
 def cud_config(order):
     """CUD on the digits with as many heads; the last of them samples, as in the paper."""
     settings = {'name': 'catch_up', 'order': order, 'head': order, 'steps': 16}
-    settings |= {'step_size': 'uniform', 'share_dropout': False, 'prior_weight': 20.0}
+    settings |= {'step_size': 'uniform', 'share_dropout': False}
     c = rectified_flow(digits_config(), **settings)
     c.steps = 1000
     c.ema_rates = (0.995,)

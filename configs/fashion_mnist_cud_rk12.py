@@ -13,7 +13,7 @@ from configs.fashion_mnist_flow import flow_config
 
 def get_config():
     settings = {'name': 'catch_up', 'order': 1, 'steps': 16, 'step_size': 'uniform'}
-    c = flow_config(**settings, share_dropout=False, prior_weight=20.0)
+    c = flow_config(**settings, share_dropout=False)
     c.model.skip_scaling = 0.75
     c.prior.update({'name': 'song_unet', 'channels': 16, 'channel_mult': (1, 2, 2)})
     c.prior.update({'num_blocks': 1, 'attn_resolutions': (7,)})

@@ -20,6 +20,7 @@ def get_config():
     c.batch_size = 2048
     c.ema_rates = (0.9999432,)
     c.model.update(PRESETS['adm_imagenet64'].settings)
+    c.model.noise_scale = 1000.0  # 250 ln t, as in the paper; EDM's weights take ln(t)/4
     c.model.update({'dropout': 0.0, 'dtype': 'bfloat16'})
     c.objective.update({'name': 'ct', 'total_steps': c.get_ref('steps'), 's0': 2, 's1': 200})
     c.objective.update({'mu0': 0.95, 'distance': 'lpips', 'weight': 'uniform'})

@@ -18,6 +18,7 @@ def get_config():
     c.batch_size = 4096
     c.ema_rates = (0.99997,)
     c.model.update(PRESETS['adm_imagenet64'].settings)
+    c.model.noise_scale = 1000.0  # 250 ln t, as in the paper; EDM's weights take ln(t)/4
     c.model.update({'dropout': 0.2, 'dtype': 'bfloat16'})
     c.objective.update({'name': 'ict', 'total_steps': c.get_ref('steps'), 's0': 10, 's1': 1280})
     c.objective.update({'p_mean': -1.1, 'p_std': 2.0, 'weight': 'inverse_gap'})

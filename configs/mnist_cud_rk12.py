@@ -18,7 +18,7 @@ NETWORK |= {'attn_resolutions': (16,), 'dropout': 0.13}  # the prior's, too
 def cud_config(order):
     """CUD's training on MNIST with as many heads; the last of them samples."""
     settings = {'name': 'catch_up', 'order': order, 'head': order, 'steps': 16}
-    settings |= {'step_size': 'uniform', 'share_dropout': False, 'prior_weight': 20.0}
+    settings |= {'step_size': 'uniform', 'share_dropout': False}
     c = rectified_flow(base_config(), **settings)
     c.steps = 50_000
     c.batch_size = 256

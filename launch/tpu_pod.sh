@@ -17,5 +17,5 @@ on_all=(gcloud compute tpus tpu-vm)
 "${on_all[@]}" scp "$archive" "$name:cm_jax.tar.gz" --zone="$zone" --worker=all
 "${on_all[@]}" ssh "$name" --zone="$zone" --worker=all --command="
   mkdir -p cm_jax && tar xzf cm_jax.tar.gz -C cm_jax && cd cm_jax &&
-  { [ -d .venv ] || python3 -m venv .venv; } && .venv/bin/pip install -q -e '.[tpu]' &&
-  .venv/bin/python -m cm_jax.train --config=$config --workdir=$workdir --distributed=auto $(printf '%q ' "$@")"
+  source launch/environment.sh && environment .venv '' '[tpu]' &&
+  python -m cm_jax.train --config=$config --workdir=$workdir --distributed=auto ${1:+$(printf '%q ' "$@")}"

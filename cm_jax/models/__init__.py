@@ -4,6 +4,7 @@ A network is a file in this folder with `build(image_shape, num_classes, **setti
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -42,6 +43,16 @@ def build(
     check_name('network', name, NETWORKS)
     module = importlib.import_module(f'cm_jax.models.{name}')
     return call('model', module.build, settings, image_shape=image_shape, num_classes=num_classes)
+
+
+def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A `model` or `prior` section with what it leaves to its network; {} for one that names none."""
+    if not settings.get('name'):
+        return {}
+    check_name('network', settings['name'], NETWORKS)
+    module = importlib.import_module(f'cm_jax.models.{settings["name"]}')
+    parameters = inspect.signature(module.build).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(settings)
 
 
 def build_prior(settings: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:
