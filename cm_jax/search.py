@@ -13,6 +13,7 @@ comes to the same result.
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 from ml_collections import config_flags
+from tqdm import tqdm
 
 from cm_jax import checkpoint, commands, search_generations, search_plots, search_report, sharding
 from cm_jax import config as configs
@@ -43,35 +45,43 @@ SEARCH, CHOSEN, ROWS, LANDSCAPE = 'search.json', 'chosen.json', 'report.jsonl', 
 
 def search_and_choose(
     job: Job,
-    stored: Callable[[], storage.Stored],
+    fitness: Callable[[], Fitness],
     scores: Callable[[storage.Stored, space.Space], Fitness],
     workdir: epath.Path,
 ) -> tuple[dict[str, Choice], str]:
-    """Searches, then chooses on selection noise; what `workdir` has of it is not done again."""
+    """Searches, then chooses on selection noise, unless `workdir` has the choice already."""
     budget, path = job.budget, workdir / CHOSEN
     if path.exists():
         return search_report.load_chosen(path)
-    fitness = scores(stored(), job.space)
     chosen = {}
     for name, state in job.states.items():
         length = search_generations.Budget(budget.generations, budget.seed)
-        state = search_generations.run(state, fitness, length, workdir, name)
-        found = search_report.choose(state, fitness, budget.finalists, budget.selection_seeds)
+        state = search_generations.run(state, fitness(), length, workdir, name)
+        found = search_report.choose(state, fitness(), budget.finalists, budget.selection_seeds)
         chosen |= found if name == 'search' else {name: found['lcsc']}
     posthoc = ''
     if job.posthoc:
-        averages = storage.store(lambda name: job.run.params(job.steps[-1], name), job.posthoc)
+        load = lambda name: job.run.params(job.steps[-1], name)  # noqa: E731
+        kept = {'where': job.basis.storage, 'dtype': job.basis.dtype}
+        of_each = scores(storage.store(load, job.posthoc, **kept), space.ONE)
         each = np.eye(len(job.posthoc))
-        of_each = scores(averages, space.ONE)
         means = np.mean([of_each(each, seed) for seed in budget.selection_seeds], axis=0)
-        posthoc = job.posthoc[search.ranking(means)[0]]
-    if job.controls.landscape:
-        grid = search_plots.plane(len(job.steps), job.controls.landscape)
-        values = fitness(grid.coefficients(len(job.steps), job.space.groups), budget.seed)
-        plain = [v if np.isfinite(v) else None for v in values.tolist()]
-        write_text(workdir / LANDSCAPE, json.dumps(plain) + '\n')
+        best = search.ranking(means)[0]
+        posthoc = job.posthoc[best] if np.isfinite(means[best]) else ''
     search_report.save_chosen(path, chosen, posthoc)
     return chosen, posthoc
+
+
+def landscape(job: Job, fitness: Callable[[], Fitness], path: epath.Path) -> None:
+    """Scores the plane through three snapshots, row by row, into a file, unless it is there."""
+    if not job.controls.landscape or path.exists():
+        return
+    grid, values = search_plots.plane(len(job.steps), job.controls.landscape), []
+    rows = np.split(grid.coefficients(len(job.steps), job.space.groups), len(grid.y))
+    for row in tqdm(rows, unit=' rows', desc='landscape', dynamic_ncols=True):
+        values += fitness()(row, job.budget.seed).tolist()
+    plain = [v if np.isfinite(v) else None for v in values]
+    write_text(path, json.dumps(plain) + '\n')
 
 
 def cost(job: Job, evaluations: int) -> dict[str, int]:
@@ -103,7 +113,7 @@ def write_run(job: Job, workdir: epath.Path, params: Params, chosen: Choice, pla
     write_text(workdir / configs.ORIGIN, json.dumps(origin, indent=1) + '\n')
     settings = configs.to_plain(job.run.config)
     settings['sampling'] |= {'sampler': job.budget.sampler, 'ema': ''}
-    settings['evaluation'] = plain['evaluation']
+    settings['evaluation'] = plain['evaluation'] | {'samplers': list(job.evaluation.samplers)}
     configs.write_config(workdir, settings)
     (workdir / 'samples').mkdir(exist_ok=True)
     images = open_run(workdir).sample(params, job.budget.sampler, 100)
@@ -149,6 +159,7 @@ def main(argv: Sequence[str]) -> None:
     extractor, reference = open_reference(job.run.config, ev, metrics)
     metric.build(extractor, reference, job.metric or extractor.score, job.budget.samples)
     sampler = build_sampler(job.budget.sampler, subject)
+    scorer = Scorer(subject, extractor, reference, ev.batch_size, mesh, metrics)
     if _FRESH.value and (aside := configs.set_aside(workdir)):
         print(f'  the old {workdir} is now {aside}')
     if configs.claim_workdir(workdir, plain, SEARCH):
@@ -168,14 +179,16 @@ def main(argv: Sequence[str]) -> None:
             mesh=mesh,
             metric=job.metric or None,
             space=groups,
+            at_once=job.states['search'].settings.population,
         )
 
     def combined(coefficients: np.ndarray) -> Params:
         return combine.combine_from(stored().exact, range(len(job.steps)), coefficients, job.space)
 
-    chosen, posthoc = search_and_choose(job, stored, scores, workdir)
+    fitness = functools.cache(lambda: scores(stored(), job.space))
+    chosen, posthoc = search_and_choose(job, fitness, scores, workdir)
+    landscape(job, fitness, workdir / LANDSCAPE)
     models = search_report.models(job.run, job.steps, job.basis.ema, chosen, posthoc, combined)
-    scorer = Scorer(subject, extractor, reference, ev.batch_size, mesh, metrics)
     rows = search_report.rows(models, scorer, ev, job.steps[-1], workdir / ROWS)
     write_run(job, workdir, combined(chosen['lcsc'].coefficients), chosen['lcsc'], plain)
     draw(job, workdir, chosen, job.budget.metric or extractor.score)
@@ -189,6 +202,7 @@ def main(argv: Sequence[str]) -> None:
     for row in rows:
         value, spread = row[extractor.score], row[f'{extractor.score}_std']
         beside = '' if spread is None else f' +- {spread:.4f}'
+        value = math.nan if value is None else value
         print(f'{row["model"]:<14} {row["protocol"]["sampler"]:<18} {value:.4f}{beside}')
 
 

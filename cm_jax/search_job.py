@@ -10,7 +10,7 @@ from cm_jax.errors import UserError, call, check_name
 from cm_jax.generate import build_sampler
 from cm_jax.lcsc import combine, random_search, search, space, storage
 from cm_jax.run import Run, open_run
-from cm_jax.scores import Evaluation
+from cm_jax.scores import Evaluation, check_numbers
 from cm_jax.search_report import Controls
 from cm_jax.wiring import evaluation
 
@@ -51,7 +51,7 @@ class Job(NamedTuple):
     budget: Budget
     metric: Mapping[str, float]  # {} is the extractor's Fréchet distance
     controls: Controls
-    evaluation: Evaluation
+    evaluation: Evaluation  # of the report: with the search's sampler, whatever others there are
     states: Mapping[str, search.SearchState]  # by name: 'search', and 'random' as a control
     posthoc: list[str]  # the averages to choose from
 
@@ -80,7 +80,8 @@ def open_job(config: Any) -> Job:
     groups = space.build(groups, run.params(steps[-1], basis.ema))
     states = start_states(config, len(steps), groups.groups, controls)
     report = evaluation(config)
-    for spec in (budget.sampler, *report.samplers):
+    report = report._replace(samplers=tuple(dict.fromkeys((budget.sampler, *report.samplers))))
+    for spec in report.samplers:
         build_sampler(spec, run.parts.subject)
     check_budget(budget, report)
     if controls.landscape < 0 or (controls.landscape and len(steps) < 3):
@@ -88,6 +89,8 @@ def open_job(config: Any) -> Job:
             f'config.controls.landscape = {controls.landscape} goes through three snapshots, on a grid '
             f'of n x n candidates, 0 for none; the window holds {len(steps)} snapshots'
         )
+    if not run.emas(steps[-1]):
+        print(f"  left out: the run's own averages; it stored none at step {steps[-1]}")
     posthoc = search_report.posthoc_names(run, steps[-1], controls.posthoc)
     metric = parse_metric(budget.metric)
     return Job(run, steps, basis, groups, budget, metric, controls, report, states, posthoc)
@@ -97,8 +100,8 @@ def check_budget(budget: Budget, report: Evaluation) -> None:
     """Raises UserError on numbers that make no search, and on noise that is used twice."""
     if budget.batch_size < 1 or budget.samples < 2 or budget.samples % budget.batch_size:
         raise UserError(
-            f'config.budget.samples {budget.samples} is no multiple of the batch_size '
-            f'{budget.batch_size}'
+            f'config.budget.samples {budget.samples} must be at least 2 and a multiple of the '
+            f'batch_size {budget.batch_size}'
         )
     if budget.generations < 0 or budget.finalists < 1 or not budget.selection_seeds:
         raise UserError(
@@ -111,6 +114,7 @@ def check_budget(budget: Budget, report: Evaluation) -> None:
             f'search noise (seed {budget.seed}), selection noise {tuple(budget.selection_seeds)} and '
             f'report noise {tuple(report.seeds)} must be different seeds'
         )
+    check_numbers(budget.samples, seeds, budget.batch_size)
 
 
 def start_states(

@@ -106,16 +106,18 @@ def landscape(grid: Plane, scores: np.ndarray, steps: Sequence[int], score: str)
     _, one, two = (steps[index] for index in grid.corners)
     figure, axes = panel(f'x, towards step {one}', f'y, towards step {two}')
     finite = np.where(np.isfinite(scores), scores, np.nan)
-    shown = np.log10(finite) if np.nanmin(finite) > 0 else finite
+    any_finite = bool(np.isfinite(finite).any())
+    logarithmic = any_finite and np.nanmin(finite) > 0
+    shown, label = (np.log10(finite), f'log10 {score}') if logarithmic else (finite, score)
     mesh = axes.pcolormesh(grid.x, grid.y, shown, shading='nearest', cmap='viridis')
-    label = f'log10 {score}' if np.nanmin(finite) > 0 else score
     figure.colorbar(mesh, ax=axes, label=f'{label} on search noise')
     corners = np.array([[0, 0], [1, 0], [0, 1], [0, 0]])
     axes.plot(*corners.T, color='white', linewidth=0.8)
     for (x, y), index in zip(corners, grid.corners):
         axes.plot(x, y, 'o', color='white', markersize=5)
         axes.annotate(f'step {steps[index]}', (x, y), (4, 4), textcoords='offset points', color='w')
-    row, column = np.unravel_index(np.nanargmin(finite), finite.shape)
-    axes.plot(grid.x[column], grid.y[row], '*', color=LCSC, markersize=13, label='lowest')
-    axes.legend(loc='upper right', fontsize=8)
+    if any_finite:
+        row, column = np.unravel_index(np.nanargmin(finite), finite.shape)
+        axes.plot(grid.x[column], grid.y[row], '*', color=LCSC, markersize=13, label='lowest')
+        axes.legend(loc='upper right', fontsize=8)
     return figure

@@ -85,6 +85,8 @@ def posthoc_names(run: Run, step: int, grid: Sequence[float]) -> list[str]:
     """Those of the post-hoc averages `grid` that the run's stored ones can make at `step`; [] where it
     stored none."""
     stored = any(name.startswith(POWER) for name in run.emas(step))
+    if grid and not stored:
+        print(f'  left out: post-hoc averages; the run stored none to make them of at step {step}')
     names = []
     for sigma_rel in grid if stored else ():
         try:
@@ -156,7 +158,6 @@ def rows(
         for spec in ev.samplers:
             if spec in missing:
                 row = scorer.score(params, spec, ev.samples, ev.seeds, ema=name, step=step)
-                append_json_line(path, {'model': name} | row)
-                done[name, spec] = {'model': name} | row
+                done[name, spec] = append_json_line(path, {'model': name} | row)
             found.append(done[name, spec])
     return found

@@ -189,6 +189,8 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
         assert job.states['random'].settings.population == job.states['search'].settings.population
         assert len(job.steps) >= 30
     assert bool(job.posthoc) == bool(run.emas(0) and config.controls.posthoc)
+    config.budget.sampler = 'heun@2'
+    assert search_job.open_job(config).evaluation.samplers[0] == 'heun@2'
     if 'digits' not in name:
         assert 'not run' in text
 

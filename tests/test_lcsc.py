@@ -161,6 +161,13 @@ def test_streamed_snapshots_give_the_scores_of_those_on_the_device(where, on_dev
     assert loaded == ([0, 10, 20, 30, 40] if where == 'disk' else [])  # once for all candidates
 
 
+def test_no_more_candidates_than_asked_are_in_memory_together(on_device):
+    fitness, loaded = small_fitness('disk', at_once=2)
+    del loaded[:]
+    np.testing.assert_allclose(fitness(COEFFICIENTS, 1), on_device, rtol=1e-5)
+    assert loaded == [0, 10, 20, 30, 40] * -(-len(COEFFICIENTS) // 2)  # once for every two
+
+
 @pytest.mark.slow
 def test_bfloat16_storage_is_near_float32_and_its_last_snapshot_exact(on_device):
     population = np.concatenate([COEFFICIENTS, np.eye(COUNT)])

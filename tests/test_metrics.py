@@ -11,7 +11,7 @@ import scipy.linalg
 from cm_jax.data import to_float
 from cm_jax.metrics import moments as mo
 from cm_jax.metrics.features import round_uint8
-from cm_jax.metrics.frechet import frechet, frechet_distance
+from cm_jax.metrics.frechet import distance_to, frechet, frechet_distance
 from cm_jax.metrics.moments import Moments
 from cm_jax.metrics.protocol import protocol, reference_id, score_name
 from cm_jax.types import Extractor
@@ -102,6 +102,15 @@ def test_frechet_is_symmetric_and_zero_on_itself(rank):
     b = gaussian(np.zeros(30), random_covariance(30, 1))
     assert frechet_distance(a, b) == frechet_distance(b, a) > 1
     assert 0 <= frechet_distance(a, a) < 1e-6 * np.trace(mo.covariance(a))
+
+
+def test_distance_to_is_the_distance_whichever_has_fewer_samples():
+    rng = np.random.default_rng(0)
+    few, many = (mo.of(rng.standard_normal((n, 6)) + 0.1 * n) for n in (4, 40))
+    for a, b in ((few, many), (many, few)):
+        to_a = distance_to(a)
+        np.testing.assert_allclose(to_a(b), frechet_distance(a, b), rtol=1e-9)
+        assert np.isnan(to_a(b._replace(mean=np.full(6, np.nan))))
 
 
 def test_frechet_of_scaled_gaussian_is_exact_with_fewer_samples_than_dimensions():

@@ -240,6 +240,7 @@ def test_post_hoc_averages_are_those_that_the_run_can_make(capsys):
     assert search_report.posthoc_names(run, 6, (0.1, 0.2)) == ['posthoc0.1']
     assert 'posthoc0.2 is out of the range' in capsys.readouterr().out
     assert search_report.posthoc_names(a_run(['0.9']), 6, (0.1, 0.2)) == []
+    assert 'the run stored none to make them of at step 6' in capsys.readouterr().out
 
 
 # What a search is told
@@ -280,6 +281,13 @@ def test_the_best_so_far_never_rises_and_counts_candidates():
     rows = [{'generation': g, 'score': s} for g, s in zip((0, 0, 1, 1, 2), scores)]
     counts, best = search_plots.best_so_far(rows)
     assert counts.tolist() == [2, 4, 5] and best.tolist() == [5.0, 4.0, 4.0]
+
+
+def test_a_plane_without_a_score_is_drawn_too(tmp_path):
+    grid = search_plots.plane(K, 3)
+    figure = search_plots.landscape(grid, np.full((3, 3), np.nan), range(K), 'fd_lenet')
+    search_plots.save(figure, epath.Path(tmp_path) / 'landscape.png')
+    assert (tmp_path / 'landscape.png').stat().st_size > 1000
 
 
 def test_pictures_are_drawn_whatever_is_missing(tmp_path):

@@ -40,6 +40,7 @@ def make_fitness(
     mesh: Mesh,
     metric: str | Mapping[str, float] | None = None,
     space: Space = ONE,
+    at_once: int = 16,
 ) -> Fitness:
     """Returns `fitness(coefficients [P, G K], seed) -> scores [P]`; lower is better.
 
@@ -47,7 +48,9 @@ def make_fitness(
     features are summed on the device in float32 about the reference's mean, and only they come to
     the host, where the distance is taken in float64; a metric that needs the features themselves
     brings those. A candidate with non-finite samples scores NaN. `samples` must be a multiple of
-    `batch_size`. Raises UserError on wrong metrics.
+    `batch_size`. `at_once` candidates, at least one a device, are in memory together: their sums, and
+    where the snapshots are streamed, once for so many, their weights. Raises UserError on wrong
+    metrics.
     """
     if samples % batch_size:
         raise ValueError(f'{samples} samples are no multiple of the batch of {batch_size}')
@@ -69,11 +72,12 @@ def make_fitness(
         rows = np.asarray(coefficients, np.float32)
         padded = np.pad(rows, ((0, -len(rows) % size), (0, 0)), 'edge')
         blocks = [padded[i : i + size] for i in range(0, len(padded), size)]
-        found = []
-        for block in run(blocks, np.int32(seed)):
-            parts = jax.tree.map(to_host, block)
-            rest = len(rows) - len(found)
-            found += [score(one) for one in list(zip(*parts))[:rest]]
+        found, together = [], max(1, at_once // size)
+        for i in range(0, len(blocks), together):
+            for block in run(blocks[i : i + together], np.int32(seed)):
+                parts = jax.tree.map(to_host, block)
+                rest = len(rows) - len(found)
+                found += [score(one) for one in list(zip(*parts))[:rest]]
         return np.array(found)
 
     return fitness

@@ -8,7 +8,7 @@ recall, density and coverage ('precision', 'precision_lenet', ...). Two metrics 
 {'fd_lenet': 1.0, 'kd_lenet': 100.0} brings a kernel distance to about the size of the other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ class Metric(NamedTuple):
     extractor: Extractor
     reference: Reference
     weights: Mapping[str, float]
+    distance: Callable[[Moments], float]  # Fréchet, to the reference
 
     @property
     def needs_features(self) -> bool:
@@ -36,8 +37,7 @@ class Metric(NamedTuple):
 
     def of_moments(self, found: Moments) -> float:
         """The score of samples by the moments of their features. NaN if one is not finite."""
-        distance = frechet.frechet_distance(found, self.reference.moments)
-        return self.weights[self.extractor.score] * distance
+        return self.weights[self.extractor.score] * self.distance(found)
 
     def of_features(self, found: np.ndarray) -> float:
         """The score of samples by their features [n, dim]. NaN if one is not finite."""
@@ -46,8 +46,7 @@ class Metric(NamedTuple):
         names, real = sources(self.weights), self.reference.features
         values = named.measure(self.extractor, names, real, found)
         if self.extractor.score in self.weights:
-            distance = frechet.frechet_distance(moments.of(found), self.reference.moments)
-            values[self.extractor.score] = distance
+            values[self.extractor.score] = self.distance(moments.of(found))
         return sum(weight * values[name] for name, weight in self.weights.items())
 
 
@@ -70,7 +69,8 @@ def build(
     if not weights:
         raise UserError(f'a search has no metric; legal: {", ".join(sorted(legal))}')
     named.check(extractor, sources(weights), samples, reference.moments.count)
-    built = Metric(extractor, reference, {n: _sign(n) * float(w) for n, w in weights.items()})
+    signed = {name: _sign(name) * float(weight) for name, weight in weights.items()}
+    built = Metric(extractor, reference, signed, frechet.distance_to(reference.moments))
     if built.needs_features and reference.features is None:
         raise ValueError(f'{", ".join(weights)} need the features of the reference: keep=True')
     return built

@@ -1,5 +1,6 @@
 """The Fréchet distance between two sets of features, each taken for a Gaussian."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -49,12 +50,38 @@ def frechet(a: Moments, b: Moments) -> Frechet:
     cov_a, cov_b = covariance(a), covariance(b)
     if not all(np.isfinite(array).all() for array in (a.mean, b.mean, cov_a, cov_b)):
         return Frechet(float('nan'), float('nan'), 0)
-    values, vectors = np.linalg.eigh(cov_a)
+    distance, squares = _compare(a, cov_a, _root(cov_a), b, cov_b)
+    known = squares[squares > squares.max(initial=0) * len(a.mean) * EPS]
+    condition = float(known[-1] / known[0]) if known.size else float('nan')
+    return Frechet(distance, condition, known.size)
+
+
+def distance_to(a: Moments) -> Callable[[Moments], float]:
+    """`distance(b)`: frechet_distance(a, b) to rounding, with the root of C_a taken once for all b."""
+    cov_a = covariance(a)
+    root = _root(cov_a)
+
+    def distance(b: Moments) -> float:
+        cov_b = covariance(b)
+        if not (np.isfinite(b.mean).all() and np.isfinite(cov_b).all()):
+            return float('nan')
+        return _compare(a, cov_a, root, b, cov_b)[0]
+
+    return distance
+
+
+def _root(cov: np.ndarray) -> np.ndarray:
+    """R with R R^T = cov, without the directions that are rounding."""
+    values, vectors = np.linalg.eigh(cov)
     kept = values > values[-1] * len(values) * EPS
-    root = vectors[:, kept] * np.sqrt(values[kept])[None]
+    return vectors[:, kept] * np.sqrt(values[kept])[None]
+
+
+def _compare(
+    a: Moments, cov_a: np.ndarray, root: np.ndarray, b: Moments, cov_b: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """The distance, at least 0, and the eigenvalues of R^T C_b R, ascending."""
     squares = np.linalg.eigvalsh(root.T @ cov_b @ root)
     overlap = np.sqrt(np.maximum(squares, 0)).sum()
     distance = np.sum((a.mean - b.mean) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap
-    known = squares[squares > squares.max(initial=0) * len(values) * EPS]
-    condition = float(known[-1] / known[0]) if known.size else float('nan')
-    return Frechet(max(float(distance), 0.0), condition, known.size)
+    return max(float(distance), 0.0), squares
