@@ -1,7 +1,6 @@
 """How every command starts and fails: `run(main)`."""
 
 import contextlib
-import errno
 import functools
 import logging as python_logging
 import os
@@ -15,9 +14,7 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from cm_jax.errors import UserError, check_name
-
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from cm_jax.errors import FULL_DISK, UserError, check_name
 
 
 def fail(text: str) -> None:
@@ -116,7 +113,10 @@ def parse_flags(argv: Sequence[str], arguments: bool = False) -> Sequence[str]:
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
-        fail(str(error))
+        text = str(error)
+        if 'Traceback' in text:  # of the config file: its last line says what is wrong
+            text = text.strip().splitlines()[-1]
+        fail(text)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         sys.argv = [argument for argument in argv if not argument.startswith('--config.')]
         flags.FLAGS.unparse_flags()

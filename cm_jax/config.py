@@ -85,7 +85,7 @@ def search_config() -> ConfigDict:
     """The sections of a search (`python -m cm_jax.search`), each with what reads it."""
     c = ConfigDict()
     c.seed = 0  # of the search's own choices
-    c.basis = ConfigDict()  # search.Basis: the snapshots that are combined
+    c.basis = ConfigDict()  # search_job.Basis: the snapshots that are combined
     c.basis.workdir = ''  # of the training run
     c.basis.start = 0  # first step of the window
     c.basis.stop = placeholder(int)  # its last step; None is the last snapshot
@@ -106,7 +106,7 @@ def search_config() -> ConfigDict:
     c.evolution.first = 0.6
     c.evolution.mutation = 0.25
     c.evolution.touch = 0.25
-    c.budget = ConfigDict()  # search.Budget
+    c.budget = ConfigDict()  # search_job.Budget
     c.budget.sampler = 'onestep'
     c.budget.metric = ''  # '' the extractor's Fréchet distance; 'fd_lenet+100*kd_lenet'
     c.budget.generations = 125  # after the profiles; 0 scores these alone
@@ -153,7 +153,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def claim_workdir(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -> bool:
     """Makes sure that `workdir` is new, or holds this very config; True if it is new.
 
-    Writes nothing. Raises UserError, naming the differing keys, if another run lives there.
+    Writes nothing. A config that was cut short in its writing is none: the folder is new. Raises
+    UserError, naming the differing keys, if another run lives there.
     """
     path = workdir / name
     if path.exists():
@@ -164,7 +165,7 @@ def claim_workdir(workdir: epath.Path, config: Mapping[str, Any], name: str = CO
                 'another --workdir, or start afresh with --fresh (the old folder is kept aside)'
             )
         return False
-    if workdir.exists() and any(workdir.iterdir()):
+    if workdir.exists() and any(p.name != f'{name}.writing' for p in workdir.iterdir()):
         raise UserError(
             f'{workdir} is not empty and holds no {name}: it is no run of this command. Choose '
             'another --workdir'

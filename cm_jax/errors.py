@@ -1,9 +1,12 @@
 """What a user got wrong, said in one line: `UserError`, and the two checks that raise most."""
 
 import difflib
+import errno
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError says of one
 
 
 class UserError(ValueError):

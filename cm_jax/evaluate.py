@@ -19,6 +19,7 @@ from a config's data set; they are taken over every image:
         --extractor=inception --weights=FILE --to=cifar10_train.npz
 """
 
+import functools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from cm_jax.errors import UserError
 from cm_jax.generate import LABELS, build_sampler, labels_policy
 from cm_jax.logs import append_json_line
 from cm_jax.metrics import named
+from cm_jax.models import lenet
 from cm_jax.references import describe
 from cm_jax.run import RAW, Run, open_run
 from cm_jax.scores import Evaluation, Scorer
@@ -98,6 +100,15 @@ SCORING = (
     'metrics',
 )
 SCORING += ('save_images', 'straightness')
+NOT_STRAIGHTNESS = (
+    'extractor',
+    'weights',
+    'download',
+    'reference',
+    'metrics',
+    'labels',
+    'save_images',
+)
 REFERENCE = 'reference'
 
 
@@ -123,12 +134,12 @@ def asked(config: Any, **defaults: Any) -> Evaluation:
     }
     given = defaults | {name: value for name, value in given.items() if value is not None}
     extractor = given.get('extractor', config.evaluation.extractor)
+    stored = config.evaluation.get('weights', '')
     if extractor != config.evaluation.extractor:
         given.setdefault('weights', '')  # those in the config are of its own extractor
     if _DOWNLOAD.value:
-        weights = given.get('weights', config.evaluation.weights)
-        given['weights'] = str(download.place(extractor, weights))
-    if extractor in FROM_FILES and not given.get('weights', config.evaluation.weights):
+        given['weights'] = str(download.place(extractor, given.get('weights', stored)))
+    if extractor in FROM_FILES and not given.get('weights', stored):
         raise UserError(
             f'the extractor {extractor!r} needs the file of its weights: --weights=FILE, or '
             '--download, which fetches it'
@@ -173,8 +184,8 @@ def numbers(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
         yield f'{label}{value:{form}}{spread(row[f"{name}_std"], form)}'
 
 
-def header(protocol: Mapping[str, Any], extractor: Extractor) -> str:
-    """What all scores of a call have in common, and whether there are too few samples."""
+def header(protocol: Mapping[str, Any], extractor: Extractor, channels: int) -> str:
+    """What all scores of a call have in common, and what they are not good for."""
     text = (
         f'protocol {protocol["id"]}: {protocol["score"]}, {extractor.name} '
         f'{extractor.checksum[:8]} ({extractor.resize}), {protocol["samples"]:,} samples a seed, '
@@ -185,6 +196,11 @@ def header(protocol: Mapping[str, Any], extractor: Extractor) -> str:
             f'\nwarning: too few samples or reference images for {extractor.dim} features: the '
             'covariance is singular, and the distance far too high to compare with any other protocol'
         )
+    if extractor.name in lenet.names() and channels != 1:
+        text += (
+            f'\nwarning: {extractor.name} was trained on small grey pictures; for those of {channels} '
+            'channels --extractor=inception gives the FID'
+        )
     return text
 
 
@@ -192,14 +208,13 @@ def straightness(run: Run, chosen: Sequence[tuple[int, str]], ev: Evaluation) ->
     """--straightness."""
     if _SAMPLER.value:
         raise UserError('--straightness follows Euler steps of its own: leave --sampler out')
-    refuse_flags(('labels', 'metrics', 'save_images'), '--straightness')
     steps = _STRAIGHTNESS.value
     settings = steps, ev.samples, ev.seeds, ev.batch_size
     for row in evaluate_straightness.measure(run, chosen, *settings):
-        protocol = row['protocol']
+        protocol, (found,) = row['protocol'], numbers(row, ['straightness'])
         print(
             f'{shown(protocol["step"], protocol["ema"])}  straightness over {steps} Euler steps '
-            f'{row["straightness"]:.4f}{spread(row["straightness_std"])}',
+            f'{found}',
             flush=True,
         )
 
@@ -225,7 +240,9 @@ def scores(run: Run, chosen: Sequence[tuple[int, str]], ev: Evaluation) -> None:
         build_sampler(spec, run.parts.subject)
     labels_policy(run.parts.subject, labels)
     folders = [evaluate_images.folder(images, *job) for job in jobs] if images else []
-    weights = {(step, ema): run.params(step, ema) for step, ema, _ in jobs}
+    for step, ema in chosen:
+        run.check_ema(step, ema)
+    weights = functools.lru_cache(maxsize=1)(run.params)  # one model in memory at a time
     extractor, reference = open_reference(run.config, ev, metrics)
     mesh = sharding.make_mesh()
     scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, mesh, metrics, labels)
@@ -236,14 +253,13 @@ def scores(run: Run, chosen: Sequence[tuple[int, str]], ev: Evaluation) -> None:
         what = {'spec': spec, 'samples': ev.samples, 'seeds': ev.seeds, 'ema': ema, 'step': step}
         protocol, since = scorer.protocol(**what), time.monotonic()
         if not rows:
-            print(header(protocol, extractor), flush=True)
+            print(header(protocol, extractor, run.parts.subject.image_shape[-1]), flush=True)
         row, cost = stored.get(str(protocol)), 'stored'
         if row is None or folders:
             save = evaluate_images.writer(folders[i]) if folders else None
-            row = scorer.score(weights[step, ema], **what, save=save)
+            row = scorer.score(weights(step, ema), **what, save=save)
         if str(protocol) not in stored:
-            stored[str(protocol)] = row
-            append_json_line(run.workdir / 'scores.jsonl', row)
+            stored[str(protocol)] = row = append_json_line(run.workdir / 'scores.jsonl', row)
             cost = f'{time.monotonic() - since:.1f} s'
         rows.append(row)
         print(described(row, names, extractor.dim, cost), flush=True)
@@ -264,6 +280,8 @@ def main(argv: Sequence[str]) -> None:
     refuse_flags(evaluate_reference.FLAGS, 'evaluate without the word reference')
     run = open_run(commands.required_workdir(_WORKDIR))
     chosen = chosen_weights(run)
+    if _STRAIGHTNESS.value is not None:
+        refuse_flags(NOT_STRAIGHTNESS, '--straightness')
     ev = asked(config or run.config)
     (scores if _STRAIGHTNESS.value is None else straightness)(run, chosen, ev)
 

@@ -1,6 +1,7 @@
 """The curve over training: scores of several steps, as `curve.json` and `curve.png`."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,8 @@ def write(workdir: epath.Path, rows: Sequence[Mapping[str, Any]], score: str) ->
     for ema, sampler in dict.fromkeys(tuple(point[key] for key in ALIKE) for point in found):
         line = [point for point in found if (point['ema'], point['sampler']) == (ema, sampler)]
         line.sort(key=lambda point: point['step'])
-        x, y = ([point[key] for point in line] for key in ('step', 'value'))
+        x = [point['step'] for point in line]
+        y = [math.nan if point['value'] is None else point['value'] for point in line]
         spread = [point['std'] or 0 for point in line]
         name = f'ema {ema}' if ema else 'weights'
         axes.errorbar(x, y, yerr=spread, marker='o', capsize=3, label=f'{name}, {sampler}')

@@ -85,9 +85,8 @@ def measure(
         protocol = straightness_protocol(subject, steps, samples, seeds, ema=ema, step=step)
         row = stored.get(str(protocol))
         if row is None:
-            row = straightness_row(
-                subject, make_mesh(), run.params(step, ema), protocol, batch_size
-            )
-            append_json_line(path, row)
+            params = run.params(step, ema)
+            row = straightness_row(subject, make_mesh(), params, protocol, batch_size)
+            row = append_json_line(path, row)
         rows.append(row)
     return rows

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -76,11 +77,38 @@ class Log:
             self._events.close()
 
 
-def append_json_line(path: epath.Path, row: Mapping[str, Any]) -> None:
-    """Adds one line of JSON to a file; non-finite numbers become null."""
-    clean = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
-    with path.open('a') as file:
-        file.write(json.dumps(clean) + '\n')
+def append_json_line(path: epath.Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds one line of JSON to a file; the row as it will be read: non-finite numbers become null.
+
+    A last line without its end, which `read_json_lines` passes over, is dropped first.
+    """
+    line = json.dumps(_finite(row))
+    in_cloud = '://' in str(path)  # where there is no appending
+    if path.exists() and (in_cloud or not _ends_in_newline(path)):
+        text = path.read_text()
+        write_text(path, text[: text.rfind('\n') + 1] + line + '\n')
+    else:
+        with path.open('a') as file:
+            file.write(line + '\n')
+    return json.loads(line)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None for every number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _ends_in_newline(path: epath.Path) -> bool:
+    """Whether a file ends in a newline, or is empty."""
+    with path.open('rb') as file:
+        if not file.seek(0, os.SEEK_END):
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b'\n'
 
 
 def read_json_lines(path: epath.Path) -> list[dict[str, Any]]:
@@ -103,8 +131,12 @@ def drop_lines_after(path: epath.Path, step: int) -> None:
 def write_text(path: epath.Path, text: str) -> None:
     """Writes a file whole or not at all."""
     beside = path.parent / f'{path.name}.writing'
-    beside.write_text(text)
-    beside.replace(path)
+    try:
+        beside.write_text(text)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def write_grid(path: epath.Path, images: np.ndarray, columns: int, scale: int) -> None:

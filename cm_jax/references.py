@@ -98,6 +98,11 @@ def _ours(
         raise UserError(
             f'{path} holds no features, which these metrics need: write it with --features'
         )
+    if keep and features.shape != (record['count'], extractor.dim):
+        raise UserError(
+            f'{path} is damaged: its features are {features.shape}, not '
+            f'{(record["count"], extractor.dim)}'
+        )
     total = moments.of_covariance(mean, matrix, record['count'])
     return Reference(total, identity, features if keep else None, tuple(record['image_shape']))
 
@@ -148,6 +153,8 @@ def _of_raw(path: str, raw: np.ndarray, extractor: Extractor, batch_size: int) -
             'activations [n,d]'
         )
     _check_size(path, raw.shape[1], extractor)
+    if not np.isfinite(raw).all():
+        raise UserError(f'{path} has activations that are not finite')
     return Reference(moments.of(raw), {}, np.asarray(raw, np.float32))
 
 

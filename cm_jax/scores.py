@@ -57,8 +57,10 @@ def check_numbers(samples: int, seeds: Sequence[int], batch_size: int) -> None:
         raise UserError(
             f'evaluation needs samples >= 2 and batch_size >= 1, got {samples} and {batch_size}'
         )
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UserError(f'evaluation.seeds must be different numbers >= 0, got {tuple(seeds)}')
+    if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**31:
+        raise UserError(
+            f'evaluation.seeds must be different numbers from 0 to {2**31 - 1}, got {tuple(seeds)}'
+        )
 
 
 def reference(
@@ -160,6 +162,8 @@ class Scorer:
     ):
         labels_policy(subject, labels)
         check_shape(reference, subject)
+        on_devices = jax.device_put(extractor.params, replicated(mesh))  # once, for all programs
+        extractor = extractor._replace(params=on_devices)
         self._parts = (subject, extractor, batch_size, mesh, labels)
         self._reference = reference
         self._metrics = named.beyond(extractor, metrics)

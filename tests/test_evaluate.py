@@ -225,6 +225,12 @@ def test_a_download_is_checked_and_kept(published, tmp_path):
     assert download.fetch('inception') == found  # it is there
     with pytest.raises(UserError, match=r'weights.pth cannot be fetched'):
         download.fetch('inception', str(tmp_path / 'other.pth'))
+    with pytest.raises(
+        UserError, match=r'weights.pth cannot be fetched to .*mine.pth: .*File exists'
+    ):
+        download.fetch('inception', str(found / 'mine.pth'))
+    with pytest.raises(UserError, match=r'is a folder; --weights names the file'):
+        download.fetch('inception', str(tmp_path))
     found.write_bytes(b'other')
     with pytest.raises(UserError, match=r'has the sha256 .* leave --download out'):
         download.fetch('inception')

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +105,17 @@ def test_another_fixture_of_the_form_is_followed(recorded, tmp_path):
     config['weights'] = config['weights'].replace('[907,', '[908,')
     np.savez(tmp_path / 'other.npz', **arrays | {'config_json': np.array(json.dumps(config))})
     assert max(d.error for d in fixtures.check(tmp_path / 'other.npz')) > 0.01
+    without = {k: v for k, v in arrays.items() if 'resized' not in k}
+    for changed, message in (
+        (without, r'it has no 17/resized_299_every_<n>th'),
+        (
+            arrays | {'17/pool': np.zeros(1)},
+            r'has 17/pool, which nothing here gives; legal: .*2048',
+        ),
+    ):
+        np.savez(tmp_path / 'other.npz', **changed)
+        with pytest.raises(UserError, match=message):
+            fixtures.check(tmp_path / 'other.npz')
 
 
 def test_a_fixture_with_an_unknown_rule_is_refused(recorded, tmp_path):
@@ -242,6 +254,7 @@ def refused(message, path):
 
 def test_wrong_files_are_refused(tmp_path):
     refused('no weights file .*none.pth', tmp_path / 'none.pth')
+    refused(f'no weights file {pathlib.Path.home()}/cm_jax_none.pth', '~/cm_jax_none.pth')
     refused(r"'inception' needs the file of its weights .*, got ''", '')
     other = write(tmp_path / 'other.npz', {'features.0.weight': np.zeros((64, 3, 3, 3))})
     refused('other.npz: the weights do not fit the FID Inception: .* missing: Conv2d', other)

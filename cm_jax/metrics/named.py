@@ -71,11 +71,17 @@ def keys(extractor: Extractor, metrics: Iterable[str]) -> list[str]:
 def settings(
     extractor: Extractor, metrics: Iterable[str], samples: int, reference: int
 ) -> dict[str, dict[str, Any]]:
-    """Name -> what it was computed with, to be stored beside the numbers."""
+    """Name -> what it was computed with, to be stored beside the numbers.
+
+    'reference' is the number of reference features: that behind the Fréchet distance can be another,
+    in a file that has mu and sigma beside images.
+    """
     found = {name: dict(SETTINGS[names(extractor)[name]]) for name in beyond(extractor, metrics)}
     for name, values in found.items():
         if names(extractor)[name] == 'kd':
             values['size'] = min(SUBSET, samples, reference)
+        if names(extractor)[name] != 'is':
+            values['reference'] = reference
     return found
 
 
@@ -87,7 +93,8 @@ def measure(
     for name, values in settings(extractor, metrics, len(samples), len(real)).items():
         kind = names(extractor)[name]
         if kind == 'kd':
-            found.append(kernel_distance(real, samples, **values).mean)
+            subsets = {key: values[key] for key in ('subsets', 'size', 'seed')}
+            found.append(kernel_distance(real, samples, **subsets).mean)
         elif kind == 'is':
             logits = np.asarray(jax.jit(extractor.logits)(extractor.params, samples))
             found.append(inception_score(logits, **values).mean)

@@ -55,6 +55,7 @@ def load(path: str | pathlib.Path, sizes: Sizes = VIT_L14) -> Extractor:
             f'the extractor {NAME!r} needs the file of its weights ({FILE} or another format), got '
             f'{path!r}'
         )
+    path = pathlib.Path(path).expanduser()
     state, _ = read_tensors(path)
     try:
         params = to_params(state, sizes)
@@ -67,7 +68,7 @@ def load(path: str | pathlib.Path, sizes: Sizes = VIT_L14) -> Extractor:
         apply=functools.partial(dinov2.features, sizes=sizes),
         params=params,
         logits=None,
-        checksum=sha256(pathlib.Path(path)),
+        checksum=sha256(path),
         resize=dinov2.RESIZE,
     )
 

@@ -1,14 +1,14 @@
 """The public weights of the extractors, fetched where a user asks for it, by their checksums."""
 
+import contextlib
 import os
 import pathlib
 import shutil
-import urllib.error
 import urllib.request
 from typing import NamedTuple
 
 from cm_jax.data.readers.found import sha256
-from cm_jax.errors import UserError, check_name
+from cm_jax.errors import FULL_DISK, UserError, check_name
 from cm_jax.weights import dinov2, inception
 
 TIMEOUT = 60  # seconds without an answer
@@ -50,10 +50,12 @@ def place(extractor: str, path: str = '') -> pathlib.Path:
 def fetch(extractor: str, path: str = '') -> pathlib.Path:
     """Makes sure that an extractor's weights are at their `place`, by their checksum.
 
-    A file that is there is not fetched again. Raises UserError, one line, on a failing connection and
-    on another checksum; what was fetched is not kept then.
+    A file that is there is not fetched again. Raises UserError, one line, on a failing connection, on
+    a place that cannot be written and on another checksum; what was fetched is not kept then.
     """
     published, where = PUBLISHED[extractor], place(extractor, path)
+    if where.is_dir():
+        raise UserError(f'{where} is a folder; --weights names the file to fetch into')
     if where.exists():
         _check(where, where, published, 'delete it, or leave --download out to use it as it is')
         return where
@@ -67,10 +69,13 @@ def fetch(extractor: str, path: str = '') -> pathlib.Path:
             shutil.copyfileobj(answer, file)
         _check(beside, where, published, 'nothing was kept')
         beside.replace(where)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise UserError(f'{published.url} cannot be fetched: {error}') from None
+    except OSError as error:  # those of the connection, too
+        if error.errno in FULL_DISK:
+            raise  # said as for every command
+        raise UserError(f'{published.url} cannot be fetched to {where}: {error}') from None
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
     return where
 
 

@@ -171,14 +171,21 @@ def _check_inception(path: Any, arrays: Mapping[str, np.ndarray], metadata: Mapp
                 every = int(match[1])
                 found[key] = inception.resize(images)[:, ::every, ::every]
         missing = [key for key in OUTPUTS if key not in recorded]
+        if not any(map(RESIZED.fullmatch, recorded)):
+            missing.append('resized_299_every_<n>th')
         if missing:
             raise UserError(
                 f'{path} is no whole fixture of the FID Inception: it has no {size}{missing[0]}'
             )
+        unknown = sorted({*recorded} - {*found, IMAGES})
+        if unknown:
+            raise UserError(
+                f'{path} has {size}{unknown[0]}, which nothing here gives; legal: {", ".join(found)}'
+            )
         differences += [
             _difference(size + key, found[key], arrays[size + key])
             for key in recorded
-            if key in found
+            if key != IMAGES
         ]
     return differences
 

@@ -41,6 +41,7 @@ def load(path: str | pathlib.Path) -> Extractor:
             f'the extractor {NAME!r} needs the file of its weights '
             f'(pt_inception-2015-12-05-6726825d.pth or another format), got {path!r}'
         )
+    path = pathlib.Path(path).expanduser()
     state, _ = read_tensors(path)
     try:
         params = to_params(state)
@@ -53,7 +54,7 @@ def load(path: str | pathlib.Path) -> Extractor:
         apply=inception.features,
         params=params,
         logits=inception.logits,
-        checksum=sha256(pathlib.Path(path)),
+        checksum=sha256(path),
         resize=inception.RESIZE,
     )
 

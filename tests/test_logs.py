@@ -1,0 +1,69 @@
+"""Files of JSON lines, and files that are written whole: what a kill or a full disk leaves."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from etils import epath
+
+from cm_jax import config as configs
+from cm_jax import evaluate_curve
+from cm_jax.errors import UserError
+from cm_jax.logs import append_json_line, read_json_lines, write_text
+
+CONFIG = {'seed': 0}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return epath.Path(tmp_path)
+
+
+def test_numbers_that_are_not_finite_are_null_however_deep_and_read_as_they_were_returned(folder):
+    row = {'a': math.nan, 'values': [1.5, -math.inf], 'of': {'b': (math.inf, 2)}, 'name': 'nan'}
+    found = append_json_line(folder / 'rows.jsonl', row)
+    assert found == {'a': None, 'values': [1.5, None], 'of': {'b': [None, 2]}, 'name': 'nan'}
+    assert read_json_lines(folder / 'rows.jsonl') == [found]
+    assert 'NaN' not in (folder / 'rows.jsonl').read_text()
+
+
+@pytest.mark.parametrize('whole', ['', '{"a": 1}\n', '{"a": 1}\n{"a": 2}\n'])
+def test_a_line_without_its_end_makes_room_for_the_next(folder, whole):
+    path = folder / 'rows.jsonl'
+    path.write_text(whole + '{"a": 1')
+    before = read_json_lines(path)
+    append_json_line(path, {'a': 3})
+    append_json_line(path, {'a': 4})
+    assert path.read_text() == whole + '{"a": 3}\n{"a": 4}\n'
+    assert read_json_lines(path) == [*before, {'a': 3}, {'a': 4}]
+
+
+def test_a_file_that_cannot_be_written_is_as_before_and_leaves_nothing_beside(folder):
+    (folder / 'name').mkdir()  # in the way
+    with pytest.raises(OSError, match='name'):
+        write_text(folder / 'name', 'text')
+    assert [path.name for path in folder.iterdir()] == ['name']
+
+
+def test_a_folder_whose_config_was_cut_short_is_new(folder):
+    (folder / f'{configs.CONFIG}.writing').write_text('{"se')
+    assert configs.claim_workdir(folder, CONFIG)
+    (folder / 'thesis.txt').write_text('mine')
+    with pytest.raises(UserError, match='is not empty'):
+        configs.claim_workdir(folder, CONFIG)
+
+
+def test_a_curve_with_a_score_that_is_not_finite_is_drawn(folder):
+    protocol = {'ema': '', 'sampler': 'onestep', 'evaluations': 1, 'samples': 5, 'seeds': [0]}
+    protocol |= {'id': 'x', 'score': 'fd_5'}
+    rows = [
+        append_json_line(
+            folder / 'rows.jsonl', {'fd': value, 'fd_std': None, 'protocol': protocol | {'step': i}}
+        )
+        for i, value in enumerate((2.0, math.nan, 1.0))
+    ]
+    assert evaluate_curve.write(folder, rows, 'fd').stat().length > 1000
+    found = json.loads((folder / 'curve.json').read_text())
+    assert [point['value'] for point in found] == [2.0, None, 1.0]
+    assert np.isfinite([point['step'] for point in found]).all()
