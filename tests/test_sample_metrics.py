@@ -230,7 +230,8 @@ def test_measure_is_the_metrics_with_the_settings_told():
     real, samples = (normal(*a).astype(np.float32) for a in ((60, 3), (40, 3, 1, 0.3)))
     found = named.measure(extractor('fid'), ['fid', 'pr', 'is', 'kid'], real, samples)
     told = named.settings(extractor('fid'), ['fid', 'pr', 'is', 'kid'], 40, 60)
-    assert told['kid'] == {'subsets': 100, 'size': 40, 'seed': 0} and 'fid' not in told
+    assert told['kid'] == {'subsets': 100, 'size': 40, 'seed': 0, 'reference': 60}
+    assert told['pr']['reference'] == 60 and told['is'] == {'splits': 10} and 'fid' not in told
     wanted = {
         'kid': kernel_distance(real, samples, subsets=100, size=40, seed=0).mean,
         'is': inception_score(samples[:, :2], 10).mean,
