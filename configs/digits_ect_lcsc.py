@@ -8,7 +8,7 @@
 runs/digits/edm is a run of digits_edm.py. 41 snapshots (steps 200 to 1,000), 202 candidates of 1,000
 one-step samples, as many of a random search, post-hoc averages and the plane through three snapshots;
 the report on 2,000 samples a seed. Small numbers, so that `bash launch/study.sh lcsc`, whose searches
-these are, ends within the hour.
+these are, takes 109 minutes on 2 cores that have other work too.
 """
 
 from cm_jax.config import search_config
