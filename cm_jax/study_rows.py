@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from cm_jax.errors import UserError
@@ -110,6 +111,8 @@ def plot(rows: Sequence[Mapping[str, Any]], path: epath.Path) -> None:
         axes.errorbar(x, y, yerr=spread, marker='o', capsize=3, label=method)
     ticks = sorted({row['evaluations'] for row in rows})
     axes.set_xticks(ticks, labels=map(str, ticks), minor=False)
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f'{y:g}'))
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -6,7 +6,7 @@ usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/nul
 
 environment() {
   local folder=$1 python=$2 extras=$3 candidate
-  if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then # none yet, or half made
+  if [ ! -x "$folder/bin/python" ]; then
     for candidate in ${python:-python3 python3.13 python3.12 python3.11}; do
       if usable "$candidate"; then python=$candidate && break; fi
     done
@@ -15,11 +15,13 @@ environment() {
       exit 2
     fi
     echo "Creating $folder with $("$python" --version)"
-    "$python" -m venv --clear "$folder"
+    "$python" -m venv "$folder"
   fi
   local stamp="$folder/.installed$extras"
   if [ ! -e "$stamp" ] || [ setup.py -nt "$stamp" ]; then
     echo "Installing cm_jax$extras into $folder (about a minute)"
+    # An environment that was cut short in its making, or made by another tool, may lack pip.
+    "$folder/bin/python" -m pip --version >/dev/null 2>&1 || "$folder/bin/python" -m ensurepip
     "$folder/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check --editable ".$extras"
     touch "$stamp"
   fi
