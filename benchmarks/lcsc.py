@@ -198,11 +198,11 @@ class Case:
         sums = jax.jit(lambda x: moments.centred_sums(x.reshape(self.samples, -1), shift))
         params, weights = combined(stacked, c), jax.device_put(self.extractor.params)
         images = sample(params)
-        found = extract(weights, images)
+        found, to_reference = extract(weights, images), frechet.distance_to(self.reference.moments)
 
         def distance() -> float:
             measured = moments.from_centred_sums(self.samples, *sums(found), shift)
-            return frechet.frechet_distance(measured, self.reference.moments)
+            return to_reference(measured)
 
         return {
             'combine': lambda: combined(stacked, c),

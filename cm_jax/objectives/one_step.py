@@ -3,13 +3,13 @@
     E_z  | z - v(z) - x0_hat_j(z) |^2 + ema_weight | v(z) - v_ema(z) |^2,   z ~ N(0, I)
 
 where v(z) is the velocity at t_max, and squared differences are averaged over the values of an image.
-The frozen teacher (config.teacher; the student starts from it, too: config.init_from) walks from z in
-N equal Euler steps towards t = 0, and says at each t_j = t_max (1 - j/N) where it will end:
-x0_hat_j = D(x_{t_j}, t_j), j = 0 .. N - 1. The first, x0_hat_0, is one step of the teacher, and the
-last its sample. The student learns to say, in one step, one of them after the other: of total_steps,
-each estimate j in `estimates` has an equal part. It follows a run of one head: RK12, or rectified flow.
-No image of the data is used; the labels are, by a
-network with classes. The second term holds the student near the moving average of its weights.
+The frozen teacher (config.teacher; the student starts from it, too: config.init_from) walks from z in N
+equal Euler steps towards t = 0, and says at each t_j = t_max (1 - j/N) where it will end: x0_hat_j =
+D(x_{t_j}, t_j), j = 0 .. N - 1. The first, x0_hat_0, is one step of the teacher, and the last its
+sample. The student learns to say, in one step, one of them after the other: of total_steps, each
+estimate j in `estimates` has an equal part. It follows a run of one head: RK12, or rectified flow. No
+image of the data is used; the labels are, by a network with classes. The second term holds the student
+near the moving average of its weights.
 
 | paper's code (train_distill_update) | here |
 | z, x | z, x0_hat_j |
