@@ -17,6 +17,6 @@ def get_config():
     c.evolution.crossover = 0.7
     c.budget.update({'generations': 8, 'samples': 2000, 'finalists': 8})
     c.budget.selection_seeds = (20, 21)
-    c.controls.random = False
+    c.controls.update({'random': False, 'posthoc': ()})
     c.evaluation = ect_config().evaluation
     return c
