@@ -32,6 +32,7 @@ setuptools.setup(
         'pillow>=10',
         'scikit-learn>=1.5',  # the embedded digits
         'tensorflow-datasets>=4.9.10',
+        'threadpoolctl>=3.5',
         'tqdm>=4.66',
     ],
     extras_require={

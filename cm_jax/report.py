@@ -124,8 +124,8 @@ def load(inputs: Inputs, entry: Entry) -> Params:
     if entry.weights == 'last':
         return inputs.ect.params(inputs.steps[-1], inputs.ema)
     if entry.weights in inputs.profiles:
-        stacked = combine.stack(lambda step: inputs.ect.params(step, inputs.ema), inputs.steps)
-        return combine.combine(stacked, inputs.profiles[entry.weights])
+        snapshot = lambda step: inputs.ect.params(step, inputs.ema)  # noqa: E731
+        return combine.combine(snapshot, inputs.steps, inputs.profiles[entry.weights])
     return inputs.ect.params(inputs.steps[-1], entry.weights.removeprefix('ema '))
 
 

@@ -165,7 +165,6 @@ def main(argv: Sequence[str]) -> None:
     if configs.claim_workdir(workdir, plain, SEARCH):
         configs.write_config(workdir, plain, SEARCH)
     print(f'  {len(job.steps)} snapshots, steps {job.steps[0]} to {job.steps[-1]}', flush=True)
-    stored = functools.cache(job.store)
 
     def scores(stored: storage.Stored, groups: space.Space) -> Fitness:
         return make_fitness(
@@ -183,9 +182,9 @@ def main(argv: Sequence[str]) -> None:
         )
 
     def combined(coefficients: np.ndarray) -> Params:
-        return combine.combine_from(stored().exact, range(len(job.steps)), coefficients, job.space)
+        return combine.combine(job.load, job.steps, coefficients, job.space)
 
-    fitness = functools.cache(lambda: scores(stored(), job.space))
+    fitness = functools.cache(lambda: scores(job.store(), job.space))
     chosen, posthoc = search_and_choose(job, fitness, scores, workdir)
     landscape(job, fitness, workdir / LANDSCAPE)
     models = search_report.models(job.run, job.steps, job.basis.ema, chosen, posthoc, combined)

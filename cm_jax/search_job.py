@@ -12,6 +12,7 @@ from cm_jax.lcsc import combine, random_search, search, space, storage
 from cm_jax.run import Run, open_run
 from cm_jax.scores import Evaluation, check_numbers
 from cm_jax.search_report import Controls
+from cm_jax.types import Params
 from cm_jax.wiring import evaluation
 
 
@@ -55,14 +56,14 @@ class Job(NamedTuple):
     states: Mapping[str, search.SearchState]  # by name: 'search', and 'random' as a control
     posthoc: list[str]  # the averages to choose from
 
+    def load(self, step: int) -> Params:
+        """A snapshot."""
+        return self.run.params(step, self.basis.ema)
+
     def store(self) -> storage.Stored:
         """The snapshots, read."""
-        return storage.store(
-            lambda step: self.run.params(step, self.basis.ema),
-            self.steps,
-            where=self.basis.storage,
-            dtype=self.basis.dtype,
-        )
+        kept = {'where': self.basis.storage, 'dtype': self.basis.dtype}
+        return storage.store(self.load, self.steps, **kept)
 
 
 def open_job(config: Any) -> Job:

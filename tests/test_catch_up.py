@@ -486,11 +486,10 @@ def test_a_run_of_two_networks_opens_samples_combines_and_exports(tmp_path):
     params = run.params(2)
     images = run.sample(params, 'euler@2', 3)
     assert images.shape == (3, 8, 8, 1) and len(np.unique(images)) > 1
-    stacked = combine.stack(run.params, [1, 2])
-    one_hot = combine.combine(stacked, np.array([0.0, 1.0]))
+    one_hot = combine.combine(run.params, [1, 2], np.array([0.0, 1.0]))
     chex.assert_trees_all_equal(one_hot, params)
     np.testing.assert_array_equal(run.sample(one_hot, 'euler@2', 3), images)
-    half = combine.combine(stacked, np.array([0.5, 0.5]))
+    half = combine.combine(run.params, [1, 2], np.array([0.5, 0.5]))
     assert np.any(run.sample(half, 'euler@2', 3) != images)
 
     model = run.config.model.to_dict()

@@ -338,17 +338,6 @@ def test_combination_with_large_coefficients_of_both_signs_is_that_of_float64():
                 assert np.all(error < 1e-7 * np.maximum(1, np.abs(exact)))
 
 
-def test_combination_of_bfloat16_differences_is_added_up_in_float32():
-    trees = snapshots(5)
-    base, coefficients = trees[-1], np.float32([3, -6, 5, -1.5, 0.5])
-    rounded = [jax.tree.map(lambda x: x.astype(jnp.bfloat16), one) for one in trees]
-    found = tree.linear_combination(tree.stack(rounded), coefficients, base)
-    for one, first, *each in zip(*map(jax.tree.leaves, (found, base, *rounded)), strict=True):
-        exact = first + np.tensordot(coefficients, np.stack(each).astype(np.float64), 1)
-        assert one.dtype == np.float32
-        np.testing.assert_allclose(one, exact, rtol=1e-7, atol=1e-7)
-
-
 def test_stack_count_and_lerp():
     trees = snapshots(2)
     stacked = tree.stack(trees)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cm_jax import data, samplers, scores, sharding
-from cm_jax.core import precond, tree
+from cm_jax.core import precond
 from cm_jax.core import process as processes
 from cm_jax.errors import UserError
 from cm_jax.lcsc import combine, metric, search, storage
@@ -174,7 +174,7 @@ def test_bfloat16_storage_is_near_float32_and_its_last_snapshot_exact(on_device)
     exact = small_fitness()[0](population, 1)
     found = {w: small_fitness(w, 'bfloat16')[0](population, 1) for w in storage.WHERE}
     for where in ('host', 'disk'):
-        np.testing.assert_allclose(found[where], found['device'], rtol=1e-5)
+        np.testing.assert_allclose(found[where], found['device'], rtol=1e-4)
     np.testing.assert_array_equal(found['device'][-1], exact[-1])
     assert not np.array_equal(found['device'][:-1], exact[:-1])
     np.testing.assert_allclose(found['device'], exact, rtol=0.02)
@@ -187,7 +187,7 @@ def test_bfloat16_loses_one_part_in_256_of_the_differences_from_the_last_snapsho
     leaves = jax.tree.leaves(stored.stacked)
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
     c = np.float32(COEFFICIENTS[0])
-    found = spaces.combine(spaces.ONE, stored.stacked, c, stored.base)
+    found = combined(stored, spaces.ONE, c[None])[0]
     for one, *each in zip(*map(jax.tree.leaves, (found, *networks)), strict=True):
         each = np.stack(each).astype(np.float64)
         exact = np.tensordot(np.float64(c), each, 1)
@@ -219,14 +219,46 @@ def test_combined_weights_are_the_linear_combination_of_each_group(groups):
     space = spaces.build(groups, networks[0])
     c = 6 * np.random.default_rng(1).normal(size=space.groups * COUNT)
     exact = numpy_combination(space, networks, c)
-    for found in (
-        combine.combine(tree.stack(networks), c, space),
-        combine.combine_from(lambda k: networks[k], range(COUNT), c, space),
-    ):
-        jax.tree.map(
-            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6), found, exact
-        )
-        assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+    found = combine.combine(lambda k: networks[k], range(COUNT), c, space)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6), found, exact)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+
+
+def combined(stored: storage.Stored, space: spaces.Space, candidates) -> list:
+    """The weights that a search makes of candidates [P, G K], for each."""
+    program = storage.make_combine(stored, space, sharding.make_mesh())
+    padded = np.resize(candidates, (jax.device_count(), len(candidates), candidates.shape[1]))
+    weights = jax.tree.map(np.asarray, program(padded))
+    return [jax.tree.map(lambda leaf, i=i: leaf[0, i], weights) for i in range(len(candidates))]
+
+
+@pytest.mark.parametrize('where', storage.WHERE)
+@pytest.mark.parametrize('groups', [(), ('out/b', 'out', '')])
+def test_a_search_makes_the_same_weights_with_large_coefficients_of_both_signs(where, groups):
+    """Within float32's rounding of the largest terms, and exactly theta_K where that is asked for."""
+    networks = small_snapshots()
+    space = spaces.build(groups, networks[0])
+    rng = np.random.default_rng(1)
+    rows = rng.uniform(-6, 6, (3, space.groups, COUNT))
+    rows[:, :, -1] += 1 - rows.sum(2)
+    rows[2] = np.eye(COUNT)[-1]
+    rows = np.float32(rows.reshape(3, -1))
+    stored = storage.store(lambda k: networks[k], range(COUNT), where=where)
+    for row, found in zip(rows, combined(stored, space, rows)):
+        exact = numpy_combination(space, networks, row)
+        close = lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6)  # noqa: E731
+        jax.tree.map(close, found, exact)
+    jax.tree.map(np.testing.assert_array_equal, found, networks[-1])
+
+
+@pytest.mark.parametrize('where', storage.WHERE)
+def test_a_snapshot_that_is_not_finite_is_refused_by_its_step(where):
+    networks = small_snapshots()
+    networks[2]['in']['w'][3] = np.inf
+    space, rows = spaces.ONE, np.eye(COUNT)[:1]
+    with pytest.raises(UserError, match='the snapshot 20 has weights that are not finite'):
+        load = lambda step: networks[step // 10]  # noqa: E731
+        combined(storage.store(load, range(0, 10 * COUNT, 10), where=where), space, rows)
 
 
 def test_one_hot_rows_take_each_group_from_its_snapshot_bit_for_bit():
@@ -235,12 +267,9 @@ def test_one_hot_rows_take_each_group_from_its_snapshot_bit_for_bit():
     space = spaces.build('top_level', networks[0])
     assert space.patterns == ('^in(/|$)', '^out(/|$)')
     c = np.concatenate([np.eye(COUNT)[1], np.eye(COUNT)[3]])
-    for found in (
-        combine.combine(tree.stack(networks), c, space),
-        combine.combine_from(lambda k: networks[k], range(COUNT), c, space),
-    ):
-        expected = {'in': networks[1]['in'], 'out': networks[3]['out']}
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    found = combine.combine(lambda k: networks[k], range(COUNT), c, space)
+    expected = {'in': networks[1]['in'], 'out': networks[3]['out']}
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_groups_are_checked_against_the_weights():
@@ -282,7 +311,8 @@ def rows():
         names,
     )
     settings = {'ema': '', 'step': 0}
-    models = [combine.combine(tree.stack(networks), c) for c in COEFFICIENTS[:3]]
+    load = lambda k: networks[k]  # noqa: E731
+    models = [combine.combine(load, range(COUNT), c) for c in COEFFICIENTS[:3]]
     return [scorer.score(m, 'multistep@80,1', 40, (1,), **settings) for m in models]
 
 

@@ -59,7 +59,7 @@ def test_the_result_of_a_search_is_a_run_that_opens(story):
     assert record['steps'] == [2, 4, 6, 8, 10, 12] and run.steps() == [12]
     assert abs(sum(record['coefficients']) - 1) < 1e-9
     assert record['groups'] == ['']
-    combined = combine.combine_from(source.params, record['steps'], record['coefficients'])
+    combined = combine.combine(source.params, record['steps'], record['coefficients'])
     found = run.sample(run.params(), 'onestep', 4, seed=5)
     np.testing.assert_array_equal(found, source.sample(combined, 'onestep', 4, seed=5))
 

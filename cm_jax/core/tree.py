@@ -13,8 +13,8 @@ from cm_jax.types import Array, Params
 FIXED = 'fixed_'  # how the name of a leaf begins that is a constant and not a parameter
 
 
-def linear_combination(stacked: Params, coefficients: Array, base: Params | None = None) -> Params:
-    """sum_k c_k theta_k, plus `base`; leaves [K, ...], coefficients [K] -> float32 leaves [...].
+def linear_combination(stacked: Params, coefficients: Array) -> Params:
+    """sum_k c_k theta_k; leaves [K, ...], coefficients [K] -> float32 leaves [...].
 
     In twice float32's precision (see core.compensated), as the coefficients of LCSC are large and of
     both signs: within 1e-6 of float64, entry by entry, relative to max(1, |entry|), at coefficients
@@ -24,15 +24,13 @@ def linear_combination(stacked: Params, coefficients: Array, base: Params | None
     """
     c = jnp.asarray(coefficients, jnp.float32)
 
-    def combine(leaf: Array, first: Array | None = None) -> Array:
+    def combine(leaf: Array) -> Array:
         total = compensated.zero(leaf.shape[1:])
-        if first is not None:
-            total = compensated.add(total, jnp.float32(1), first)
         step = lambda total, term: (compensated.add(total, *term), None)  # noqa: E731
         total, _ = jax.lax.scan(step, total, (c, leaf))
         return compensated.value(total)
 
-    return jax.tree.map(combine, stacked, *(() if base is None else (base,)))
+    return jax.tree.map(combine, stacked)
 
 
 def weighted_sum(coefficients: Iterable[float], trees: Iterable[Params]) -> Params:

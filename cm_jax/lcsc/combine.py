@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from cm_jax.errors import UserError
-from cm_jax.lcsc import space as spaces
 from cm_jax.lcsc.space import ONE, Space
 from cm_jax.types import Params
 
@@ -38,22 +37,17 @@ def stack(load: Callable[[int], Params], steps: Sequence[int]) -> Params:
     return stacked
 
 
-def combine(stacked: Params, coefficients: np.ndarray, space: Space = ONE) -> Params:
-    """sum_k c_k theta_k as numpy arrays, of [K] or, by groups, [G K]; see lcsc.space.combine."""
-    program = jax.jit(spaces.combine, static_argnums=0)
-    return jax.tree.map(np.asarray, program(space, stacked, np.float32(coefficients)))
-
-
-def combine_from(
+def combine(
     load: Callable[[int], Params],
     steps: Sequence[int],
     coefficients: np.ndarray,
     space: Space = ONE,
 ) -> Params:
-    """The same of the snapshots `load(step)`, read one at a time, added in float64 on the host.
+    """sum_k c_k theta_k of [K] or, by groups, [G K] coefficients, as float32 numpy leaves.
 
-    What a search's result is made by: whatever form the snapshots had in the search, and however
-    many there are. A coefficient of 0 leaves its snapshot out.
+    The snapshots `load(step)` are read one at a time and added in float64 on the host: what a
+    search's result is made by, whatever form they had in the search, and however many there are. A
+    coefficient of 0 leaves its snapshot out.
     """
     rows = np.float32(coefficients).astype(np.float64).reshape(space.groups, -1)
     total = None

@@ -1,24 +1,26 @@
-"""The fitness of a population: one jitted program that combines, samples and extracts features.
+"""The fitness of a population, in two jitted programs: one combines, one samples and measures.
 
-The program takes one candidate a device, and a population runs through it block by block, queued
-without waiting: no size of population compiles again, and the distances of one block are computed on
-the host while the devices work on the next. Within a device candidates are not `vmap`ped: on a
-CPU a loop over candidates is 1.8 times faster than `vmap`, whose convolutions with a kernel for each
-candidate become grouped ones. All candidates see the same noise and labels.
+The first makes the weights of some candidates together, spread over the devices. The second takes
+one of them a device, samples and extracts features; its calls are queued without waiting, and the
+distances of one are computed on the host while the devices work on the next. No size of population
+compiles again. Within a device candidates are sampled in turn and not by `vmap`, whose convolutions
+with a kernel for each candidate become grouped ones: slower on a CPU, see benchmarks/lcsc.py. All
+candidates see the same noise and labels.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+from threadpoolctl import threadpool_limits
 
 from cm_jax import samplers
 from cm_jax.generate import Subject, denoiser
 from cm_jax.lcsc import metric as metrics
 from cm_jax.lcsc import storage
-from cm_jax.lcsc.space import ONE, Space, combine
+from cm_jax.lcsc.space import ONE, Space
 from cm_jax.lcsc.storage import Stored
 from cm_jax.metrics import features, moments
 from cm_jax.scores import Reference
@@ -48,8 +50,8 @@ def make_fitness(
     features are summed on the device in float32 about the reference's mean, and only they come to
     the host, where the distance is taken in float64; a metric that needs the features themselves
     brings those. A candidate with non-finite samples scores NaN. `samples` must be a multiple of
-    `batch_size`. `at_once` candidates, at least one a device, are in memory together: their sums, and
-    where the snapshots are streamed, once for so many, their weights. Raises UserError on wrong
+    `batch_size`. The weights of `at_once` candidates, rounded up to a multiple of the devices, are
+    in memory together: as many as share one reading of streamed snapshots. Raises UserError on wrong
     metrics.
     """
     if samples % batch_size:
@@ -58,27 +60,41 @@ def make_fitness(
     scored = metrics.build(extractor, reference, wanted, samples)
     shift = jnp.asarray(reference.moments.mean, jnp.float32)
     measure = _make_measure(subject, sampler, extractor, scored, samples, batch_size, shift)
-    run = (_run_streamed if stored.streamed else _run_stacked)(
-        measure, stored, extractor.params, space, mesh
-    )
+    combined = storage.make_combine(stored, space, mesh)
+    weights = jax.device_put(extractor.params, replicated(mesh))
+    each = -(-at_once // mesh.size)  # candidates a device
+    block = each * mesh.size
+    # Where the devices are the host's cores, the threads of its BLAS would keep them from work.
+    threads = 1 if mesh.devices.flat[0].platform == 'cpu' else None
+
+    def one(weights: Params, seed: Array, i: Array, candidates: Params) -> tuple[Array, ...]:
+        params = jax.tree.map(lambda leaf: leaf[0, i], candidates)
+        return jax.tree.map(lambda leaf: leaf[None], measure(params, weights, seed))
+
+    whole, split = PartitionSpec(), PartitionSpec(AXIS)
+    specs = {'in_specs': (whole, whole, whole, split), 'out_specs': split}
+    program = jax.jit(jax.shard_map(one, mesh=mesh, check_vma=False, **specs))
 
     def score(found: tuple[np.ndarray, ...]) -> float:
         if scored.needs_features:
             return scored.of_features(*found)
         return scored.of_moments(moments.from_centred_sums(samples, *found, shift))
 
+    def of_block(rows: np.ndarray, seed: int) -> list[float]:
+        padded = np.pad(rows, ((0, block - len(rows)), (0, 0)), 'edge')
+        # Candidate i is number i // devices of device i % devices.
+        candidates = combined(padded.reshape(each, mesh.size, -1).swapaxes(0, 1))
+        turns = range(-(-len(rows) // mesh.size))
+        queued = [program(weights, np.int32(seed), np.int32(i), candidates) for i in turns]
+        found = []
+        with threadpool_limits(threads, 'blas'):
+            for parts in queued:
+                found += [score(one) for one in zip(*jax.tree.map(to_host, parts))]
+        return found[: len(rows)]
+
     def fitness(coefficients: np.ndarray, seed: int) -> np.ndarray:
-        size = mesh.size
-        rows = np.asarray(coefficients, np.float32)
-        padded = np.pad(rows, ((0, -len(rows) % size), (0, 0)), 'edge')
-        blocks = [padded[i : i + size] for i in range(0, len(padded), size)]
-        found, together = [], max(1, at_once // size)
-        for i in range(0, len(blocks), together):
-            for block in run(blocks[i : i + together], np.int32(seed)):
-                parts = jax.tree.map(to_host, block)
-                rest = len(rows) - len(found)
-                found += [score(one) for one in list(zip(*parts))[:rest]]
-        return np.array(found)
+        firsts = range(0, len(coefficients), block)
+        return np.concatenate([of_block(coefficients[i : i + block], seed) for i in firsts])
 
     return fitness
 
@@ -120,43 +136,3 @@ def _make_measure(
         return (found.reshape(samples, dim),) if scored.needs_features else total
 
     return measure
-
-
-def _run_stacked(
-    measure: Callable, stored: Stored, weights: Params, space: Space, mesh: Mesh
-) -> Callable[[Sequence[np.ndarray], np.int32], Iterator[tuple[Array, ...]]]:
-    """`run(blocks, seed)`: what `measure` finds of each block of candidates, [mesh.size, ...]."""
-    whole = (stored.stacked, stored.base, weights)
-    whole = jax.device_put(whole, replicated(mesh))
-
-    def one(stacked: Params, base: Params, weights: Params, seed: Array, c: Array) -> tuple:
-        found = measure(combine(space, stacked, c[0], base), weights, seed)
-        return jax.tree.map(lambda leaf: leaf[None], found)
-
-    program = _spread(one, mesh, shared=4)
-    return lambda blocks, seed: iter([program(*whole, seed, block) for block in blocks])
-
-
-def _run_streamed(
-    measure: Callable, stored: Stored, weights: Params, space: Space, mesh: Mesh
-) -> Callable[[Sequence[np.ndarray], np.int32], Iterator[tuple[Array, ...]]]:
-    """The same where the snapshots are not on the devices."""
-    combined = storage.make_streams(stored, space, mesh)
-    weights = jax.device_put(weights, replicated(mesh))
-
-    def one(weights: Params, seed: Array, totals: Params) -> tuple:
-        params = jax.tree.map(lambda leaf: leaf[0], storage.value(totals))
-        found = measure(params, weights, seed)
-        return jax.tree.map(lambda leaf: leaf[None], found)
-
-    program = _spread(one, mesh, shared=2)
-    return lambda blocks, seed: iter([program(weights, seed, t) for t in combined(blocks)])
-
-
-def _spread(one: Callable, mesh: Mesh, shared: int) -> Callable:
-    """The jitted program of a block: `one` on each device, whose first arguments are the same."""
-    specs = (*[PartitionSpec()] * shared, PartitionSpec(AXIS))
-    spread = jax.shard_map(
-        one, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False
-    )
-    return jax.jit(spread)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from cm_jax.core import tree
 from cm_jax.errors import UserError
@@ -72,16 +73,19 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
     return space
 
 
-def combine(
-    space: Space, stacked: Params, coefficients: Array, base: Params | None = None
-) -> Params:
-    """sum_k c_k theta_k with each group's c; leaves [K, ...], [G K] -> float32 leaves [...].
+def add(space: Space, weights: Params, differences: Params, coefficients: Array) -> Params:
+    """weights + sum_k c_k d_k of each candidate, with each group's c, in float32.
 
-    Plus `base`, of which the leaves may be differences. See core.tree.linear_combination.
+    Leaves [devices, T, ...], leaves [K, ...] of any dtype and [devices, T, G, K] -> leaves
+    [devices, T, ...].
     """
-    rows, places = coefficients.reshape(space.groups, -1), space.indices(stacked)
-    one = lambda leaf, group, *base: tree.linear_combination(leaf, rows[group], *base)  # noqa: E731
-    return jax.tree.map(one, stacked, places, *(() if base is None else (base,)))
+
+    def one(weight: Array, each: Array, group: int) -> Array:
+        rows = each.reshape(len(each), -1).astype(jnp.float32)
+        moved = jnp.matmul(coefficients[:, :, group], rows, precision='highest')
+        return weight + moved.reshape(weight.shape)
+
+    return jax.tree.map(one, weights, differences, space.indices(weights))
 
 
 def _top_level(params: Params) -> Space:

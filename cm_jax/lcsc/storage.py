@@ -1,15 +1,19 @@
-"""Where the snapshots of a search lie, and how a population is combined from them.
+"""Where the snapshots of a search lie, and how a population's weights are made from them.
 
     device   stacked [K, ...] on every device: the default, if K parameter sets fit there
     host     stacked in host memory; each generation sends every snapshot to the devices once
     disk     in the run alone; each generation loads every snapshot once, one ahead of its use
 
-'host' and 'disk' add snapshot by snapshot to the weights of all candidates at once, which is memory
-for 2 parameter sets a candidate on its device. The sums are those of 'device', term by term.
+Beside them the weights of a population are on the devices together, spread over them.
 
-As 'bfloat16' a snapshot is a bfloat16 difference from the last one, which stays in float32: half the
-memory, and 2^-8 of an entry's way to the last snapshot is lost where bfloat16 weights would lose
-2^-8 of the entry. The sum, as the coefficients' is one: theta_K + sum_k c_k (theta_k - theta_K).
+A snapshot is stored as its difference from the last one, and as the coefficients' sum is one a
+candidate is theta_K + sum_k c_k (theta_k - theta_K): a matrix product of all candidates at once on
+'device', term by term on 'host' and 'disk'. In float32 that is within about K^1/2 2^-24 of the
+largest c_k (theta_k - theta_K), which is small beside the weights; a search's result is made
+exactly, by lcsc.combine.
+
+As 'bfloat16' the difference is bfloat16 and theta_K stays float32: half the memory, and 2^-8 of an
+entry's way to the last snapshot is lost where bfloat16 weights would lose 2^-8 of the entry.
 
 Its effect, on the README's digits run (configs/digits_ect.py and digits_lcsc.py on an AMD EPYC, 60 of
 the search's candidates scored again with its 35 snapshots and 2,000 samples): scores differ from
@@ -20,112 +24,107 @@ code has no use for it: bfloat16 saves memory there and no time.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cm_jax.core import compensated
-from cm_jax.errors import check_name
+from cm_jax.errors import UserError, check_name
 from cm_jax.lcsc import combine
+from cm_jax.lcsc import space as spaces
 from cm_jax.lcsc.space import Space
 from cm_jax.sharding import by_example, replicated
-from cm_jax.types import Array, Params
+from cm_jax.types import Params
 
 WHERE = ('device', 'host', 'disk')
 DTYPES = ('float32', 'bfloat16')
 
 
 class Stored(NamedTuple):
-    """K snapshots, oldest first."""
+    """K snapshots, oldest first, as differences from the last."""
 
     count: int
-    stacked: Params | None  # numpy leaves [K, ...]; None on disk
-    base: Params | None  # what the snapshots are differences from; None for the weights themselves
-    snapshot: Callable[[int], Params]  # number k of them, as it is stored
-    exact: Callable[[int], Params]  # number k of them, as the run has it: read again if need be
+    last: Params  # float32
+    stacked: Params | None  # the differences, numpy leaves [K, ...]; None on disk
+    difference: Callable[[int], Params]  # number k of them
     streamed: bool
 
 
 def store(
-    load: Callable[[int], Params],
-    steps: Sequence[int],
+    load: Callable[[Any], Params],
+    steps: Sequence[Any],
     *,
     where: str = 'device',
     dtype: str = 'float32',
 ) -> Stored:
-    """The snapshots `load(step)`, read one at a time. Raises UserError on unknown names."""
+    """The snapshots `load(step)`, read one at a time. Raises UserError on unknown names and, when it
+    is read, on a snapshot that is not finite: it would make every candidate so."""
     check_name('storage of snapshots', where, WHERE)
     check_name('dtype of stored snapshots', dtype, DTYPES)
-    base = load(steps[-1]) if dtype == 'bfloat16' else None
+    last = load(steps[-1])
 
-    def stored(step: int) -> Params:
-        if base is None:
-            return load(step)
-        return jax.tree.map(lambda x, y: (x - y).astype(jnp.bfloat16), load(step), base)
+    def difference(step: Any) -> Params:
+        snapshot = load(step)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(snapshot)):
+            raise UserError(
+                f'the snapshot {step} has weights that are not finite; choose a window without it, by '
+                'config.basis.start, stop and every'
+            )
+        return jax.tree.map(lambda x, y: np.subtract(x, y).astype(dtype), snapshot, last)
 
-    read = lambda k: load(steps[k])  # noqa: E731
     if where == 'disk':
-        return Stored(len(steps), None, base, lambda k: stored(steps[k]), read, True)
-    stacked = combine.stack(stored, steps)
+        return Stored(len(steps), last, None, lambda k: difference(steps[k]), True)
+    stacked = combine.stack(difference, steps)
     row = lambda k: jax.tree.map(lambda leaf: leaf[k], stacked)  # noqa: E731
-    return Stored(len(steps), stacked, base, row, row if base is None else read, where == 'host')
+    return Stored(len(steps), last, stacked, row, where == 'host')
 
 
-def make_streams(
-    stored: Stored, space: Space, mesh: Mesh
-) -> Callable[[Sequence[np.ndarray]], list[Params]]:
-    """Returns `combined(blocks) -> weights`: of each block [mesh.size, G K] the sums that it names.
+def make_combine(stored: Stored, space: Space, mesh: Mesh) -> Callable[[np.ndarray], Params]:
+    """Returns `combined(candidates [devices, T, G K]) -> weights`, leaves [devices, T, ...].
 
-    The weights are leaves of compensated.Sum [mesh.size, ...], split over the devices; every
-    snapshot is read once for all blocks. Nothing is compiled for another number of blocks.
+    They are split over the devices; where the snapshots are streamed, each is read once for all
+    candidates.
     """
     split, whole = by_example(mesh), replicated(mesh)
+    last = jax.device_put(stored.last, whole)
+    repeat = lambda x, shape: jnp.broadcast_to(x, (*shape, *x.shape))  # noqa: E731
+    start = jax.jit(
+        lambda last, shape: jax.tree.map(lambda x: repeat(x, shape), last),
+        static_argnums=1,
+        out_shardings=split,
+    )
+    add = jax.jit(partial(spaces.add, space), out_shardings=split, donate_argnums=0)
+    if not stored.streamed:
+        stacked = jax.device_put(stored.stacked, whole)
 
-    def start(template: Params) -> Params:
-        one = jnp.float32(0 if stored.base is None else 1)
-        first = lambda x: compensated.add(compensated.zero(x.shape), one, x)  # noqa: E731
-        repeat = lambda x: jnp.broadcast_to(x[None], (mesh.size, *x.shape))  # noqa: E731
-        return jax.tree.map(repeat, jax.tree.map(first, template))
+    def parts() -> Iterator[tuple[slice, Params]]:
+        if not stored.streamed:
+            yield slice(None), stacked
+            return
+        for k, one in enumerate(_ahead(stored)):
+            one = jax.tree.map(lambda leaf: leaf[None], one)
+            yield slice(k, k + 1), jax.device_put(one, whole)
 
-    def add(total: Params, snapshot: Params, c: Array) -> Params:
-        one = jax.vmap(compensated.add, (0, 0, None))
-        places = space.indices(snapshot)
-        is_sum = lambda x: isinstance(x, compensated.Sum)  # noqa: E731
-        of = lambda t, g, x: one(t, c[:, g], x)  # noqa: E731
-        return jax.tree.map(of, total, places, snapshot, is_leaf=is_sum)
-
-    start = jax.jit(start, out_shardings=split)
-    add = jax.jit(add, out_shardings=split, donate_argnums=0)
-
-    def combined(blocks: Sequence[np.ndarray]) -> list[Params]:
-        rows = [np.float32(block).reshape(mesh.size, space.groups, -1) for block in blocks]
-        totals = None
-        for k, snapshot in enumerate(_ahead(stored)):
-            snapshot = jax.device_put(snapshot, whole)
-            if totals is None:
-                template = snapshot if stored.base is None else jax.device_put(stored.base, whole)
-                totals = [start(template) for _ in blocks]
-            totals = [add(t, snapshot, row[:, :, k]) for t, row in zip(totals, rows)]
-        return totals
+    def combined(candidates: np.ndarray) -> Params:
+        rows = np.float32(candidates).reshape(*candidates.shape[:2], space.groups, -1)
+        weights = start(last, rows.shape[:2])
+        for which, differences in parts():
+            c = jax.device_put(np.ascontiguousarray(rows[..., which]), split)
+            weights = add(weights, differences, c)
+        return weights
 
     return combined
 
 
-def value(total: Params) -> Params:
-    """The float32 weights of sums."""
-    is_sum = lambda x: isinstance(x, compensated.Sum)  # noqa: E731
-    return jax.tree.map(compensated.value, total, is_leaf=is_sum)
-
-
 def _ahead(stored: Stored) -> Iterator[Params]:
-    """The snapshots in order; the next is read while one is used."""
+    """The differences in order; the next is read while one is used."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(stored.snapshot, 0)
+        coming = pool.submit(stored.difference, 0)
         for k in range(stored.count):
             ready = coming.result()
             if k + 1 < stored.count:
-                coming = pool.submit(stored.snapshot, k + 1)
+                coming = pool.submit(stored.difference, k + 1)
             yield ready
