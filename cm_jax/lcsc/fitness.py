@@ -46,6 +46,8 @@ def make_fitness(
 ) -> Fitness:
     """Returns `fitness(coefficients [P, G K], seed) -> scores [P]`; lower is better.
 
+    Each K coefficients of a candidate sum to 1: what is missing, the last snapshot makes up.
+
     `metric` is the extractor's Fréchet distance, or what lcsc.metric says. The moments of the
     features are summed on the device in float32 about the reference's mean, and only they come to
     the host, where the distance is taken in float64; a metric that needs the features themselves
