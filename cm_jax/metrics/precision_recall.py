@@ -131,8 +131,14 @@ def squared_distances(x: Array, y: Array) -> Array:
 @partial(jax.jit, static_argnames='k')
 def _radii(rows: Array, points: Array, first: Array, k: int) -> Array:
     found = squared_distances(rows, points)
-    own = first + jnp.arange(len(rows))[:, None] == jnp.arange(len(points))[None]
-    return -jax.lax.top_k(jnp.where(own, -jnp.inf, -found), k)[0][:, -1]
+    columns = jnp.arange(len(points))[None]
+    found = jnp.where(first + jnp.arange(len(rows))[:, None] == columns, jnp.inf, found)
+
+    def without_nearest(_: Array, found: Array) -> Array:
+        return jnp.where(columns == jnp.argmin(found, axis=1)[:, None], jnp.inf, found)
+
+    # On a CPU lax.top_k sorts whole rows, which takes several times as long as the distances.
+    return jax.lax.fori_loop(0, k - 1, without_nearest, found).min(axis=1)
 
 
 @partial(jax.jit, static_argnames='closed')
