@@ -167,6 +167,7 @@ def main(argv: Sequence[str]) -> None:
     print(f'  {len(job.steps)} snapshots, steps {job.steps[0]} to {job.steps[-1]}', flush=True)
 
     def scores(stored: storage.Stored, groups: space.Space) -> Fitness:
+        population = job.states['search'].settings.population
         return make_fitness(
             subject,
             sampler,
@@ -178,7 +179,7 @@ def main(argv: Sequence[str]) -> None:
             mesh=mesh,
             metric=job.metric or None,
             space=groups,
-            at_once=job.states['search'].settings.population,
+            at_once=population if stored.streamed else min(population, 16 * mesh.size),
         )
 
     def combined(coefficients: np.ndarray) -> Params:

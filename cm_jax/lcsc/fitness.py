@@ -47,7 +47,6 @@ def make_fitness(
     """Returns `fitness(coefficients [P, G K], seed) -> scores [P]`; lower is better.
 
     Each K coefficients of a candidate sum to 1: what is missing, the last snapshot makes up.
-
     `metric` is the extractor's Fréchet distance, or what lcsc.metric says. The moments of the
     features are summed on the device in float32 about the reference's mean, and only they come to
     the host, where the distance is taken in float64; a metric that needs the features themselves
@@ -91,8 +90,9 @@ def make_fitness(
         found = []
         with threadpool_limits(threads, 'blas'):
             for parts in queued:
-                found += [score(one) for one in zip(*jax.tree.map(to_host, parts))]
-        return found[: len(rows)]
+                each_device = list(zip(*jax.tree.map(to_host, parts)))
+                found += [score(one) for one in each_device[: len(rows) - len(found)]]
+        return found
 
     def fitness(coefficients: np.ndarray, seed: int) -> np.ndarray:
         firsts = range(0, len(coefficients), block)

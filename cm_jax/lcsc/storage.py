@@ -4,7 +4,8 @@
     host     stacked in host memory; each generation sends every snapshot to the devices once
     disk     in the run alone; each generation loads every snapshot once, one ahead of its use
 
-Beside them the weights of a population are on the devices together, spread over them.
+Beside them the weights of a population are on the devices together, spread over them; with 'device'
+no more than 16 on each.
 
 A snapshot is stored as its difference from the last one, and as the coefficients' sum is one a
 candidate is theta_K + sum_k c_k (theta_k - theta_K): a matrix product of all candidates at once on
