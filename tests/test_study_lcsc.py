@@ -156,7 +156,7 @@ def test_the_script_trains_searches_and_writes_its_tables(tmp_path):
     folder = tmp_path / 'runs' / 'study' / 'lcsc'
     text = (folder / 'study.md').read_text()
     assert text in done.stdout and text.count('### ') == 4
-    assert [line.split(' | ')[0] for line in text.splitlines()][-8:-3] == [
+    assert [line.split(' | ')[0] for line in text.splitlines()][-7:-2] == [
         f'| {n}' for n in (5, 7, 9, 12, 15)
     ]
     assert np.asarray(PIL.Image.open(folder / 'study.png')).std() > 0
