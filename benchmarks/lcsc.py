@@ -29,13 +29,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cm_jax import checkpoint, data, samplers, scores, sharding
+from cm_jax import checkpoint, data, samplers, sharding
 from cm_jax.core import tree
+from cm_jax.evaluation import scores
 from cm_jax.lcsc import combine, storage
 from cm_jax.lcsc.fitness import make_fitness
 from cm_jax.lcsc.space import ONE
 from cm_jax.metrics import features, frechet, moments
 from cm_jax.models import lenet
+from cm_jax.settings import parse_run
 from cm_jax.wiring import wire
 from configs.digits_ect import get_config
 
@@ -145,11 +147,15 @@ class Case:
 
     def __init__(self, snapshots: int, population: int, samples: int, batch_size: int):
         config = get_config()
-        self.parts = wire(config, (8, 8, 1), 10)
-        self.subject, self.samples, self.batch_size = self.parts.subject, samples, batch_size
+        self.parts = wire(parse_run(config.to_dict()), (8, 8, 1), 10)
+        self.generative_model, self.samples, self.batch_size = (
+            self.parts.generative_model,
+            samples,
+            batch_size,
+        )
         self.extractor = lenet.extractor(config.evaluation.extractor)
         self.reference = scores.reference(data.open_source('digits', 'train'), self.extractor, 500)
-        self.sampler = samplers.build('onestep', self.subject.process)
+        self.sampler = samplers.build('onestep', self.generative_model.process)
         first = jax.tree.map(np.asarray, self.parts.model.init(jax.random.key(0)))
         rng = np.random.default_rng(0)
         near = lambda x: np.float32(x + 0.01 * rng.standard_normal(x.shape))  # noqa: E731
@@ -160,16 +166,15 @@ class Case:
 
     def generate(self, params, seed, first):
         """A batch of samples."""
-        subject, indices = self.subject, first + jnp.arange(self.batch_size)
-        prior = subject.process.prior_std, subject.image_shape, subject.num_classes
-        return samplers.generate(self.sampler, subject.denoise, params, *prior, seed, indices)
+        indices = first + jnp.arange(self.batch_size)
+        return samplers.generate(self.sampler, self.generative_model, params, seed, indices)
 
     def stored(self, **settings) -> storage.Stored:
         return storage.store(lambda k: self.snapshots[k], range(len(self.snapshots)), **settings)
 
     def fitness(self, where: str = 'device', dtype: str = 'float32'):
         return make_fitness(
-            self.subject,
+            self.generative_model,
             self.sampler,
             self.extractor,
             self.reference,

@@ -22,14 +22,23 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from cm_jax import checkpoint, commands
-from cm_jax import config as configs
+from cm_jax import checkpoint, cli
+from cm_jax.config import base_config, to_plain
 from cm_jax.core.tree import count
-from cm_jax.data.readers.found import sha256
 from cm_jax.errors import UserError, check_name
-from cm_jax.logs import write_text
+from cm_jax.files import sha256
 from cm_jax.models.presets import PRESETS, Preset
-from cm_jax.run import CARD, RAW, TRAJECTORY, item_name, open_run
+from cm_jax.run import open_run
+from cm_jax.run_folder import (
+    DATA_CARD,
+    ORIGIN,
+    RAW,
+    TRAJECTORY,
+    item_name,
+    weights_label,
+    write_config,
+    write_json,
+)
 from cm_jax.types import Params
 from cm_jax.weights import fixtures, names
 from cm_jax.weights.read import read_tensors
@@ -38,7 +47,7 @@ from cm_jax.wiring import net_params
 
 _FROM = flags.DEFINE_string('from', None, 'import: the weights file')
 _NETWORK = flags.DEFINE_string('network', None, 'import: the network, e.g. ddpmpp_cifar10')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder: new for import')
+_WORKDIR = cli.workdir_flag('the run folder: new for import')
 _EMA = flags.DEFINE_string(
     'ema', None, "import: which weights of the file, e.g. ema; export: which average, '' is none"
 )
@@ -51,7 +60,7 @@ _DENOISER = flags.DEFINE_enum(
     ['diffusion', 'consistency'],
     'import: what the network was trained as; not given: by the network and the file',
 )
-_STEP = flags.DEFINE_integer('step', None, 'export: step of the trajectory; the last if not given')
+_STEP = cli.step_flag('export: ')
 _TO = flags.DEFINE_string('to', None, 'export: the .safetensors file')
 
 SIGMA_DATA = 0.5  # of all networks in PRESETS, as t_min and t_max in config.base_config
@@ -109,7 +118,7 @@ def denoiser(network: str, metadata: Mapping[str, Any], prefix: str) -> str:
 
 def run_config(preset: Preset, kind: str) -> ConfigDict:
     """The config of a run folder around imported weights."""
-    config = configs.base_config()
+    config = base_config()
     config.steps = 0
     config.ema_rates = ()
     config.class_conditional = bool(preset.num_classes)
@@ -125,7 +134,7 @@ def import_weights(arguments: Sequence[str]) -> None:
     """Reads all and checks all before it writes anything."""
     no_arguments(arguments)
     path, network = epath.Path(required(_FROM, 'FILE')), required(_NETWORK, 'NAME')
-    workdir = commands.required_workdir(_WORKDIR)
+    workdir = cli.required_workdir(_WORKDIR)
     check_name('network', network, PRESETS)
     if workdir.exists():
         raise UserError(f'{workdir} is there already; choose another --workdir')
@@ -173,9 +182,9 @@ def write_run(
         'split': config.dataset.split,
     }
     card |= {'image_shape': list(preset.image_shape), 'num_classes': preset.num_classes}
-    configs.write_config(beside, configs.to_plain(config))
-    write_text(beside / CARD, json.dumps(card, indent=1) + '\n')
-    write_text(beside / configs.ORIGIN, json.dumps(origin, indent=1) + '\n')
+    write_config(beside, to_plain(config))
+    write_json(beside / DATA_CARD, card)
+    write_json(beside / ORIGIN, origin)
     with checkpoint.Stream(beside / TRAJECTORY) as stream:
         stream.save(0, {item_name(RAW): params}, {'step': 0})
     beside.rename(workdir)
@@ -184,7 +193,7 @@ def write_run(
 def export_weights(arguments: Sequence[str]) -> None:
     """Official names and layout; what is needed to use them is in the file's metadata."""
     no_arguments(arguments)
-    run = open_run(commands.required_workdir(_WORKDIR))
+    run = open_run(cli.required_workdir(_WORKDIR))
     to = epath.Path(required(_TO, f'FILE{FORMAT}'))
     if to.suffix != FORMAT:
         raise UserError(f'--to={to}: export writes {FORMAT}')
@@ -192,12 +201,12 @@ def export_weights(arguments: Sequence[str]) -> None:
         problem = 'is there already' if to.exists() else 'is in a folder that is not there'
         raise UserError(f'--to={to} {problem}')
     step, ema = run.step(_STEP.value), _EMA.value or RAW
-    params = net_params(run.config, run.params(step, ema))
-    origin = run.workdir / configs.ORIGIN
+    params = net_params(run.settings, run.params(step, ema))
+    origin = run.workdir / ORIGIN
     origin = json.loads(origin.read_text()) if origin.exists() else {}
     config, shape = run.config, tuple(run.card['image_shape'])
     layout = origin.get('layout') or ('edm2' if config.model.name == 'edm2_unet' else 'edm')
-    classes = run.parts.subject.num_classes
+    classes = run.parts.generative_model.num_classes
     state = names.to_state(params, config.model.to_dict(), shape, classes, layout)
     metadata = {
         'made_by': 'cm_jax.convert export',
@@ -207,12 +216,12 @@ def export_weights(arguments: Sequence[str]) -> None:
         'process': config.process.name,
         'image_shape': json.dumps(shape),
         'num_classes': str(classes),
-        'config': json.dumps(configs.to_plain(config)),
+        'config': json.dumps(to_plain(config)),
     }
     if 'sigma_data' in config.objective:
         metadata['sigma_data'] = str(config.objective.sigma_data)
     write_safetensors(to, state, metadata)
-    print(f'{len(state)} tensors, step {step}, {f"ema {ema}" if ema else "weights"}: {to}')
+    print(f'{len(state)} tensors, step {step}, {weights_label(ema)}: {to}')
 
 
 def check_fixtures(paths: Sequence[str]) -> None:
@@ -249,4 +258,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    commands.run(main, arguments=True)
+    cli.run(main, arguments=True)

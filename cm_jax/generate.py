@@ -1,7 +1,7 @@
-"""Images from weights: one jitted program for a subject and a sampler, spread over the devices."""
+"""Images from weights: one jitted program for a model and a sampler, spread over the devices."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cm_jax import samplers
-from cm_jax.core.process import Process
 from cm_jax.errors import UserError, check_name
+from cm_jax.samplers import GenerativeModel
 from cm_jax.sharding import by_example, replicated, to_host
 from cm_jax.types import Array, DenoiseFn, Key, Params
 
@@ -18,43 +18,21 @@ LABELS = ('balanced', 'uniform')  # a sample's class: its index modulo them, or 
 LABEL_STREAM = 1_000_003  # folded into a sample's key: those of its noise come from a split
 
 
-class Subject(NamedTuple):
-    """What is scored: a denoiser with the shape and classes of its images.
-
-    heads: D of each head of a network that has several, of which `denoise` is one.
-    """
-
-    denoise: DenoiseFn
-    process: Process
-    image_shape: tuple[int, int, int]
-    num_classes: int  # 0 for an unconditional network
-    heads: tuple[DenoiseFn, ...] = ()
-
-
-def build_sampler(spec: str, subject: Subject) -> samplers.Sampler:
-    """The sampler written `spec`. Raises UserError on one that is not legal for the subject."""
-    sampler = samplers.build(spec, subject.process)
-    samplers.check_guidance(sampler, subject.num_classes)
-    if sampler.head > len(subject.heads):
-        legal = f'+head1 to +head{len(subject.heads)}' if subject.heads else 'no +head'
-        raise UserError(
-            f'sampler {spec!r}: the network has {len(subject.heads) or 1} head(s); legal: {legal}'
-        )
+def build_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
+    """Returns the sampler written `spec`. Raises UserError on one that is not legal for the model."""
+    sampler = samplers.build(spec, model.process)
+    samplers.check_guidance(sampler, model.num_classes)
+    samplers.check_head(sampler, len(model.heads))
     return sampler
 
 
-def denoiser(subject: Subject, sampler: samplers.Sampler) -> DenoiseFn:
-    """D of the head that the sampler names, or the subject's own."""
-    return subject.heads[sampler.head - 1] if sampler.head else subject.denoise
-
-
-def labels_policy(subject: Subject, labels: str = LABELS[0]) -> str:
-    """A policy of LABELS for the subject, in a protocol's words.
+def labels_policy(model: GenerativeModel, labels: str = LABELS[0]) -> str:
+    """A policy of LABELS for the model, in a protocol's words.
 
     Raises UserError on another one, and on 'uniform' for a network without classes.
     """
     check_name('labels', labels, LABELS)
-    classes = subject.num_classes
+    classes = model.num_classes
     if labels == 'uniform' and not classes:
         raise UserError("labels 'uniform': the network has no classes; legal: balanced")
     if not classes:
@@ -82,7 +60,7 @@ def with_labels(denoise: DenoiseFn, labels: Array) -> DenoiseFn:
 
 
 def make_generator(
-    subject: Subject,
+    model: GenerativeModel,
     sampler: samplers.Sampler,
     mesh: Mesh,
     batch_size: int,
@@ -102,19 +80,14 @@ def make_generator(
         params: Params, weights: tuple[Params, ...], seed: Array, first: Array, ts: Array
     ) -> Any:
         indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
-        denoise = denoiser(subject, sampler)
+        drawn_from = model
         if labels == 'uniform':
-            denoise = with_labels(denoise, uniform_labels(subject.num_classes, seed, indices))
-        x0 = samplers.generate(
-            samplers.at_levels(sampler, ts),
-            denoise,
-            params,
-            subject.process.prior_std,
-            subject.image_shape,
-            subject.num_classes,
-            seed,
-            indices,
-        )
+            drawn = uniform_labels(model.num_classes, seed, indices)
+            drawn_from = model._replace(
+                denoise=with_labels(model.denoise, drawn),
+                heads=tuple(with_labels(head, drawn) for head in model.heads),
+            )
+        x0 = samplers.generate(samplers.at_levels(sampler, ts), drawn_from, params, seed, indices)
         return finish(*weights, x0)
 
     jitted = jax.jit(program, out_shardings=by_example(mesh))
@@ -123,7 +96,7 @@ def make_generator(
     def generate(
         params: Params, seed: int, first: int, levels: Sequence[float] = sampler.levels
     ) -> Any:
-        found = jitted(params, weights, seed, first, np.asarray(levels, np.float32))
-        return jax.tree.map(lambda leaf: to_host(leaf)[:batch_size], found)
+        images = jitted(params, weights, seed, first, np.asarray(levels, np.float32))
+        return jax.tree.map(lambda leaf: to_host(leaf)[:batch_size], images)
 
     return generate

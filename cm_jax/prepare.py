@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from cm_jax import commands
+from cm_jax import cli
 from cm_jax.data import card, readers
 from cm_jax.data import prepare as data_prepare
 from cm_jax.data.readers import idx
@@ -65,4 +65,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    commands.run(main)
+    cli.run(main)

@@ -6,23 +6,28 @@ writes into it `results.json` (the table), `report.html` (one page that needs no
 `results.png` (samples side by side).
 """
 
+import dataclasses
 import functools
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
 from etils import epath
 
-from cm_jax import commands, report_html, report_plots
-from cm_jax import config as configs
+from cm_jax import cli
+from cm_jax.config import differences
 from cm_jax.errors import UserError
-from cm_jax.lcsc import combine, search
-from cm_jax.logs import read_json_lines, write_text
-from cm_jax.report_rows import (
+from cm_jax.files import write_text
+from cm_jax.lcsc import combine, generations, job, selection
+from cm_jax.lcsc import plots as search_plots
+from cm_jax.lcsc.identity import EMA, EMA_STAR, LAST, UNIFORM
+from cm_jax.plotting import COLOURS, scale_to
+from cm_jax.reports import page, plots
+from cm_jax.reports.rows import (
     NAMES,
     Entry,
     average_entries,
@@ -35,9 +40,20 @@ from cm_jax.report_rows import (
     teacher_entries,
 )
 from cm_jax.run import Run, open_run
+from cm_jax.run_folder import (
+    COEFFICIENTS,
+    CONFIG,
+    DATA_CARD,
+    REPORT,
+    SEARCH,
+    TRAJECTORY,
+    candidates_file,
+    write_json,
+)
+from cm_jax.settings import SearchSettings, parse_search
 from cm_jax.types import Params
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'the folder of the runs; the report goes there')
+_WORKDIR = cli.workdir_flag('the folder of the runs; the report goes there')
 _TEACHER = flags.DEFINE_string('teacher', None, 'run folder; default WORKDIR/teacher')
 _ECT = flags.DEFINE_string('ect', None, 'run folder; default WORKDIR/ect')
 _LCSC = flags.DEFINE_string('lcsc', None, 'run folder; default WORKDIR/lcsc')
@@ -46,9 +62,9 @@ _LCSC = flags.DEFINE_string('lcsc', None, 'run folder; default WORKDIR/lcsc')
 COUNT, COLUMNS, SEED = 50, 5, 0
 
 NEEDED = {
-    'teacher': ('config.json', 'data_card.json', 'trajectory'),
-    'ect': ('config.json', 'data_card.json', 'trajectory'),
-    'lcsc': ('search.json', 'report.json', 'coefficients.json', 'search.jsonl'),
+    'teacher': (CONFIG, DATA_CARD, TRAJECTORY),
+    'ect': (CONFIG, DATA_CARD, TRAJECTORY),
+    'lcsc': (SEARCH, REPORT, COEFFICIENTS, candidates_file(job.SEARCH)),
 }
 MADE_BY = {
     'teacher': 'cm_jax.train --config=configs/digits_edm.py',
@@ -57,19 +73,29 @@ MADE_BY = {
 }
 
 
-class Inputs(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
     """The three runs, and what the search left in its folder."""
 
     teacher: Run
     ect: Run
     lcsc: Run
-    search: Mapping[str, Any]  # its config
+    search_config: Mapping[str, Any]
+    search: SearchSettings  # the same, parsed
     steps: list[int]  # of the snapshots combined
     ema: str  # which weights of each
+    groups: Sequence[str]  # the patterns of the groups of weights
     coefficients: list[float]
     candidates: list[dict[str, Any]]
+    random_candidates: list[dict[str, Any]]
     rows: list[dict[str, Any]]  # of report.json
-    profiles: Mapping[str, np.ndarray]  # the averages over the snapshots, as coefficients
+
+    def profile(self, label: str) -> np.ndarray:
+        """Returns the coefficients [K] of the average over the snapshots that has this label."""
+        for row in self.candidates:
+            if row['profile'] is not None and row['profile'].label == label:
+                return np.array(row['coefficients'][: len(self.steps)])  # all groups are alike
+        raise UserError(f'{self.lcsc.workdir} has no candidate {label!r}')
 
 
 def open_inputs(folders: Mapping[str, epath.Path]) -> Inputs:
@@ -83,19 +109,20 @@ def open_inputs(folders: Mapping[str, epath.Path]) -> Inputs:
                 )
     runs = {model: open_run(folder) for model, folder in folders.items()}
     lcsc = runs['lcsc'].workdir
-    found = json.loads((lcsc / 'coefficients.json').read_text())
-    plain = json.loads((lcsc / 'search.json').read_text())
-    k = len(found['steps'])
-    rates = search.init(jax.random.key(0), k, **plain['search']).settings.ema_rates
+    combination, config, report = (
+        json.loads((lcsc / name).read_text()) for name in (COEFFICIENTS, SEARCH, REPORT)
+    )
     inputs = Inputs(
         **runs,
-        search=plain,
-        steps=found['steps'],
-        ema=found['ema'],
-        coefficients=found['coefficients'],
-        candidates=read_json_lines(lcsc / 'search.jsonl'),
-        rows=json.loads((lcsc / 'report.json').read_text())['rows'],
-        profiles=search.named_profiles(k, rates),
+        search_config=config,
+        search=parse_search(config),
+        steps=combination['steps'],
+        ema=combination['ema'],
+        groups=combination['groups'],
+        coefficients=combination['coefficients'],
+        candidates=generations.read_candidates(lcsc, job.SEARCH),
+        random_candidates=generations.read_candidates(lcsc, job.RANDOM),
+        rows=selection.read_rows(report['rows']),
     )
     check_basis(inputs)
     return inputs
@@ -107,7 +134,7 @@ def check_basis(inputs: Inputs) -> None:
         {k: v for k, v in run.config.to_dict().items() if k not in ('sampling', 'evaluation')}
         for run in (inputs.lcsc, inputs.ect)
     )
-    differing = configs.differences(mine, theirs)
+    differing = differences(mine, theirs)
     if differing or not set(inputs.steps) <= set(inputs.ect.steps()):
         raise UserError(
             f'{inputs.lcsc.workdir} is no search over {inputs.ect.workdir}: '
@@ -121,12 +148,14 @@ def load(inputs: Inputs, entry: Entry) -> Params:
         return inputs.teacher.params(None, entry.weights)
     if entry.model == 'lcsc':
         return inputs.lcsc.params()
-    if entry.weights == 'last':
+    kind, label = entry.row['kind'], entry.weights
+    if kind == LAST:
         return inputs.ect.params(inputs.steps[-1], inputs.ema)
-    if entry.weights in inputs.profiles:
+    if kind in (EMA_STAR, UNIFORM):
         snapshot = lambda step: inputs.ect.params(step, inputs.ema)  # noqa: E731
-        return combine.combine(snapshot, inputs.steps, inputs.profiles[entry.weights])
-    return inputs.ect.params(inputs.steps[-1], entry.weights.removeprefix('ema '))
+        return combine.combine(snapshot, inputs.steps, inputs.profile(label))
+    stored = label.removeprefix(f'{EMA} ') if kind == EMA else label
+    return inputs.ect.params(inputs.steps[-1], stored)
 
 
 def sampled(inputs: Inputs, entries: Sequence[Entry]) -> list[tuple[Entry, np.ndarray]]:
@@ -144,33 +173,39 @@ def picture(grids: Sequence[tuple[Entry, np.ndarray]]) -> bytes:
     """results.png: the grids of the fewest steps, and the teacher's."""
     cheapest = {model: by_sampler([e for e, _ in grids], model)[0] for model in NAMES}
     panels = [
-        report_plots.Panel(
+        plots.Panel(
             images=images,
             title=NAMES[e.model],
             detail=counted(e.evaluations, 'evaluation'),
             score=f'{e.metric} {e.value:.2f}',
-            colour=report_plots.COLOURS[e.model],
+            colour=COLOURS[e.model],
         )
         for e, images in grids
         if e.model == 'teacher' or e is cheapest[e.model]
     ]
-    return report_plots.comparison(panels, COLUMNS)
+    return plots.comparison(panels, COLUMNS)
 
 
-def draw(inputs: Inputs, every: int | None) -> dict[str, str]:
-    """The curves of the page; `every` is the length of a stage of ECT's curriculum."""
-    first = dict(zip(inputs.profiles, (row['score'] for row in inputs.candidates)))
-    baseline = min(v for name, v in first.items() if name.startswith('ema*') and v is not None)
+def draw(inputs: Inputs, stage: int | None) -> dict[str, str]:
+    """Returns the curves of the page; `stage` is the length of a stage of ECT's curriculum."""
     averages = average_entries(inputs.rows)
-    name = next(e.weights for e in averages if e.weights.startswith('ema*'))
-    found = np.reshape(inputs.coefficients, (-1, len(inputs.steps)))
-    profile = inputs.profiles[name]
-    return {
-        'teacher': report_plots.training(inputs.teacher.metrics(), 'teacher', None),
-        'ect': report_plots.training(inputs.ect.metrics(), 'ect', every),
-        'search': report_plots.search_progress(inputs.candidates, baseline, averages[0].metric),
-        'coefficients': report_plots.coefficients(inputs.steps, found, profile, name, every),
+    ema_star = next(entry.weights for entry in averages if entry.row['kind'] == EMA_STAR)
+    figures = {
+        'teacher': plots.training(inputs.teacher.metrics(), 'teacher', None),
+        'ect': plots.training(inputs.ect.metrics(), 'ect', stage),
+        'search': search_plots.progress(
+            inputs.candidates, inputs.random_candidates, averages[0].metric
+        ),
+        'coefficients': search_plots.coefficients(
+            inputs.steps,
+            np.reshape(inputs.coefficients, (-1, len(inputs.steps))),
+            inputs.groups,
+            inputs.profile(ema_star),
+            ema_star,
+            stage,
+        ),
     }
+    return {name: plots.to_svg(figure, name) for name, figure in figures.items()}
 
 
 def cost(run: Run) -> str:
@@ -185,7 +220,7 @@ def cost(run: Run) -> str:
 
 def facts(inputs: Inputs) -> dict[str, str]:
     """What the runs cost, and where the page was made."""
-    drawn = len(inputs.candidates) * inputs.search['budget']['samples']
+    drawn = len(inputs.candidates) * inputs.search.budget.samples
     device = jax.devices()[0]
     return {
         'Teacher': cost(inputs.teacher),
@@ -200,22 +235,22 @@ def facts(inputs: Inputs) -> dict[str, str]:
     }
 
 
-def make_page(inputs: Inputs, entries: Sequence[Entry], grids: Sequence) -> report_html.Page:
+def make_page(inputs: Inputs, entries: Sequence[Entry], grids: Sequence) -> page.Page:
     """Everything that the page shows."""
-    scale = max(1, 80 // grids[0][1].shape[1])
-    every = inputs.ect.config.objective.to_dict().get('double_every')
-    return report_html.Page(
+    scale = scale_to(80, grids[0][1].shape[1])
+    stage = inputs.ect.settings.objective.get('double_every')
+    return page.Page(
         dataset=inputs.ect.card['name'],
         entries=entries,
         averages=average_entries(inputs.rows),
         grids=[
-            (e, report_plots.to_png(report_plots.tile(images, COLUMNS, scale, gap=scale // 2 + 1)))
+            (e, plots.to_png(plots.tile(images, COLUMNS, scale, gap=scale // 2 + 1)))
             for e, images in grids
         ],
         grid_note=f'Nothing is picked: the first {COUNT} samples of noise seed {SEED}. The same place '
         'in two grids is the same noise (and the same class, where there are classes).',
-        plots=draw(inputs, every),
-        stage=every,
+        plots=draw(inputs, stage),
+        stage=stage,
         search=inputs.search,
         candidates=len(inputs.candidates),
         snapshots=len(inputs.steps),
@@ -223,28 +258,27 @@ def make_page(inputs: Inputs, entries: Sequence[Entry], grids: Sequence) -> repo
         settings={
             'Teacher: config.json': inputs.teacher.config.to_dict(),
             'ECT: config.json': inputs.ect.config.to_dict(),
-            'LCSC: search.json': inputs.search,
+            'LCSC: search.json': inputs.search_config,
         },
     )
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    workdir = commands.required_workdir(_WORKDIR)
+    workdir = cli.required_workdir(_WORKDIR)
     given = {'teacher': _TEACHER.value, 'ect': _ECT.value, 'lcsc': _LCSC.value}
     inputs = open_inputs({k: epath.Path(v or workdir / k).expanduser() for k, v in given.items()})
     rows = report_entries(inputs.rows)
     entries = teacher_entries(inputs.teacher, rows[-1].row['protocol']) + rows
     check_comparable(entries)
-    commands.set_compilation_cache()
     grids = sampled(inputs, entries)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(workdir / 'results.json', json.dumps(results(entries), indent=1) + '\n')
+    write_json(workdir / 'results.json', results(entries))
     (workdir / 'results.png').write_bytes(picture(grids))
-    write_text(workdir / 'report.html', report_html.render(make_page(inputs, entries, grids)))
+    write_text(workdir / 'report.html', page.render(make_page(inputs, entries, grids)))
     print(table(entries, len(inputs.steps)))
     print(f'\nreport: {workdir / "report.html"}')
 
 
 if __name__ == '__main__':
-    commands.run(main)
+    cli.run(main)

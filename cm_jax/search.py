@@ -1,16 +1,17 @@
-"""Search: `python -m cm_jax.search --config=configs/digits_lcsc.py --workdir=runs/lcsc`.
+"""Search: `python -m cm_jax.search --config=configs/digits_ect_lcsc.py --workdir=runs/digits/ect_lcsc`.
 
 Searches the linear combination of a run's snapshots that samples best (LCSC). The search noise, the
 selection noise and the report noise are disjoint streams: candidates are ranked on the first, the best
-of them again on the second, and the winner is reported on the third, which nothing was chosen by.
+of them again on the second, and the winner is reported on the third, by which nothing was chosen.
 
 Writes a run folder that `sample` and `evaluate` open, and beside the weights `coefficients.json`,
 `search.jsonl` (every candidate; `random.jsonl`, those of the random search), `report.json` (the winner
-beside what it is to be compared with: see search_report.py) and pictures: progress.png,
+beside what it is to be compared with: see lcsc/selection.py) and pictures: progress.png,
 coefficients.png, landscape.png, samples/lcsc.png. Killed at any moment, the same command goes on and
 comes to the same result.
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -18,193 +19,250 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 from etils import epath
-from ml_collections import config_flags
+from jax.sharding import Mesh
 from tqdm import tqdm
 
-from cm_jax import checkpoint, commands, search_generations, search_plots, search_report, sharding
-from cm_jax import config as configs
-from cm_jax.generate import build_sampler
-from cm_jax.lcsc import combine, metric, search, space, storage
+from cm_jax import checkpoint, cli, run_folder, sharding
+from cm_jax.config import to_plain
+from cm_jax.evaluation.scores import Reference, Scorer
+from cm_jax.files import write_text
+from cm_jax.lcsc import ask_tell, combine, criterion, generations, plots, selection, storage
 from cm_jax.lcsc.fitness import Fitness, make_fitness
-from cm_jax.logs import read_json_lines, write_grid, write_text
-from cm_jax.run import CARD, RAW, TRAJECTORY, item_name, open_run
-from cm_jax.scores import Scorer
-from cm_jax.search_job import Job, open_job
-from cm_jax.search_report import Choice
-from cm_jax.types import Params
+from cm_jax.lcsc.identity import EMA_STAR, LCSC
+from cm_jax.lcsc.job import RANDOM, SEARCH, Job, open_job
+from cm_jax.lcsc.selection import Choice, Chosen
+from cm_jax.lcsc.space import ONE, Space
+from cm_jax.plotting import save_figure, write_grid
+from cm_jax.run import open_run
+from cm_jax.run_folder import RAW, write_json
+from cm_jax.settings import parse_search
+from cm_jax.types import Extractor, Params
 from cm_jax.wiring import open_reference
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'e.g. configs/digits_lcsc.py')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'the folder for the result')
-_FRESH = flags.DEFINE_bool('fresh', False, 'set the folder of another search aside')
+_CONFIG = cli.config_flag('e.g. configs/digits_ect_lcsc.py')
+_WORKDIR = cli.workdir_flag('the folder for the result')
+_FRESH = cli.fresh_flag()
 
-SEARCH, CHOSEN, ROWS, LANDSCAPE = 'search.json', 'chosen.json', 'report.jsonl', 'landscape.json'
+CANDIDATES_A_DEVICE = 16  # whose weights are in memory together, beside stacked snapshots
 
 
-def search_and_choose(
-    job: Job,
-    fitness: Callable[[], Fitness],
-    scores: Callable[[storage.Stored, space.Space], Fitness],
-    workdir: epath.Path,
-) -> tuple[dict[str, Choice], str]:
-    """Searches, then chooses on selection noise, unless `workdir` has the choice already."""
-    budget, path = job.budget, workdir / CHOSEN
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+    """A search under way: what it was told, its folder, and what it scores candidates with."""
+
+    job: Job
+    workdir: epath.Path
+    mesh: Mesh
+    extractor: Extractor
+    reference: Reference
+    scorer: Scorer  # of the report
+
+    @functools.cached_property
+    def fitness(self) -> Fitness:
+        """The score of candidates; the snapshots are read when it is asked for first."""
+        return self.fitness_of(self.job.load, self.job.steps, self.job.space)
+
+    def fitness_of(
+        self, load: Callable[[Any], Params], names: Sequence[Any], space: Space
+    ) -> Fitness:
+        """Returns the score of combinations of the weights `load(name)`."""
+        job, budget, basis = self.job, self.job.settings.budget, self.job.settings.basis
+        stored = storage.store(load, names, where=basis.storage, dtype=basis.dtype)
+        population = job.states[SEARCH].settings.population
+        at_once = min(population, CANDIDATES_A_DEVICE * self.mesh.size)
+        return make_fitness(
+            job.run.parts.generative_model,
+            job.sampler,
+            self.extractor,
+            self.reference,
+            stored,
+            samples=budget.samples,
+            batch_size=budget.batch_size,
+            mesh=self.mesh,
+            metric=job.metric or None,
+            space=space,
+            at_once=population if stored.streamed else at_once,
+        )
+
+    def combined(self, coefficients: np.ndarray) -> Params:
+        """Returns the exact weights of a candidate."""
+        return combine.combine(self.job.load, self.job.steps, coefficients, self.job.space)
+
+
+def open_session(job: Job, workdir: epath.Path) -> Session:
+    """Opens what candidates are scored with. Raises UserError on a wrong metric."""
+    run, evaluation, mesh = job.run, job.evaluation, sharding.make_mesh()
+    metrics = criterion.sources(job.metric)
+    extractor, reference = open_reference(run.settings.dataset, evaluation, metrics)
+    metric, samples = job.metric or extractor.score, job.settings.budget.samples
+    criterion.build(extractor, reference, metric, samples)
+    scorer = Scorer(
+        run.parts.generative_model, extractor, reference, evaluation.batch_size, mesh, metrics
+    )
+    return Session(
+        job=job,
+        workdir=workdir,
+        mesh=mesh,
+        extractor=extractor,
+        reference=reference,
+        scorer=scorer,
+    )
+
+
+def search_and_choose(session: Session) -> Chosen:
+    """Searches, then chooses on selection noise, unless the folder has the choice already."""
+    path, budget = session.workdir / run_folder.CHOSEN, session.job.settings.budget
     if path.exists():
-        return search_report.load_chosen(path)
-    chosen = {}
-    for name, state in job.states.items():
-        length = search_generations.Budget(budget.generations, budget.seed)
-        state = search_generations.run(state, fitness(), length, workdir, name)
-        found = search_report.choose(state, fitness(), budget.finalists, budget.selection_seeds)
-        chosen |= found if name == 'search' else {name: found['lcsc']}
-    posthoc = ''
-    if job.posthoc:
-        load = lambda name: job.run.params(job.steps[-1], name)  # noqa: E731
-        kept = {'where': job.basis.storage, 'dtype': job.basis.dtype}
-        of_each = scores(storage.store(load, job.posthoc, **kept), space.ONE)
-        each = np.eye(len(job.posthoc))
-        means = np.mean([of_each(each, seed) for seed in budget.selection_seeds], axis=0)
-        best = search.ranking(means)[0]
-        posthoc = job.posthoc[best] if np.isfinite(means[best]) else ''
-    search_report.save_chosen(path, chosen, posthoc)
-    return chosen, posthoc
+        return selection.load_chosen(path)
+    choices: dict[str, Choice] = {}
+    for name, start in session.job.states.items():
+        state = generations.run(start, session.fitness, budget, session.workdir, name)
+        best = selection.choose(state, session.fitness, budget.finalists, budget.selection_seeds)
+        choices |= best if name == SEARCH else {name: best[LCSC]}
+    chosen = Chosen(choices, best_posthoc(session))
+    selection.save_chosen(path, chosen)
+    return chosen
 
 
-def landscape(job: Job, fitness: Callable[[], Fitness], path: epath.Path) -> None:
+def best_posthoc(session: Session) -> str | None:
+    """Returns the post-hoc average with the best score on selection noise, or None."""
+    job = session.job
+    if not job.posthoc:
+        return None
+    last = job.steps[-1]
+    fitness = session.fitness_of(lambda name: job.run.params(last, name), job.posthoc, ONE)
+    each = np.eye(len(job.posthoc))
+    scores = [fitness(each, seed) for seed in job.settings.budget.selection_seeds]
+    means = np.mean(scores, axis=0)
+    best = ask_tell.ranking(means)[0]
+    return job.posthoc[best] if np.isfinite(means[best]) else None
+
+
+def score_landscape(session: Session) -> None:
     """Scores the plane through three snapshots, row by row, into a file, unless it is there."""
-    if not job.controls.landscape or path.exists():
+    job, path = session.job, session.workdir / run_folder.LANDSCAPE
+    size = job.settings.controls.landscape
+    if not size or path.exists():
         return
-    grid, values = search_plots.plane(len(job.steps), job.controls.landscape), []
+    grid, scores = plots.plane(len(job.steps), size), []
     rows = np.split(grid.coefficients(len(job.steps), job.space.groups), len(grid.y))
     for row in tqdm(rows, unit=' rows', desc='landscape', dynamic_ncols=True):
-        values += fitness()(row, job.budget.seed).tolist()
-    plain = [v if np.isfinite(v) else None for v in values]
-    write_text(path, json.dumps(plain) + '\n')
+        scores += session.fitness(row, job.settings.budget.seed).tolist()
+    write_text(path, json.dumps([s if np.isfinite(s) else None for s in scores]) + '\n')
 
 
-def cost(job: Job, evaluations: int) -> dict[str, int]:
-    """Network evaluations that the search itself took: on search and on selection noise."""
-    state, budget = job.states['search'], job.budget
-    first = len(search_report.profiles(state))
+def cost(job: Job) -> dict[str, int]:
+    """Returns the network evaluations that the search itself took, on search and selection noise."""
+    state, budget = job.states[SEARCH], job.settings.budget
+    first = len(ask_tell.profile_identities(state))
     children = budget.generations * state.settings.population
     selected = (first + min(budget.finalists, children)) * len(budget.selection_seeds)
-    each = budget.samples * evaluations
+    each = budget.samples * job.sampler.evaluations
     return {'search': (first + children) * each, 'selection': selected * each}
 
 
-def write_run(job: Job, workdir: epath.Path, params: Params, chosen: Choice, plain: Any) -> None:
-    """Makes `workdir` a run folder that holds the winner as its one step."""
-    last = job.steps[-1]
-    with checkpoint.Stream(workdir / TRAJECTORY) as stream:
+def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> None:
+    """Makes the folder a run folder that holds the winner as its one step."""
+    job, workdir = session.job, session.workdir
+    last, params = job.steps[-1], session.combined(choice.coefficients)
+    with checkpoint.Stream(workdir / run_folder.TRAJECTORY) as stream:
         stream.delete_after(-1)
-        stream.save(last, {item_name(RAW): params}, {'step': last})
-    (job.run.workdir / CARD).copy(workdir / CARD, overwrite=True)
+        stream.save(last, {run_folder.item_name(RAW): params}, {'step': last})
+    card = run_folder.DATA_CARD
+    (job.run.workdir / card).copy(workdir / card, overwrite=True)
     coefficients = {
         'workdir': str(job.run.workdir),
-        'ema': job.basis.ema,
-        'steps': job.steps,
+        'ema': job.settings.basis.ema,
+        'steps': list(job.steps),
         'groups': list(job.space.patterns),
-        'coefficients': chosen.coefficients.tolist(),
+        'coefficients': choice.coefficients.tolist(),
     }
-    write_text(workdir / 'coefficients.json', json.dumps(coefficients, indent=1) + '\n')
+    write_json(workdir / run_folder.COEFFICIENTS, coefficients)
     origin = {'made_by': 'lcsc', 'search': plain, **coefficients}
-    write_text(workdir / configs.ORIGIN, json.dumps(origin, indent=1) + '\n')
-    settings = configs.to_plain(job.run.config)
-    settings['sampling'] |= {'sampler': job.budget.sampler, 'ema': ''}
-    settings['evaluation'] = plain['evaluation'] | {'samplers': list(job.evaluation.samplers)}
-    configs.write_config(workdir, settings)
-    (workdir / 'samples').mkdir(exist_ok=True)
-    images = open_run(workdir).sample(params, job.budget.sampler, 100)
-    write_grid(workdir / 'samples' / 'lcsc.png', images, 10, max(1, 48 // images.shape[1]))
+    write_json(workdir / run_folder.ORIGIN, origin)
+    config, sampler = to_plain(job.run.config), job.settings.budget.sampler
+    config['sampling'] |= {'sampler': sampler, 'ema': RAW}
+    config['evaluation'] = plain['evaluation'] | {'samplers': list(job.evaluation.samplers)}
+    run_folder.write_config(workdir, config)
+    (workdir / run_folder.SAMPLES).mkdir(exist_ok=True)
+    images = open_run(workdir).sample(params, sampler, 100)
+    write_grid(workdir / run_folder.COMBINED_SAMPLES, images, columns=10)
 
 
-def draw(job: Job, workdir: epath.Path, chosen: Mapping[str, Choice], score: str) -> None:
-    """The pictures, from what the search left in its folder."""
-    k, state, found = len(job.steps), job.states['search'], chosen['lcsc'].coefficients
-    searched, random = (read_json_lines(workdir / f'{n}.jsonl') for n in ('search', 'random'))
-    first = dict(zip(search_report.profiles(state), (row['score'] for row in searched)))
-    emas = [v for name, v in first.items() if name.startswith('ema*') and v is not None]
-    figure = search_plots.progress(searched, random, min(emas, default=np.nan), score)
-    search_plots.save(figure, workdir / 'progress.png')
-    ema = chosen['ema']
-    rows, profile = found.reshape(-1, k), ema.coefficients.reshape(-1, k)[0]
-    figure = search_plots.coefficients(job.steps, rows, job.space.patterns, profile, ema.name)
-    search_plots.save(figure, workdir / 'coefficients.png')
-    if job.controls.landscape:
-        values = np.array(json.loads((workdir / LANDSCAPE).read_text()), float)
-        grid = search_plots.plane(k, job.controls.landscape)
-        values = values.reshape(len(grid.y), len(grid.x))
-        figure = search_plots.landscape(grid, values, job.steps, score)
-        search_plots.save(figure, workdir / 'landscape.png')
+def draw(session: Session, chosen: Chosen) -> None:
+    """Draws the pictures, from what the search left in its folder."""
+    job, workdir = session.job, session.workdir
+    score = job.settings.budget.metric or session.extractor.score
+    searched, random = (generations.read_candidates(workdir, name) for name in (SEARCH, RANDOM))
+    figure = plots.progress(searched, random, score)
+    save_figure(workdir / run_folder.PROGRESS_PLOT, figure)
+    k, ema_star = len(job.steps), chosen.choices[EMA_STAR]
+    figure = plots.coefficients(
+        job.steps,
+        chosen.choices[LCSC].coefficients.reshape(-1, k),
+        job.space.patterns,
+        ema_star.coefficients.reshape(-1, k)[0],
+        ema_star.profile.label,
+    )
+    save_figure(workdir / run_folder.COEFFICIENTS_PLOT, figure)
+    if job.settings.controls.landscape:
+        scores = np.array(json.loads((workdir / run_folder.LANDSCAPE).read_text()), float)
+        grid = plots.plane(k, job.settings.controls.landscape)
+        scores = scores.reshape(len(grid.y), len(grid.x))
+        figure = plots.landscape(grid, scores, job.steps, score)
+        save_figure(workdir / run_folder.LANDSCAPE_PLOT, figure)
 
 
-def done(workdir: epath.Path) -> bool:
-    """Whether a search has come to its end: its report is the last that it writes."""
-    return (workdir / 'report.json').exists()
+def report(session: Session, chosen: Chosen, plain: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Scores the models of the report, writes the run folder and the pictures; returns the rows."""
+    job, workdir, winner = session.job, session.workdir, chosen.choices[LCSC]
+    models = selection.models(job.run, job.steps, job.settings.basis.ema, chosen, session.combined)
+    rows_path = workdir / run_folder.REPORT_ROWS
+    rows = selection.report_rows(models, session.scorer, job.evaluation, job.steps[-1], rows_path)
+    write_run(session, winner, plain)
+    draw(session, chosen)
+    summary = {
+        'lcsc_search_score': winner.search_score,
+        'lcsc_selection_score': winner.selection_score,
+        'cost': cost(job),
+        'rows': rows,
+    }
+    write_json(workdir / run_folder.REPORT, summary)
+    return rows
+
+
+def is_done(workdir: epath.Path) -> bool:
+    """Returns whether a search has come to its end: its report is the last that it writes."""
+    return (workdir / run_folder.REPORT).exists()
+
+
+def report_line(row: Mapping[str, Any], score: str) -> str:
+    """Returns a row of the report for the terminal."""
+    value, std = row[score], row[f'{score}_std']
+    spread = '' if std is None else f' +- {std:.4f}'
+    value = math.nan if value is None else value
+    return f'{row["label"]:<14} {row["protocol"]["sampler"]:<18} {value:.4f}{spread}'
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    config = commands.required_config(_CONFIG)
-    workdir = commands.required_workdir(_WORKDIR)
-    plain = configs.to_plain(config)
-    job = open_job(config)
-    if not _FRESH.value and not configs.claim_workdir(workdir, plain, SEARCH) and done(workdir):
+    config = cli.required_config(_CONFIG)
+    workdir = cli.required_workdir(_WORKDIR)
+    plain = to_plain(config)
+    job = open_job(parse_search(config.to_dict()))
+    is_new = _FRESH.value or run_folder.is_new(workdir, plain, run_folder.SEARCH)
+    if not is_new and is_done(workdir):
         print(f'{workdir} is done')
         return
-    mesh, ev, subject = sharding.make_mesh(), job.evaluation, job.run.parts.subject
-    metrics = metric.sources(job.metric)
-    extractor, reference = open_reference(job.run.config, ev, metrics)
-    metric.build(extractor, reference, job.metric or extractor.score, job.budget.samples)
-    sampler = build_sampler(job.budget.sampler, subject)
-    scorer = Scorer(subject, extractor, reference, ev.batch_size, mesh, metrics)
-    if _FRESH.value and (aside := configs.set_aside(workdir)):
-        print(f'  the old {workdir} is now {aside}')
-    if configs.claim_workdir(workdir, plain, SEARCH):
-        configs.write_config(workdir, plain, SEARCH)
+    session = open_session(job, workdir)
+    run_folder.claim(workdir, plain, run_folder.SEARCH, fresh=_FRESH.value)
     print(f'  {len(job.steps)} snapshots, steps {job.steps[0]} to {job.steps[-1]}', flush=True)
-
-    def scores(stored: storage.Stored, groups: space.Space) -> Fitness:
-        population = job.states['search'].settings.population
-        return make_fitness(
-            subject,
-            sampler,
-            extractor,
-            reference,
-            stored,
-            samples=job.budget.samples,
-            batch_size=job.budget.batch_size,
-            mesh=mesh,
-            metric=job.metric or None,
-            space=groups,
-            at_once=population if stored.streamed else min(population, 16 * mesh.size),
-        )
-
-    def combined(coefficients: np.ndarray) -> Params:
-        return combine.combine(job.load, job.steps, coefficients, job.space)
-
-    fitness = functools.cache(lambda: scores(job.store(), job.space))
-    chosen, posthoc = search_and_choose(job, fitness, scores, workdir)
-    landscape(job, fitness, workdir / LANDSCAPE)
-    models = search_report.models(job.run, job.steps, job.basis.ema, chosen, posthoc, combined)
-    rows = search_report.rows(models, scorer, ev, job.steps[-1], workdir / ROWS)
-    write_run(job, workdir, combined(chosen['lcsc'].coefficients), chosen['lcsc'], plain)
-    draw(job, workdir, chosen, job.budget.metric or extractor.score)
-    report = {
-        'lcsc_search_score': chosen['lcsc'].search_score,
-        'lcsc_selection_score': chosen['lcsc'].selection_score,
-        'cost': cost(job, sampler.evaluations),
-        'rows': rows,
-    }
-    write_text(workdir / 'report.json', json.dumps(report, indent=1) + '\n')
-    for row in rows:
-        value, spread = row[extractor.score], row[f'{extractor.score}_std']
-        beside = '' if spread is None else f' +- {spread:.4f}'
-        value = math.nan if value is None else value
-        print(f'{row["model"]:<14} {row["protocol"]["sampler"]:<18} {value:.4f}{beside}')
+    chosen = search_and_choose(session)
+    score_landscape(session)
+    for row in report(session, chosen, plain):
+        print(report_line(row, session.extractor.score))
 
 
 if __name__ == '__main__':
-    commands.run(main)
+    cli.run(main)

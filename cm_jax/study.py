@@ -7,18 +7,19 @@ their standard deviation. With --lcsc it reads searches, and what it writes is i
 `launch/study.sh` makes the runs and searches.
 """
 
-import json
 from collections.abc import Sequence
 
 from absl import flags
 from etils import epath
 
-from cm_jax import commands, study_lcsc
+from cm_jax import cli
 from cm_jax.errors import UserError
-from cm_jax.logs import write_text
-from cm_jax.study_rows import check_comparable, plot, rows_of, runs_of, table
+from cm_jax.files import write_text
+from cm_jax.reports import study_lcsc
+from cm_jax.reports.study_methods import check_comparable, plot, rows_of, runs_of, table
+from cm_jax.run_folder import write_json
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'the folder of the study')
+_WORKDIR = cli.workdir_flag('the folder of the study')
 _ORDER = flags.DEFINE_list('order', [], 'methods in the order of the table; the rest follow')
 _LCSC = flags.DEFINE_bool('lcsc', False, 'a study of searches: launch/study.sh lcsc')
 
@@ -32,7 +33,7 @@ def methods(workdir: epath.Path) -> str:
     order = [*_ORDER.value, *(method for method in runs if method not in _ORDER.value)]
     rows = [row for method in order for row in rows_of(method, runs[method])]
     check_comparable(rows)
-    write_text(workdir / 'study.json', json.dumps(rows, indent=1) + '\n')
+    write_json(workdir / 'study.json', rows)
     write_text(workdir / 'study.md', table(rows))
     plot(rows, workdir / 'study.png')
     return table(rows)
@@ -40,10 +41,10 @@ def methods(workdir: epath.Path) -> str:
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    workdir = commands.required_workdir(_WORKDIR)
+    workdir = cli.required_workdir(_WORKDIR)
     print((study_lcsc.write if _LCSC.value else methods)(workdir), end='')
     print(f'written: {workdir}/study.md, study.json, study.png')
 
 
 if __name__ == '__main__':
-    commands.run(main)
+    cli.run(main)

@@ -1,4 +1,4 @@
-"""Train: `python -m cm_jax.train --config=configs/digits_edm.py --workdir=runs/teacher`.
+"""Train: `python -m cm_jax.train --config=configs/digits_edm.py --workdir=runs/digits/edm`.
 
 The same command again continues a run that was stopped or killed, and says so if it is done.
 """
@@ -14,31 +14,27 @@ import numpy as np
 from absl import flags
 from etils import epath
 from jax.experimental import multihost_utils
-from ml_collections import config_flags
 
-from cm_jax import checkpoint, commands, sharding
-from cm_jax import config as configs
+from cm_jax import checkpoint, cli, run_folder, sharding
+from cm_jax.config import to_plain
 from cm_jax.errors import UserError
+from cm_jax.files import append_json_line
 from cm_jax.generate import build_sampler, make_generator
-from cm_jax.logs import Log, append_json_line, write_grid, write_text
+from cm_jax.logs import Log
 from cm_jax.metrics.features import to_bytes
-from cm_jax.run import RAW, RESUME, TRAJECTORY, item_name, store_card
-from cm_jax.train_setup import Setup, describe, setup
-from cm_jax.train_step import TrainState
-from cm_jax.types import Distance, Params
+from cm_jax.plotting import write_grid
+from cm_jax.run_folder import DISTANCE, ORIGIN, RAW, RESUME, SAMPLES, SKIPPED, TRAJECTORY, item_name
+from cm_jax.settings import parse_run
+from cm_jax.training.setup import Setup, describe, set_up
+from cm_jax.training.step import TrainState
+from cm_jax.types import Distance, Metrics, Params
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'config file, e.g. configs/digits_ect.py')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
-_FRESH = flags.DEFINE_bool('fresh', False, 'set the folder of another run aside and start afresh')
+_CONFIG = cli.config_flag()
+_WORKDIR = cli.workdir_flag()
+_FRESH = cli.fresh_flag()
 _DISTRIBUTED = flags.DEFINE_string(
     'distributed', '', 'one of several processes: auto (TPU pod, Slurm), or HOST:PORT,COUNT,INDEX'
 )
-
-
-def weights_items(state: TrainState, emas: bool) -> dict[str, Params]:
-    """The items of a trajectory step."""
-    averages = {item_name(name): params for name, params in state.emas.items()} if emas else {}
-    return {item_name(RAW): state.params} | averages
 
 
 class Stopper:
@@ -53,8 +49,8 @@ class Stopper:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._note)
 
-    def asked(self, step: int) -> bool:
-        """Whether to save and end after `step`."""
+    def is_asked_to_stop(self, step: int) -> bool:
+        """Returns whether the run is to be saved and ended after `step`."""
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
             self.signal = signal.SIGTERM
         return bool(self.signal)
@@ -65,156 +61,180 @@ class Stopper:
         self.signal = number
 
 
-def check_skips(step: int, metrics: dict, limit: int, workdir: epath.Path) -> None:
+class MetricsWriter:
+    """Takes the metrics of each step, one step late, and logs their means every `log_every` steps.
+
+    The device never waits for the host: the metrics of a step are fetched after the next step was
+    started. Raises UserError from `add` or `flush` when too many steps in a row were not finite.
+    """
+
+    def __init__(self, setup: Setup, log: Log):
+        self._setup, self._log = setup, log
+        self._pending: tuple[int, Metrics] | None = None
+        self._since_last_log: list[dict[str, Any]] = []
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """Takes the metrics of `step`, and processes those of the step before."""
+        self.flush()
+        self._pending = step, metrics
+
+    def flush(self) -> None:
+        """Processes the metrics that are still pending."""
+        if self._pending is not None:
+            self._process(*self._pending)
+            self._pending = None
+
+    def _process(self, step: int, metrics: Metrics) -> None:
+        loop, values = self._setup.settings.train, jax.device_get(metrics)
+        check_skips(step, values, loop.stop_after_skipped, self._setup.workdir)
+        self._since_last_log.append(values)
+        if step % loop.log_every == 0 or step == self._setup.last_step:
+            rows = self._since_last_log
+            means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+            self._log.write(step, means)
+            rows.clear()
+
+
+def check_skips(step: int, metrics: dict[str, Any], limit: int, workdir: epath.Path) -> None:
     """Logs a skipped step; ends the run after `limit` in a row, with the reason."""
     if not metrics['skipped_in_row']:
         return
     reason = {name: float(metrics[name]) for name in ('loss', 'grad_norm', 't_bad')}
     if sharding.is_primary():
-        append_json_line(workdir / 'skipped.jsonl', {'step': step} | reason)
+        append_json_line(workdir / SKIPPED, {'step': step} | reason)
     if metrics['skipped_in_row'] >= limit:
         raise UserError(
             f'{limit} steps in a row were not finite, the last is step {step} (loss '
             f'{reason["loss"]}, gradient norm {reason["grad_norm"]}, at noise level t = '
-            f'{reason["t_bad"]:.4g}; all of them in {workdir}/skipped.jsonl). Weights stay at the '
+            f'{reason["t_bad"]:.4g}; all of them in {workdir}/{SKIPPED}). Weights stay at the '
             'last finite step. Try a lower optimizer.learning_rate, optimizer.clip or float32'
         )
 
 
-def picture(s: Setup, generate: Callable, state: TrainState, step: int) -> None:
-    """Writes the grid of samples of `step`."""
-    params = state.emas[s.sampling.ema] if s.sampling.ema else state.params
-    images = generate(params, s.config.seed, 0)
-    if not sharding.is_primary():
+def save_snapshot(setup: Setup, stream: checkpoint.Stream, state: TrainState, step: int) -> None:
+    """Saves the weights of `step` in the trajectory, if they belong there and are not saved yet."""
+    trajectory = setup.settings.trajectory
+    if not trajectory.due(step, setup.last_step) or step in stream.steps():
         return
-    folder = s.workdir / 'samples'
-    folder.mkdir(exist_ok=True)
-    columns = 10 if s.subject.num_classes == 10 else 8
-    scale = max(1, 48 // images.shape[1])
-    write_grid(folder / f'{step:08d}.png', images, columns, scale)
+    with_averages = trajectory.emas or step == setup.last_step
+    averages = state.emas if with_averages else {}
+    items = {item_name(name): params for name, params in averages.items()}
+    stream.save(step, {item_name(RAW): state.params} | items, {'step': step})
+
+
+def make_picture_writer(setup: Setup) -> Callable[[TrainState, int], None]:
+    """Returns `write(state, step)`, which writes the grid of samples of a step."""
+    sampling = setup.settings.sampling
+    sampler = build_sampler(sampling.sampler, setup.generative_model)
+    generate = make_generator(setup.generative_model, sampler, setup.mesh, sampling.count, to_bytes)
+    columns = 10 if setup.generative_model.num_classes == 10 else 8
+
+    def write(state: TrainState, step: int) -> None:
+        params: Params = state.emas[sampling.ema] if sampling.ema else state.params
+        images = generate(params, setup.settings.seed, 0)
+        if sharding.is_primary():
+            folder = setup.workdir / SAMPLES
+            folder.mkdir(exist_ok=True)
+            write_grid(folder / f'{step:08d}.png', images, columns)
+
+    return write
 
 
 def train(
-    s: Setup,
+    setup: Setup,
     log: Log,
     resume: checkpoint.Stream,
     trajectory: checkpoint.Stream,
     state: TrainState,
-    first: int,
+    first_step: int,
 ) -> int:
-    """The loop, from step `first`. Returns the signal that ended it early, or 0."""
-    last, loop = s.config.steps, s.loop
-    sampler = build_sampler(s.sampling.sampler, s.subject)
-    generate = make_generator(s.subject, sampler, s.mesh, s.sampling.count, to_bytes)
+    """Runs the loop from step `first_step`. Returns the signal that ended it early, or 0."""
+    settings, last_step = setup.settings, setup.last_step
+    write_picture, metrics_writer = make_picture_writer(setup), MetricsWriter(setup, log)
     stopper = Stopper()
-    rows, late = [], None
-    block = jax.default_backend() == 'cpu' and s.mesh.size > 1  # fake devices dislike a queue
-
-    def save_weights(step: int) -> None:
-        if s.trajectory.due(step, last) and step not in trajectory.steps():
-            items = weights_items(state, s.trajectory.emas or step == last)
-            trajectory.save(step, items, {'step': step})
-
-    def note(step: int, metrics: dict) -> None:
-        metrics = jax.device_get(metrics)
-        check_skips(step, metrics, loop.stop_after_skipped, s.workdir)
-        rows.append(metrics)
-        if step % loop.log_every == 0 or step == last:
-            log.write(step, {k: float(np.mean([row[k] for row in rows])) for k in rows[0]})
-            rows.clear()
-
-    save_weights(first)
-    for step in range(first + 1, last + 1):
-        batch = sharding.to_devices(next(s.batches), s.mesh)
-        state, metrics = s.step(state, batch, s.teacher)
-        if block:
+    # Fake devices on one CPU deadlock when many steps are queued.
+    wait_for_each_step = jax.default_backend() == 'cpu' and setup.mesh.size > 1
+    save_snapshot(setup, trajectory, state, first_step)
+    for step in range(first_step + 1, last_step + 1):
+        batch = sharding.to_devices(next(setup.batches), setup.mesh)
+        state, metrics = setup.train_step(state, batch, setup.teacher)
+        if wait_for_each_step:
             jax.block_until_ready(state)
-        if late:  # the metrics of the step before, so that the device never waits for the host
-            note(*late)
-        late = (step, metrics)
+        metrics_writer.add(step, metrics)
         log.tick(step)
-        save_weights(step)
-        if step % s.sampling.every == 0 or step == last:
-            picture(s, generate, state, step)
-        stop = stopper.asked(step)
-        if step % loop.resume_every == 0 or step == last or stop:
-            note(*late)
-            late = None
+        save_snapshot(setup, trajectory, state, step)
+        if step % settings.sampling.every == 0 or step == last_step:
+            write_picture(state, step)
+        is_stopping = stopper.is_asked_to_stop(step)
+        if step % settings.train.resume_every == 0 or step == last_step or is_stopping:
+            metrics_writer.flush()
             trajectory.wait()  # a resume step vouches for the snapshots before it
-            resume.save(step, {'state': state}, {'data': s.batches.state()})
-        if stop:
+            resume.save(step, {'state': state}, {'data': setup.batches.state()})
+        if is_stopping:
             break
     return stopper.signal
 
 
 def store_distance(workdir: epath.Path, lpips: Distance | None) -> None:
     """Records which LPIPS a run learns with. Raises UserError if it began with another."""
-    path = workdir / 'distance.json'
     if lpips is None:
         return
-    found = {'distance': lpips.name} | dict(lpips.checksums)
-    if path.exists() and json.loads(path.read_text()) != found:
+    path, identity = workdir / DISTANCE, {'distance': lpips.name} | dict(lpips.checksums)
+    if path.exists() and json.loads(path.read_text()) != identity:
         raise UserError(f'{path} says that this run began with other weights of {lpips.name}')
-    write_text(path, json.dumps(found, indent=1) + '\n')
+    run_folder.write_json(path, identity)
 
 
-def start(config: Any, workdir: epath.Path, fresh: bool) -> Setup:
-    """Checks the config and claims the folder: the first writes of a run. The first process does,
-    while the others wait."""
-    s = setup(config, workdir)
+def claim(setup: Setup, config: dict[str, Any], fresh: bool) -> None:
+    """Makes the folder this run's: the first writes of a run, by the first process while the others
+    wait. Raises UserError if the folder is another's, unless `fresh`."""
+    workdir = setup.workdir
     if sharding.is_primary():
-        claim(s, workdir, fresh)
+        if (workdir / ORIGIN).exists() and not fresh:
+            raise UserError(f'{workdir} holds weights that were not trained there; choose another')
+        run_folder.claim(workdir, config, fresh=fresh)
+        run_folder.store_card(workdir, setup.batches.source)
+        store_distance(workdir, setup.lpips)
     sharding.wait_for_all('run folder')
-    configs.claim_workdir(workdir, configs.to_plain(config))
-    return s
+    run_folder.is_new(workdir, config)
 
 
-def claim(s: Setup, workdir: epath.Path, fresh: bool) -> None:
-    """Makes `workdir` this run's. Raises UserError if it is another's, unless `fresh`."""
-    plain = configs.to_plain(s.config)
-    if (workdir / configs.ORIGIN).exists() and not fresh:
-        raise UserError(f'{workdir} holds weights that were not trained there; choose another')
-    if fresh and (aside := configs.set_aside(workdir)):
-        print(f'  the old {workdir} is now {aside}')
-    if configs.claim_workdir(workdir, plain):
-        configs.write_config(workdir, plain)
-    store_card(workdir, s.batches.source)
-    store_distance(workdir, s.lpips)
-
-
-def restore(s: Setup, resume: checkpoint.Stream) -> tuple[int, TrainState]:
-    """The newest step of a run and its state; the data goes on from there too."""
+def restore(setup: Setup, resume: checkpoint.Stream) -> tuple[int, TrainState]:
+    """Returns the newest step of a run and its state; the data goes on from there too."""
     steps = resume.steps()
     if not steps:
-        return 0, s.state()
-    trees, meta = resume.restore(steps[-1], {'state': s.template})
-    s.batches.restore(meta['data'])
+        return 0, setup.initial_state()
+    trees, meta = resume.restore(steps[-1], {'state': setup.state_template})
+    setup.batches.restore(meta['data'])
     return steps[-1], trees['state']
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    config = commands.required_config(_CONFIG)
-    workdir = commands.required_workdir(_WORKDIR)
-    commands.join_processes(_DISTRIBUTED.value)
-    s = start(config, workdir, _FRESH.value)
+    config = cli.required_config(_CONFIG)
+    workdir = cli.required_workdir(_WORKDIR)
+    cli.join_processes(_DISTRIBUTED.value)
+    settings = parse_run(config.to_dict())
+    setup = set_up(settings, workdir)
+    claim(setup, to_plain(config), _FRESH.value)
     with (
-        checkpoint.Stream(workdir / RESUME, keep=s.loop.resume_keep) as resume,
+        checkpoint.Stream(workdir / RESUME, keep=settings.train.resume_keep) as resume,
         checkpoint.Stream(workdir / TRAJECTORY) as trajectory,
     ):
-        first, state = restore(s, resume)
-        if first >= config.steps:
-            print(f'{workdir} is done: {first:,} of {config.steps:,} steps')
+        first_step, state = restore(setup, resume)
+        if first_step >= setup.last_step:
+            print(f'{workdir} is done: {first_step:,} of {setup.last_step:,} steps')
             return
-        trajectory.delete_after(first)  # of a killed run: they come again
+        trajectory.delete_after(first_step)  # of a killed run: they come again
         if sharding.is_primary():
-            print(describe(s, first), flush=True)
-        with Log(workdir, first, config.steps, config.batch_size, sharding.is_primary()) as log:
-            stopped = train(s, log, resume, trajectory, state, first)
+            print(describe(setup, first_step), flush=True)
+        log = Log(workdir, first_step, setup.last_step, settings.batch_size, sharding.is_primary())
+        with log:
+            stopped = train(setup, log, resume, trajectory, state, first_step)
     if stopped:
         print(f'stopped by signal {stopped}; the same command continues the run', file=sys.stderr)
         sys.exit(128 + stopped)
 
 
 if __name__ == '__main__':
-    commands.run(main)
+    cli.run(main)

@@ -1,4 +1,4 @@
-"""Tune: `python -m cm_jax.tune_levels --workdir=runs/quickstart/ect --levels=2`.
+"""Tune: `python -m cm_jax.tune_levels --workdir=runs/digits/ect --levels=2`.
 
 Searches the noise levels of multistep sampling that give a run's weights the lowest score of its own
 evaluation: level after level, by golden-section search (see core/tuning.py). Adds every try and the
@@ -7,28 +7,28 @@ winner, with the winner's protocol beside it, to the run's `tuned_levels.json`, 
 config.evaluation.seeds, which the winner is to be reported on.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from cm_jax import commands, sharding
+from cm_jax import cli, sharding
 from cm_jax.core import tuning
 from cm_jax.errors import UserError
-from cm_jax.logs import write_text
-from cm_jax.run import TUNED, Run, open_run
-from cm_jax.scores import Evaluation, Scorer, check_numbers
-from cm_jax.wiring import evaluation, open_reference
+from cm_jax.evaluation.scores import Scorer
+from cm_jax.run import Run, open_run
+from cm_jax.run_folder import TUNED_LEVELS, weights_label, write_json
+from cm_jax.settings import Evaluation, check_numbers
+from cm_jax.wiring import open_reference
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'the run folder')
+_WORKDIR = cli.workdir_flag()
 _LEVELS = flags.DEFINE_integer('levels', 2, 'noise levels, t_max the first of them')
 _BUDGET = flags.DEFINE_integer('budget', 12, 'scores for each level that is searched')
 _SAMPLES = flags.DEFINE_integer('samples', None, "samples a score; default the run's own")
 _SEED = flags.DEFINE_integer('seed', 100, 'stream of noise, none of config.evaluation.seeds')
-_STEP = flags.DEFINE_integer('step', None, 'step of the trajectory; the last if not given')
-_EMA = flags.DEFINE_string('ema', None, "which average, e.g. 0.999; '' is the weights themselves")
+_STEP = cli.step_flag()
+_EMA = cli.ema_flag()
 
 
 def check(ev: Evaluation, samples: int) -> None:
@@ -92,26 +92,29 @@ def same_search(record: dict, protocol: dict) -> bool:
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run = open_run(commands.required_workdir(_WORKDIR))
-    ev = evaluation(run.config)
+    run = open_run(cli.required_workdir(_WORKDIR))
+    ev = run.settings.evaluation
     samples = ev.samples if _SAMPLES.value is None else _SAMPLES.value
     check(ev, samples)
     step = run.step(_STEP.value)
-    ema = run.config.sampling.ema if _EMA.value is None else _EMA.value
+    ema = run.settings.sampling.ema if _EMA.value is None else _EMA.value
     run.check_ema(step, ema)
-    extractor, reference = open_reference(run.config, ev)
-    scorer = Scorer(run.parts.subject, extractor, reference, ev.batch_size, sharding.make_mesh())
+    extractor, reference = open_reference(run.settings.dataset, ev)
+    scorer = Scorer(
+        run.parts.generative_model, extractor, reference, ev.batch_size, sharding.make_mesh()
+    )
     protocol = scorer.protocol('onestep', samples, (_SEED.value,), ema=ema, step=step)
     records = run.tuned()
     record = next((one for one in reversed(records) if same_search(one, protocol)), None)
     if record is None:
         record = search(run, scorer, step, ema, samples)
-        write_text(run.workdir / TUNED, json.dumps([*records, record], indent=1) + '\n')
+        write_json(run.workdir / TUNED_LEVELS, [*records, record])
     else:
-        print(f'stored in {run.workdir / TUNED}')
-    weights = f'ema {ema}' if ema else 'weights'
-    print(f'step {step}, {weights}: --sampler={record["sampler"]}  {record["score"]:.4f}')
+        print(f'stored in {run.workdir / TUNED_LEVELS}')
+    print(
+        f'step {step}, {weights_label(ema)}: --sampler={record["sampler"]}  {record["score"]:.4f}'
+    )
 
 
 if __name__ == '__main__':
-    commands.run(main)
+    cli.run(main)

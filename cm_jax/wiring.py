@@ -1,104 +1,117 @@
-"""From a config to what it describes: process, networks, objective, data, evaluation."""
+"""From settings to what they describe: process, networks, objective, data, reference."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from cm_jax import data, models, references
+from cm_jax import data, models, objectives
 from cm_jax.core import process as processes
 from cm_jax.core.process import Process
 from cm_jax.data import Source
-from cm_jax.errors import UserError, call, check_name
-from cm_jax.generate import Subject
+from cm_jax.errors import UserError, call
+from cm_jax.evaluation import references
+from cm_jax.evaluation.extractors import open_extractor
+from cm_jax.evaluation.scores import Reference, reference
 from cm_jax.metrics import named
-from cm_jax.models import Model, lenet
-from cm_jax.objectives import base
-from cm_jax.objectives.base import Objective
-from cm_jax.scores import Evaluation, Reference, check_numbers, reference
+from cm_jax.models import Model
+from cm_jax.objectives import Objective
+from cm_jax.samplers import GenerativeModel
+from cm_jax.settings import Evaluation, RunSettings
 from cm_jax.types import DenoiseFn, Distance, Extractor, NetFn, Params
-from cm_jax.weights import dinov2, inception
-
-# The extractors whose weights come in a file.
-FROM_FILES: dict[str, Callable[[str], Extractor]] = {
-    inception.NAME: inception.load,
-    dinov2.NAME: dinov2.load,
-}
 
 
-class Parts(NamedTuple):
-    """What a config describes, built."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the settings of a run describe, built."""
 
     process: Process
     model: Model
     objective: Objective
-    subject: Subject
+    generative_model: GenerativeModel
 
 
-class Frozen(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frozen:
     """What an objective learns from and with: a teacher's D, LPIPS, and the weights of both."""
 
-    teacher_denoise: DenoiseFn | None
-    lpips: Distance | None
-    weights: Params  # the `teacher` of the objective's loss
+    teacher_denoise: DenoiseFn | None = None
+    lpips: Distance | None = None
+    weights: Params = ()  # the `teacher` of the objective's loss
 
 
 def wire(
-    config: Any,
+    settings: RunSettings,
     image_shape: tuple[int, int, int],
     data_classes: int,
-    frozen: Frozen | None = None,
+    frozen: Frozen = Frozen(),
 ) -> Parts:
     """Builds process, network and objective. Raises UserError on any setting that is wrong.
 
-    `frozen`: what training needs beside them; None if only the denoiser will be used.
+    `frozen` is what training needs beside them; the denoiser alone needs none of it.
     """
-    if config.class_conditional and not data_classes:
+    if settings.class_conditional and not data_classes:
         raise UserError('config.class_conditional is True, and the data has no labels')
-    num_classes = data_classes if config.class_conditional else 0
-    process = call('process', processes.build, config.process)
-    model, prior = build_networks(config, image_shape, num_classes)
-    beside = (frozen.teacher_denoise, frozen.lpips) if frozen else (None, None)
-    objective = base.build(config.objective, model.net, process, *beside, prior)
+    num_classes = data_classes if settings.class_conditional else 0
+    process = call('process', processes.build, settings.process)
+    model, prior = build_networks(settings, image_shape, num_classes)
+    objective = objectives.build(
+        settings.objective,
+        model.net,
+        process,
+        teacher_denoise=frozen.teacher_denoise,
+        lpips=frozen.lpips,
+        prior=prior,
+    )
+    name = settings.objective['name']
     heads = len(objective.heads) or 1
     if heads != model.heads:
-        raise UserError(
-            f'objective {config.objective.name!r} needs config.model.heads = {heads}, got {model.heads}'
-        )
+        raise UserError(f'objective {name!r} needs config.model.heads = {heads}, got {model.heads}')
     if objective.augment_dim not in (0, model.augment_dim):
         raise UserError(
-            f'config.objective.augment = {config.objective.augment} needs a network that is told of '
-            f'it: config.model.augment_dim = {objective.augment_dim}, got {model.augment_dim}'
+            f'config.objective.augment = {settings.objective["augment"]} needs a network that is '
+            f'told of it: config.model.augment_dim = {objective.augment_dim}, got '
+            f'{model.augment_dim}'
         )
-    parts = objective.denoise, process, image_shape, num_classes
-    subject = Subject(*parts, objective.heads)
-    return Parts(process, model, objective, subject)
+    generative_model = GenerativeModel(
+        denoise=objective.denoise,
+        process=process,
+        image_shape=image_shape,
+        num_classes=num_classes,
+        heads=objective.heads,
+    )
+    return Parts(
+        process=process, model=model, objective=objective, generative_model=generative_model
+    )
 
 
-def prior_settings(config: Any) -> dict[str, Any]:
-    """The `prior` section; {} where there is none or it names no network."""
-    settings = dict(config.get('prior') or {})  # runs from before priors lack the section
-    return settings if settings.get('name') else {}
+def prior_settings(settings: RunSettings) -> Mapping[str, Any]:
+    """Returns the section `prior`, or {} where it names no network."""
+    return settings.prior if settings.prior.get('name') else {}
 
 
 def build_networks(
-    config: Any, image_shape: tuple[int, int, int], num_classes: int
+    settings: RunSettings, image_shape: tuple[int, int, int], num_classes: int
 ) -> tuple[Model, NetFn | None]:
-    """The model of a config, and the network of its prior: None, or one whose parameters are the
-    model's, too (`models.side_by_side`)."""
-    model, prior = models.build(config.model, image_shape, num_classes), prior_settings(config)
+    """Returns the model of a run, and the network of its prior, or None where there is no prior.
+
+    The parameters of a prior are a part of the model's (`models.side_by_side`).
+    """
+    model = models.build(settings.model, image_shape, num_classes)
+    prior = prior_settings(settings)
     if not prior:
         return model, None
     model, others = models.side_by_side(model, prior=models.build_prior(prior, image_shape))
     return model, others['prior']
 
 
-def net_params(config: Any, params: Params) -> Params:
-    """Of a run's parameters, those of `config.model`."""
-    return params[models.NET] if prior_settings(config) else params
+def net_params(settings: RunSettings, params: Params) -> Params:
+    """Returns those of a run's parameters that are the network's, without a prior's."""
+    return params[models.NET] if prior_settings(settings) else params
 
 
-def open_data(config: Any, split: str | None = None) -> Source:
-    """The data source of a config, at its own split or another one."""
-    settings = dict(config.dataset)
+def open_data(dataset: Mapping[str, Any], split: str | None = None) -> Source:
+    """Returns the data source of a section `dataset`, at its own split or another one."""
+    settings = dict(dataset)
     if split is not None:
         settings['split'] = split
     if 'source' not in settings or 'split' not in settings:
@@ -106,43 +119,25 @@ def open_data(config: Any, split: str | None = None) -> Source:
     return data.open_source(**settings)
 
 
-def evaluation(config: Any, **given: Any) -> Evaluation:
-    """The `evaluation` section, with what is `given` in place of its own, checked."""
-    parsed = call('evaluation', Evaluation, {**config.evaluation, **given})
-    check_numbers(parsed.samples, parsed.seeds, parsed.batch_size)
-    check_name('extractor', parsed.extractor, [*FROM_FILES, *lenet.names()])
-    if bool(parsed.weights) != (parsed.extractor in FROM_FILES):
-        raise UserError(
-            f'config.evaluation.weights is {parsed.weights!r}: the extractors '
-            f'{" and ".join(map(repr, FROM_FILES))}, and no others, take the file of their weights '
-            f'there; the extractor is {parsed.extractor!r}'
-        )
-    return parsed
-
-
-def open_extractor(ev: Evaluation) -> Extractor:
-    """The extractor of an evaluation, with its weights."""
-    if ev.extractor in FROM_FILES:
-        return FROM_FILES[ev.extractor](ev.weights)
-    return lenet.extractor(ev.extractor)
-
-
 def open_reference(
-    config: Any, ev: Evaluation, metrics: Sequence[str] = ()
+    dataset: Mapping[str, Any], evaluation: Evaluation, metrics: Sequence[str] = ()
 ) -> tuple[Extractor, Reference]:
-    """The extractor of an evaluation, and its reference, a split or a file: what `metrics` need of it.
+    """Returns the extractor of an evaluation and its reference, with what `metrics` need of it.
 
-    Raises UserError on metrics that the extractor does not have, see metrics.named, and on a file
-    that is of another extractor, see references.py.
+    The reference is a split of `dataset` or a file. Raises UserError on metrics that the extractor
+    does not have (see metrics.named), and on a file that is of another extractor (see
+    evaluation.references).
     """
-    extractor = open_extractor(ev)
-    named.check(extractor, metrics, ev.samples)
-    keep = bool(named.beyond(extractor, metrics))
-    if references.is_file(ev.reference):
-        found = references.load(ev.reference, extractor, ev.batch_size, keep)
-        if keep:
-            named.check(extractor, metrics, ev.samples, len(found.features))
-        return extractor, found
-    source = open_data(config, ev.reference)
-    named.check(extractor, metrics, ev.samples, source.count)
-    return extractor, reference(source, extractor, ev.batch_size, keep)
+    extractor = open_extractor(evaluation)
+    named.check(extractor, metrics, evaluation.samples)
+    keep_features = bool(named.beyond(extractor, metrics))
+    if references.is_file(evaluation.reference):
+        read = references.load(
+            evaluation.reference, extractor, evaluation.batch_size, keep_features
+        )
+        if keep_features:
+            named.check(extractor, metrics, evaluation.samples, len(read.features))
+        return extractor, read
+    source = open_data(dataset, evaluation.reference)
+    named.check(extractor, metrics, evaluation.samples, source.count)
+    return extractor, reference(source, extractor, evaluation.batch_size, keep_features)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from unittest import mock
 
 ROOT = pathlib.Path(__file__).parent.parent
-LIBRARIES = ('cm_jax', 'orbax.checkpoint', 'cm_jax.train_setup', 'cm_jax.commands', 'tqdm')
+LIBRARIES = ('cm_jax', 'orbax.checkpoint', 'cm_jax.training.setup', 'cm_jax.cli', 'tqdm')
 LIBRARIES += ('cmaes', 'matplotlib.figure', 'PIL.Image')
 FORKS = multiprocessing.get_context('forkserver')
 

@@ -1,6 +1,6 @@
 """`convert` with one more network, 'tiny': that of tests/tiny.py, on the digits."""
 
-from cm_jax import commands, convert
+from cm_jax import cli, convert
 from cm_jax.models.presets import PRESETS, Preset
 from tests import tiny
 
@@ -15,4 +15,4 @@ def preset() -> Preset:
 if __name__ == '__main__':
     PRESETS['tiny'] = preset()
     convert.DATA[SHAPE[0]] = {'source': 'digits'}
-    commands.run(convert.main, arguments=True)
+    cli.run(convert.main, arguments=True)

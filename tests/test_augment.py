@@ -16,9 +16,11 @@ from cm_jax.core.distance import l2
 from cm_jax.core.precond import edm_scalings
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
-from cm_jax.objectives import base, edm
+from cm_jax.objectives import build as build_objective
+from cm_jax.objectives import edm
 from cm_jax.wiring import wire
 from configs import cifar10_edm
+from tests.tiny import settings_of
 
 SHAPES = [(8, 8, 1), (20, 16, 3), (2, 3, 1), (1, 5, 1)]
 each_shape = pytest.mark.parametrize('shape', SHAPES, ids=str)
@@ -301,7 +303,7 @@ def batch_of(count: int) -> dict:
 
 
 def build(net, probability: float):
-    return base.build({'name': 'edm', 'sigma_data': 0.5, 'augment': probability}, net, VE)
+    return build_objective({'name': 'edm', 'sigma_data': 0.5, 'augment': probability}, net, VE)
 
 
 def test_loss_is_that_of_the_augmented_image_and_the_network_is_told():
@@ -359,19 +361,19 @@ def test_augmentation_needs_a_network_that_is_told_of_it():
         with pytest.raises(
             UserError, match=r'objective\.augment = 0\.12 .*model\.augment_dim = 9, got 0'
         ):
-            wire(config, (64, 64, 3), 0)
+            wire(settings_of(config), (64, 64, 3), 0)
     config.model = {'name': 'adm_unet', 'augment_dim': LABELS}
-    assert wire(config, (64, 64, 3), 0).objective.augment_dim == LABELS
+    assert wire(settings_of(config), (64, 64, 3), 0).objective.augment_dim == LABELS
     config.model.augment_dim = 4
     with pytest.raises(UserError, match='augment_dim = 9, got 4'):
-        wire(config, (64, 64, 3), 0)
+        wire(settings_of(config), (64, 64, 3), 0)
     config.objective.augment = 0.0
-    assert wire(config, (64, 64, 3), 0).objective.augment_dim == 0
+    assert wire(settings_of(config), (64, 64, 3), 0).objective.augment_dim == 0
 
 
 @pytest.mark.parametrize('network', sorted(cifar10_edm.NETWORKS))
 def test_cifar10_teachers_train_with_the_papers_augmentation(network):
     config = cifar10_edm.get_config(network)
     assert config.objective.augment == 0.12
-    parts = wire(config, (32, 32, 3), 0)
+    parts = wire(settings_of(config), (32, 32, 3), 0)
     assert parts.objective.augment_dim == parts.model.augment_dim == LABELS

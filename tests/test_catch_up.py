@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 from etils import epath
 
-from cm_jax import checkpoint, models, optim, sharding
+from cm_jax import checkpoint, models, run_folder, sharding
 from cm_jax import config as configs
 from cm_jax.core import noise, ode, precond, tree
 from cm_jax.core.process import expand, perturb
 from cm_jax.errors import UserError
-from cm_jax.generate import Subject, build_sampler, make_generator
+from cm_jax.generate import build_sampler, make_generator
 from cm_jax.lcsc import combine
 from cm_jax.models import unet
-from cm_jax.objectives import base, catch_up, coupling
+from cm_jax.objectives import _coupling, catch_up
+from cm_jax.objectives import build as build_objective
 from cm_jax.run import open_run
-from cm_jax.train_step import init_state, make_train_step
-from cm_jax.transfer import weights_meaning
+from cm_jax.samplers import GenerativeModel
+from cm_jax.training import optim
+from cm_jax.training.step import init_state, make_train_step
+from cm_jax.training.transfer import weights_meaning
 from cm_jax.weights import names
 from cm_jax.weights.read import read_tensors
 from cm_jax.wiring import net_params, wire
@@ -37,6 +40,7 @@ from tests.test_objectives import (
     two_heads,
 )
 from tests.test_ode_closed_form import DATA, PROCESSES, measured_order
+from tests.tiny import settings_of
 
 each_order = pytest.mark.parametrize('n', [1, 2, 3])
 
@@ -44,7 +48,7 @@ each_order = pytest.mark.parametrize('n', [1, 2, 3])
 def build(n, net=dropped_net, prior=None, **settings):
     """An objective of order n with the paper's defaults, on a network whose heads are 1, 1/2, 1/3."""
     settings = {'name': 'catch_up', 'order': n} | settings
-    return base.build(settings, several(net, n, False), RF, prior=prior)
+    return build_objective(settings, several(net, n, False), RF, prior=prior)
 
 
 # The paper's numbers
@@ -203,7 +207,7 @@ def test_flow_is_the_ground_truth_term_alone():
     """CUD without its catch-up term, and rectified flow: one mean loss, over many draws."""
     batch = jax.tree.map(lambda x: jnp.tile(x, (500,) + (1,) * (x.ndim - 1)), make_batch())
     plain = lambda params, x, cond, label=None, key=None: dropped_net(params, x, cond, label)  # noqa: E731
-    objectives = build(1, plain, catch_up_weight=0.0), base.build({'name': 'flow'}, plain, RF)
+    objectives = build(1, plain, catch_up_weight=0.0), build_objective({'name': 'flow'}, plain, RF)
     means = [
         float(jnp.mean(jax.jit(o.loss)(make_params(), (), (), batch, jax.random.key(0), 0)[0]))
         for o in objectives
@@ -215,7 +219,7 @@ def test_logit_normal_levels_have_their_law():
     u = np.asarray(noise.logit_normal(jax.random.key(0), 20_000, 0.5, 2.0))
     logit = np.log(u / (1 - u))
     np.testing.assert_allclose([logit.mean(), logit.std()], [0.5, 2.0], atol=0.05)
-    objective = base.build({'name': 'flow', 'p_mean': 8.0, 'p_std': 0.1}, dropped_net, RF)
+    objective = build_objective({'name': 'flow', 'p_mean': 8.0, 'p_std': 0.1}, dropped_net, RF)
     t = run_loss(objective)[1]['t']
     assert np.all((t > 0.99) & (t < 1))
 
@@ -248,9 +252,9 @@ def test_kl_is_the_closed_form():
     std = np.exp(log_variance / 2)[:, None]
     log_q = -((x - mean[:, None]) ** 2) / (2 * std**2) - np.log(std)
     wanted = np.sum(np.exp(log_q) * (log_q + x**2 / 2), axis=1) * (x[1] - x[0]) / np.sqrt(2 * np.pi)
-    found = coupling.kl_to_normal(jnp.asarray(mean)[:, None], jnp.asarray(log_variance)[:, None])
+    found = _coupling.kl_to_normal(jnp.asarray(mean)[:, None], jnp.asarray(log_variance)[:, None])
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    both = coupling.kl_to_normal(jnp.asarray(mean)[None], jnp.asarray(log_variance)[None])
+    both = _coupling.kl_to_normal(jnp.asarray(mean)[None], jnp.asarray(log_variance)[None])
     np.testing.assert_allclose(both, [wanted.mean()], rtol=1e-5)
 
 
@@ -261,7 +265,7 @@ def test_noise_of_the_prior_has_its_mean_and_variance():
         return jnp.concatenate([x, jnp.full_like(x, params)], axis=-1)
 
     x0 = jnp.tile(jnp.array([0.5, -0.3]), (20_000, 1, 1, 1))
-    x1, loss, metrics = coupling.make_coupling(prior, 20.0)(-1.0, x0, jax.random.key(0))
+    x1, loss, metrics = _coupling.make_coupling(prior, 20.0)(-1.0, x0, jax.random.key(0))
     np.testing.assert_allclose(jnp.mean(x1, axis=(0, 1, 2)), [0.5, -0.3], atol=0.02)
     np.testing.assert_allclose(jnp.std(x1), np.sqrt(np.exp(-1) + 0.4**2), rtol=0.02)
     np.testing.assert_allclose(loss, 20 * metrics['kl'], rtol=1e-6)
@@ -274,8 +278,8 @@ def test_a_prior_of_standard_noise_is_independent_noise(name):
     """Its mean 0 and log variance 0: no KL, and the losses have one mean."""
     zero = lambda params, x, cond, label=None, key=None: 0 * two_heads(params, x, cond)  # noqa: E731
     settings = {'name': name} | ({'order': 1} if name == 'catch_up' else {})
-    without = base.build(settings, dropped_net, RF)
-    learned = base.build(settings | {'prior_weight': 3.0}, dropped_net, RF, prior=zero)
+    without = build_objective(settings, dropped_net, RF)
+    learned = build_objective(settings | {'prior_weight': 3.0}, dropped_net, RF, prior=zero)
     draws = range(100)
     loss = [np.mean([run_loss(o, key=k)[0].mean() for k in draws]) for o in (without, learned)]
     np.testing.assert_allclose(*loss, rtol=0.1)
@@ -318,7 +322,7 @@ def test_heads_come_side_by_side_and_one_of_them_samples():
     assert f.shape == (2, 8, 8, 6) and f.dtype == jnp.float32
     np.testing.assert_allclose(f[..., :2], jax.jit(one.net)(single, x, t[:, None]), atol=1e-5)
     for head in (1, 2, 3):
-        objective = base.build({'name': 'catch_up', 'order': 3, 'head': head}, three.net, RF)
+        objective = build_objective({'name': 'catch_up', 'order': 3, 'head': head}, three.net, RF)
         x0 = objective.denoise(params, x, t)
         part = f[..., 2 * head - 2 : 2 * head]
         np.testing.assert_allclose(x0, x - expand(t, x) * part, atol=1e-5)
@@ -327,23 +331,27 @@ def test_heads_come_side_by_side_and_one_of_them_samples():
 def test_a_sampler_names_the_head():
     """And gets, whichever head the objective samples with, that one's samples."""
     chosen = [build(2, head=head) for head in (1, 2)]
-    subjects = [Subject(o.denoise, RF, (4, 4, 2), 3, o.heads) for o in chosen]
+    generative_models = [GenerativeModel(o.denoise, RF, (4, 4, 2), 3, o.heads) for o in chosen]
     mesh = sharding.make_mesh()
 
-    def images(subject, spec):
-        sampler = build_sampler(spec, subject)
-        return make_generator(subject, sampler, mesh, 5, lambda x0: x0)(make_params(), 0, 0)
+    def images(generative_model, spec):
+        sampler = build_sampler(spec, generative_model)
+        return make_generator(generative_model, sampler, mesh, 5, lambda x0: x0)(
+            make_params(), 0, 0
+        )
 
-    own = [images(subject, 'euler@3') for subject in subjects]
+    own = [images(generative_model, 'euler@3') for generative_model in generative_models]
     assert np.abs(own[0] - own[1]).max() > 0.1
-    for subject in subjects:
+    for generative_model in generative_models:
         for head in (1, 2):
-            np.testing.assert_array_equal(images(subject, f'euler@3+head{head}'), own[head - 1])
-    assert build_sampler('euler@3+head2+cfg2', subjects[0])[4:6] == (2, 2.0)
+            np.testing.assert_array_equal(
+                images(generative_model, f'euler@3+head{head}'), own[head - 1]
+            )
+    assert build_sampler('euler@3+head2+cfg2', generative_models[0])[4:6] == (2, 2.0)
     with pytest.raises(UserError, match=r'has 2 head\(s\); legal: \+head1 to \+head2'):
-        build_sampler('euler@3+head3', subjects[0])
+        build_sampler('euler@3+head3', generative_models[0])
     with pytest.raises(UserError, match=r'has 1 head\(s\); legal: no \+head'):
-        build_sampler('euler@3+head1', subjects[0]._replace(heads=()))
+        build_sampler('euler@3+head1', generative_models[0]._replace(heads=()))
 
 
 def test_skip_scaling_of_adm_is_that_of_the_other_network():
@@ -408,7 +416,7 @@ def test_cd_residual_on_rectified_flow_falls_at_the_solvers_order(solver, slope)
         for n in ns:
             settings = {'name': 'cd', 'sigma_data': 0.5, 'distance': 'l1'}
             settings |= {'levels': n, 'solver': solver}
-            objective = base.build(settings, net, p, teacher)
+            objective = build_objective(settings, net, p, teacher)
             loss, _ = objective.loss({}, (), {}, batch, jax.random.key(0), jnp.int32(0))
             losses.append(jnp.mean(loss))
     assert abs(measured_order(losses, ns) - slope) < 0.15
@@ -422,18 +430,18 @@ def wired(prior=True):
     config = tiny.get_config('catch_up')
     if not prior:
         config.prior.name = ''
-    return config, wire(config, (8, 8, 1), 10)
+    return config, wire(settings_of(config), (8, 8, 1), 10)
 
 
 def test_two_networks_are_one_model():
     config, parts = wired()
     params = parts.model.init(jax.random.key(0))
     assert set(params) == {models.NET, 'prior'}
-    own = net_params(config, params)
+    own = net_params(settings_of(config), params)
     plain_config, plain = wired(prior=False)
     bare = jax.eval_shape(plain.model.init, jax.random.key(0))
     assert jax.tree.map(jnp.shape, own) == jax.tree.map(lambda leaf: leaf.shape, bare)
-    assert net_params(plain_config, own) is own
+    assert net_params(settings_of(plain_config), own) is own
     x, t = jax.random.normal(jax.random.key(0), (2, 8, 8, 1)), jnp.array([0.4, 0.9])
     label = jnp.array([1, 2])
     found = parts.objective.denoise(params, x, t, label)
@@ -460,17 +468,17 @@ def test_a_step_moves_both_networks():
 
 def test_what_weights_mean_names_the_prior_and_no_sigma_data():
     config, _ = wired()
-    found = weights_meaning(config, (8, 8, 1))
+    found = weights_meaning(settings_of(config), (8, 8, 1))
     assert found['prior']['name'] == 'song_unet' and 'sigma_data' not in found
     assert 'dropout' not in found['prior'] and 'dropout' not in found['model']
-    plain = weights_meaning(tiny.get_config('edm'), (8, 8, 1))
+    plain = weights_meaning(settings_of(tiny.get_config('edm')), (8, 8, 1))
     assert plain['prior'] == {} and plain['sigma_data'] == 0.5
 
 
 def stored_run(folder):
     """A run folder with two steps of the two networks, not trained."""
     config, parts = wired()
-    configs.write_config(folder, configs.to_plain(config))
+    run_folder.write_config(folder, configs.to_plain(config))
     card = {'name': 'digits', 'split': 'train', 'image_shape': [8, 8, 1], 'num_classes': 10}
     (folder / 'data_card.json').write_text(json.dumps(card))
     with checkpoint.Stream(folder / 'trajectory') as stream:
@@ -493,7 +501,7 @@ def test_a_run_of_two_networks_opens_samples_combines_and_exports(tmp_path):
     assert np.any(run.sample(half, 'euler@2', 3) != images)
 
     model = run.config.model.to_dict()
-    own = net_params(run.config, params)
+    own = net_params(run.settings, params)
     state = names.to_state(own, model, (8, 8, 1), 10, 'edm')
     assert {'model.head2_norm.weight', 'model.head2_conv.bias'} < set(state)
     chex.assert_trees_all_equal(names.to_params(state, model, (8, 8, 1), 10, 'edm'), own)
@@ -580,16 +588,16 @@ def test_networks_that_do_not_fit_are_refused(change, message):
     config = tiny.get_config('catch_up')
     change(config)
     with pytest.raises(UserError, match=message):
-        wire(config, (8, 8, 1), 10)
+        wire(settings_of(config), (8, 8, 1), 10)
 
 
 def test_a_prior_is_refused_where_none_is_taken_and_half_a_law_of_t():
     config = tiny.get_config('ect')
     config.prior.update({'name': 'song_unet', 'channels': 4, 'channel_mult': (1,)})
     with pytest.raises(UserError, match=r"'ect' takes no prior; config\.prior must be empty"):
-        wire(config, (8, 8, 1), 10)
+        wire(settings_of(config), (8, 8, 1), 10)
     with pytest.raises(UserError, match=r'prior_weight must be >= 0, got -1'):
-        coupling.make_coupling(two_heads, -1.0)
+        _coupling.make_coupling(two_heads, -1.0)
     for settings in ({'p_mean': 0.0}, {'p_std': 1.0}):
         with pytest.raises(UserError, match=r'both p_mean and p_std .*or neither'):
-            base.build({'name': 'flow'} | settings, dropped_net, RF)
+            build_objective({'name': 'flow'} | settings, dropped_net, RF)

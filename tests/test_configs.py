@@ -1,5 +1,6 @@
 """Every config builds what it describes, and starts from what its docstring says."""
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -11,15 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax import models, optim, samplers, search_job, search_report
+from cm_jax import models, samplers
 from cm_jax.config import base_config, search_config, to_plain
 from cm_jax.core import ema as averages
 from cm_jax.core import process
 from cm_jax.errors import UserError, call
-from cm_jax.lcsc import evolution
+from cm_jax.lcsc import evolution, job
 from cm_jax.models.presets import PRESETS
-from cm_jax.transfer import OF_TRAINING
-from cm_jax.wiring import evaluation, wire
+from cm_jax.training import optim
+from cm_jax.training.transfer import OF_TRAINING
+from cm_jax.wiring import wire
+from tests.tiny import search_settings_of, settings_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 VARIANTS = {'cifar10_edm': ('ddpmpp', 'ncsnpp'), 'imagenet64_edm2': ('s', 'm', 'l', 'xl')}
@@ -90,10 +93,10 @@ def output_shape(settings, image_shape, classes):
 @pytest.mark.parametrize('path, config', CONFIGS_OF_RUNS)
 def test_every_config_builds_what_it_describes(path, config):
     image_shape, classes = images_of(path)
-    wire(config, image_shape, classes)
+    wire(settings_of(config), image_shape, classes)
     optim.build(config.optimizer)
     p = call('process', process.build, config.process)
-    for spec in (config.sampling.sampler, *evaluation(config).samplers):
+    for spec in (config.sampling.sampler, *config.evaluation.samplers):
         samplers.build(spec, p)
     averages = [str(r) for r in config.ema_rates] + [f'power{r}' for r in config.ema_sigma_rels]
     assert config.sampling.ema in ['', *averages]
@@ -166,7 +169,7 @@ def trained(path):
         check_ema=lambda step, ema: None,
         emas=lambda step: [f'power{s}' for s in sigma_rels],
         posthoc=posthoc,
-        parts=wire(config, image_shape, classes),
+        parts=wire(settings_of(config), image_shape, classes),
     )
 
 
@@ -178,19 +181,24 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
     if config.evaluation.extractor == 'inception':
         config.evaluation.weights = 'inception.pth'
     run = trained(path)
-    monkeypatch.setattr(search_job, 'open_run', lambda workdir: run)
-    job = search_job.open_job(config)
-    candidates = 10 + job.budget.generations * job.states['search'].settings.population
+    monkeypatch.setattr(job, 'open_run', lambda workdir: run)
+    opened = job.open_job(search_settings_of(config))
+    candidates = (
+        10 + opened.settings.budget.generations * opened.states['search'].settings.population
+    )
     text = ' '.join(module.__doc__.split())
-    assert f'{len(job.steps)} snapshots' in text or f'{len(job.steps)},' in text
+    assert f'{len(opened.steps)} snapshots' in text or f'{len(opened.steps)},' in text
     assert f'{candidates:,} candidates' in text
     assert f'--config=configs/{name}.py' in text and '2404.02241' in text
     if config.controls.random:
-        assert job.states['random'].settings.population == job.states['search'].settings.population
-        assert len(job.steps) >= 30
-    assert bool(job.posthoc) == bool(run.emas(0) and config.controls.posthoc)
+        assert (
+            opened.states['random'].settings.population
+            == opened.states['search'].settings.population
+        )
+        assert len(opened.steps) >= 30
+    assert bool(opened.posthoc) == bool(run.emas(0) and config.controls.posthoc)
     config.budget.sampler = 'heun@2'
-    assert search_job.open_job(config).evaluation.samplers[0] == 'heun@2'
+    assert job.open_job(search_settings_of(config)).evaluation.samplers[0] == 'heun@2'
     if 'digits' not in name:
         assert 'not run' in text
 
@@ -204,12 +212,9 @@ def test_every_search_config_is_in_the_table():
 
 def test_a_search_config_has_the_keys_that_are_read():
     config = search_config()
-    for section, factory in (
-        ('basis', search_job.Basis),
-        ('budget', search_job.Budget),
-        ('controls', search_report.Controls),
-    ):
-        assert set(config[section]) == set(factory._fields)
+    parsed = search_settings_of(config)
+    for section in ('basis', 'budget', 'controls', 'evaluation'):
+        assert dataclasses.asdict(getattr(parsed, section)) == config[section].to_dict()
     settings = {*config.search, *config.evolution} - {'method'}
     assert settings == set(evolution.Settings._fields)
     defaults = evolution.Settings._field_defaults

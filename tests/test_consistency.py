@@ -11,7 +11,8 @@ import pytest
 from cm_jax.core import curriculum, distance, noise, ode, precond, weighting
 from cm_jax.core.process import expand, perturb
 from cm_jax.errors import UserError
-from cm_jax.objectives import base, consistency
+from cm_jax.objectives import _consistency
+from cm_jax.objectives import build as build_objective
 from cm_jax.types import Distance
 from tests.test_objectives import (
     BATCH,
@@ -25,7 +26,7 @@ from tests.test_objectives import (
 )
 from tests.test_ode_closed_form import DATA, measured_order
 
-SAME_NOISE = consistency.same_noise(VE)
+SAME_NOISE = _consistency.same_noise(VE)
 DEFAULTS = {
     'edm': {},
     'ect': {'double_every': STAGE},
@@ -39,7 +40,7 @@ DEFAULTS = {
 def build(name, net=dropped_net, teacher_denoise=None, **settings):
     """An objective with the paper's defaults."""
     settings = {'name': name, 'sigma_data': SIGMA_DATA} | DEFAULTS[name] | settings
-    return base.build(settings, net, VE, teacher_denoise)
+    return build_objective(settings, net, VE, teacher_denoise)
 
 
 def behind(denoise, scalings):
@@ -177,13 +178,13 @@ def test_ct_and_cd_losses_agree_in_the_limit():
     mass = np.outer(weights, weights).ravel() / np.sum(weights) ** 2
     denoise = lambda params, x, t, label=None, key=None: jnp.sin(params * x) + 0.3 * x  # noqa: E731
     teacher = lambda params, x, t, label=None, key=None: DATA.denoise(VE, x, t)  # noqa: E731
-    step = consistency.ode_step(ode.euler, teacher)
+    step = _consistency.ode_step(ode.euler, teacher)
     with jax.enable_x64(True):
         x0, eps = DATA.mean + DATA.std * jnp.asarray(z0), jnp.asarray(z1)
         t = jnp.full(len(x0), 0.8)
 
         def loss(reach, gap):
-            student, target = consistency.pair(
+            student, target = _consistency.pair(
                 denoise, reach, VE, 1.0, 0.6, (), x0, eps, t, t * (1 - gap)
             )
             return float(np.sum(mass * distance.l2(student, target)))
@@ -206,7 +207,7 @@ def test_guidance_moves_the_teachers_step_away_from_no_label():
     assert not np.any(plain.loss(*args)[0] == guided.loss(*args)[0])
 
     def reached(weight):
-        reach = consistency.ode_step(ode.euler, consistency_teacher(teacher, weight))
+        reach = _consistency.ode_step(ode.euler, consistency_teacher(teacher, weight))
         return reach(make_params(seed=2), x0, eps, perturb(VE, x0, eps, t), t, r, label)
 
     np.testing.assert_allclose(
@@ -437,7 +438,7 @@ def test_ect_parts_give_the_papers_loss(recorded, name):
         eps = (paper['x_t'] - x0) / expand(paper['t'], x0)
         r = curriculum.ect_r(t, stage, *(config[letter] for letter in 'qkb'))
         np.testing.assert_allclose(r, paper['r'], rtol=1e-5)
-        student, target = consistency.pair(
+        student, target = _consistency.pair(
             paper_denoise, SAME_NOISE, VE, {}, {}, (), jnp.asarray(x0), eps, t, jnp.asarray(r)
         )
         weight = weighting.get(WEIGHTS[config['weighting']])(t, paper['r'], config['sigma_data'])
@@ -471,7 +472,7 @@ def test_ect_loss_at_the_papers_draws_is_theirs(recorded, name, monkeypatch):
             patch.setattr(jax.random, 'normal', lambda key, shape, eps=eps: eps)
             batch, key = {'image': x0, 'label': jnp.zeros(len(t), int)}, jax.random.key(0)
             step = jnp.int32(10 * stage + 9)
-            loss, metrics = base.build(settings, net, VE).loss({}, (), (), batch, key, step)
+            loss, metrics = build_objective(settings, net, VE).loss({}, (), (), batch, key, step)
             norm = np.linalg.norm(paper_denoise({}, x_t, t).reshape(len(t), -1), axis=1)
             weight = loss / metrics['distance']
         assert_papers_loss(loss, paper['per_example_loss'], weight, 2 * config['c'], norm)
@@ -487,7 +488,7 @@ def pair(r, params=None, key=None):
     x0, eps, t = pair_inputs()
     denoise = precond.precondition(dropped_net, lambda t: precond.edm_scalings(t, SIGMA_DATA))
     params = make_params() if params is None else params
-    return consistency.pair(denoise, SAME_NOISE, VE, params, params, (), x0, eps, t, r, None, key)
+    return _consistency.pair(denoise, SAME_NOISE, VE, params, params, (), x0, eps, t, r, None, key)
 
 
 def test_ect_target_is_the_image_where_r_is_zero():

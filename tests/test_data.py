@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from cm_jax import data
-from cm_jax.data import card, digits, images
+from cm_jax.data import card, images
+from cm_jax.data.sources import digits
 from cm_jax.errors import UserError
 
 
@@ -229,6 +230,6 @@ def test_a_layout_with_a_folder_beside_the_splits_is_refused():
 
 
 def test_reading_data_needs_no_tensorflow():
-    import cm_jax.data.tfds  # noqa: F401
+    import cm_jax.data.sources.tfds  # noqa: F401
 
     assert 'tensorflow' not in sys.modules

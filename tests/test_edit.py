@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cm_jax.core import process
+from cm_jax.editing import tasks, zero_shot
 from cm_jax.errors import UserError
-from cm_jax.samplers import edit, multistep
+from cm_jax.samplers import multistep
 
 VE = process.build('ve', 0.002, 80.0)
 RF = process.build('rf', 1e-3, 1.0)
@@ -20,17 +21,17 @@ def keys_of(count, seed=0):
     return jax.random.split(jax.random.key(seed), count)
 
 
-def tasks():
+def every_task():
     return {
-        'center': edit.inpainting(edit.make_mask('center', SHAPE, keys_of(5))),
-        'random': edit.inpainting(edit.make_mask('random', SHAPE, keys_of(5))),
-        'colorize': edit.colorization(SHAPE),
-        'superres2': edit.superresolution(SHAPE, 2),
-        'superres4': edit.superresolution(SHAPE, 4),
+        'center': tasks.inpainting(tasks.make_mask('center', SHAPE, keys_of(5))),
+        'random': tasks.inpainting(tasks.make_mask('random', SHAPE, keys_of(5))),
+        'colorize': tasks.colorization(SHAPE),
+        'superres2': tasks.superresolution(SHAPE, 2),
+        'superres4': tasks.superresolution(SHAPE, 4),
     }
 
 
-each_task = pytest.mark.parametrize('name', tasks())
+each_task = pytest.mark.parametrize('name', every_task())
 
 
 def images_of(count=5, seed=0, shape=SHAPE):
@@ -45,13 +46,15 @@ def denoise(x, t):
 def edited(p, task, images, seed=1, levels=None):
     x_T = p.prior_std * jax.random.normal(jax.random.key(seed), images.shape)
     ts = LEVELS[p.name] if levels is None else levels
-    run = jax.jit(lambda images, ts: edit.edit(denoise, p, task, images, x_T, ts, keys_of(5, seed)))
+    run = jax.jit(
+        lambda images, ts: zero_shot.edit(denoise, p, task, images, x_T, ts, keys_of(5, seed))
+    )
     return np.asarray(run(images, ts))
 
 
 @each_task
 def test_transforms_are_orthogonal_and_undone(name):
-    task, x = tasks()[name], images_of()
+    task, x = every_task()[name], images_of()
     z = task.transform(x)
     np.testing.assert_allclose(task.inverse(z), x, atol=2e-6)
     np.testing.assert_allclose(jnp.sum(z**2), jnp.sum(x**2), rtol=1e-5)
@@ -62,30 +65,30 @@ def test_transforms_are_orthogonal_and_undone(name):
 def test_the_first_row_is_the_one_asked_for(n):
     first = np.random.default_rng(n).normal(size=n)
     first /= np.linalg.norm(first)
-    matrix = edit.orthogonal(first)
+    matrix = tasks.orthogonal(first)
     np.testing.assert_allclose(matrix[0], first, atol=1e-12)
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(n), atol=1e-12)
 
 
 def test_what_is_known_is_the_luma_or_the_mean_of_a_patch():
     x = np.asarray(images_of(), np.float64)
-    grey = x @ np.array(edit.LUMA)
-    task = edit.colorization(SHAPE)
-    shown = task.show(edit.measured(task, images_of()))
+    grey = x @ np.array(tasks.LUMA)
+    task = tasks.colorization(SHAPE)
+    shown = task.show(zero_shot.measured(task, images_of()))
     np.testing.assert_allclose(shown, np.repeat(grey[..., None], 3, -1), atol=1e-6)
     means = x.reshape(5, 3, 4, 2, 4, 3).mean((2, 4))
-    task = edit.superresolution(SHAPE, 4)
-    shown = task.show(edit.measured(task, images_of()))
+    task = tasks.superresolution(SHAPE, 4)
+    shown = task.show(zero_shot.measured(task, images_of()))
     np.testing.assert_allclose(shown, means.repeat(4, 1).repeat(4, 2), atol=1e-6)
 
 
 @each_process
 @each_task
 def test_what_is_known_is_kept_and_the_rest_is_drawn(name, p):
-    task, images = tasks()[name], images_of()
+    task, images = every_task()[name], images_of()
     found, other = edited(p, task, images), edited(p, task, images, seed=2)
     np.testing.assert_allclose(
-        edit.measured(task, found), edit.measured(task, images), atol=1e-5, rtol=0
+        zero_shot.measured(task, found), zero_shot.measured(task, images), atol=1e-5, rtol=0
     )
     missing = ~jnp.broadcast_to(task.known, task.transform(images).shape)
     apart = np.asarray(task.transform(found - other))[np.asarray(missing)]
@@ -94,8 +97,8 @@ def test_what_is_known_is_kept_and_the_rest_is_drawn(name, p):
 
 @each_task
 def test_what_is_not_known_is_not_used(name):
-    task, images = tasks()[name], images_of()
-    elsewhere = edit.keep(task, images, images_of(seed=7))
+    task, images = every_task()[name], images_of()
+    elsewhere = zero_shot.keep(task, images, images_of(seed=7))
     np.testing.assert_allclose(
         edited(VE, task, elsewhere), edited(VE, task, images), atol=1e-5, rtol=0
     )
@@ -105,15 +108,15 @@ def test_what_is_not_known_is_not_used(name):
 def test_inpainting_with_all_known_returns_the_image_and_with_none_is_multistep_sampling(p):
     images = images_of()
     mask = jnp.ones((1, *SHAPE[:2], 1), bool)
-    np.testing.assert_array_equal(edited(p, edit.inpainting(mask), images), images)
+    np.testing.assert_array_equal(edited(p, tasks.inpainting(mask), images), images)
     x_T = p.prior_std * jax.random.normal(jax.random.key(1), images.shape)
     unconditional = multistep.sample(denoise, p, x_T, LEVELS[p.name], keys_of(5, 1))
-    found = edited(p, edit.inpainting(~mask), images)
+    found = edited(p, tasks.inpainting(~mask), images)
     np.testing.assert_allclose(found, unconditional, atol=1e-6, rtol=0)
 
 
 def test_masks_lack_what_they_say():
-    center, left, random = (edit.make_mask(name, (8, 6, 1), keys_of(500)) for name in edit.MASKS)
+    center, left, random = (tasks.make_mask(name, (8, 6, 1), keys_of(500)) for name in tasks.MASKS)
     assert center.shape == left.shape == random.shape == (500, 8, 6, 1)
     assert not center[:, 2:6, 1:5].any() and center.sum() == 500 * (48 - 16)
     assert not left[:, :, :3].any() and left[:, :, 3:].all()
@@ -151,10 +154,10 @@ def inpainted(ts, count):
         turned = x.reshape(-1, 2) @ u * jnp.sqrt(s[None] / (s[None] + t[:, None] ** 2))
         return (turned @ u.T).reshape(x.shape)
 
-    task = edit.inpainting(jnp.array([True, False]).reshape(1, 1, 2, 1))
+    task = tasks.inpainting(jnp.array([True, False]).reshape(1, 1, 2, 1))
     images = jnp.broadcast_to(jnp.array([KNOWN, 9.0]).reshape(1, 1, 2, 1), (count, 1, 2, 1))
     x_T = 80 * jax.random.normal(jax.random.key(0), images.shape)
-    run = jax.jit(lambda ts: edit.edit(f, VE, task, images, x_T, ts, keys_of(count, 1)))
+    run = jax.jit(lambda ts: zero_shot.edit(f, VE, task, images, x_T, ts, keys_of(count, 1)))
     found = np.asarray(run(np.float32(ts)), np.float64)
     np.testing.assert_array_equal(found[:, 0, 0, 0], np.float32(KNOWN))
     return found[:, 0, 1, 0]
@@ -181,11 +184,11 @@ def test_many_levels_sample_the_data_given_what_is_known():
 @pytest.mark.parametrize(
     ('make', 'words'),
     [
-        (lambda: edit.colorization((8, 8, 1)), 'colorize needs images of 3 channels.*have 1'),
-        (lambda: edit.superresolution((12, 8, 3), 3), 'divides images of 12x8, got 3'),
-        (lambda: edit.superresolution((12, 8, 3), 1), 'factor >= 2 .*, got 1'),
+        (lambda: tasks.colorization((8, 8, 1)), 'colorize needs images of 3 channels.*have 1'),
+        (lambda: tasks.superresolution((12, 8, 3), 3), 'divides images of 12x8, got 3'),
+        (lambda: tasks.superresolution((12, 8, 3), 1), 'factor >= 2 .*, got 1'),
         (
-            lambda: edit.make_mask('middle', SHAPE, keys_of(1)),
+            lambda: tasks.make_mask('middle', SHAPE, keys_of(1)),
             "unknown mask 'middle'.*center, left",
         ),
     ],

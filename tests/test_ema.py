@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax import checkpoint
+from cm_jax import checkpoint, run_folder
 from cm_jax import config as configs
 from cm_jax.core import ema, tree
 from cm_jax.errors import UserError
-from cm_jax.run import CARD, MAX_ERROR, TRAJECTORY, open_run
+from cm_jax.run import MAX_ERROR, open_run
+from cm_jax.run_folder import DATA_CARD, TRAJECTORY
 from tests import commands, tiny
 
 KEPT = (0.05, 0.1)
@@ -213,8 +214,8 @@ def test_weighted_sum_takes_one_tree_at_a_time_and_stays_in_float32():
 def write_run(folder: pathlib.Path, steps, sigma_rels=KEPT) -> np.ndarray:
     """A run folder with a random walk for weights and its power averages; returns the walk."""
     weights = walk(size=6)
-    configs.write_config(folder, configs.to_plain(tiny.get_config()))
-    (folder / CARD).write_text(json.dumps({'image_shape': [8, 8, 1], 'num_classes': 10}))
+    run_folder.write_config(folder, configs.to_plain(tiny.get_config()))
+    (folder / DATA_CARD).write_text(json.dumps({'image_shape': [8, 8, 1], 'num_classes': 10}))
     kept = {f'ema_power{s}': averaged(weights, s) for s in sigma_rels}
     with checkpoint.Stream(folder / TRAJECTORY) as stream:
         for step in steps:

@@ -13,15 +13,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from cm_jax import checkpoint, data
+from cm_jax import checkpoint, data, run_folder
 from cm_jax import config as configs
 from cm_jax.core import tree
 from cm_jax.data import card
 from cm_jax.errors import UserError
-from cm_jax.run import CARD, RAW, TRAJECTORY, item_name
+from cm_jax.run_folder import DATA_CARD, RAW, TRAJECTORY, item_name
 from cm_jax.weights import download
 from cm_jax.wiring import wire
 from tests import commands, tiny
+from tests.tiny import settings_of
 
 pytestmark = pytest.mark.devices
 STEPS = (0, 2, 4)
@@ -34,9 +35,9 @@ def made(tmp_path_factory) -> pathlib.Path:
     config = tiny.get_config('ect')
     config.evaluation.update({'samples': 203, 'batch_size': 64, 'seeds': (7,)})
     source = data.open_source('digits', 'train')
-    configs.write_config(folder, configs.to_plain(config))
-    (folder / CARD).write_text(json.dumps(card.make(source)))
-    init = wire(config, source.image_shape, source.num_classes).model.init
+    run_folder.write_config(folder, configs.to_plain(config))
+    (folder / DATA_CARD).write_text(json.dumps(card.make(source)))
+    init = wire(settings_of(config), source.image_shape, source.num_classes).model.init
     shapes = tree.flatten(jax.eval_shape(init, jax.random.key(0)))
     with checkpoint.Stream(folder / TRAJECTORY) as stream:
         for step in STEPS:
@@ -138,7 +139,7 @@ def test_few_samples_are_told_on_the_terminal(curve, tmp_path):
         (['--step=three'], ["'three'", "'all'"]),
         (['--step=3'], ['no step 3', '0, 2, 4']),
         (['--labels=random'], ['balanced', 'uniform']),
-        (['--split=train'], ['takes no --split']),
+        (['--split=train'], ["'split'"]),
         (['--straightness=8', '--labels=uniform'], ['--straightness takes no --labels']),
         (['--batch_size=0'], ['batch_size', '0']),
         (['references'], ["'references'", 'reference']),
@@ -170,11 +171,11 @@ def test_evaluate_refuses(made, arguments, words):
         (['--extractor=lenet_digits', '--data=digits', '--data_dir=x'], ['tfds:NAME']),
         (['--extractor=lenet_digits', '--data=digits', '--to=x.pt'], ['x.pt', '.npz']),
         (['--extractor=lenet_digits', '--data=digits', '--to=no/x.npz'], ['is not there']),
-        (['--workdir=x'], ['evaluate reference takes no --workdir']),
+        (['--workdir=x'], ["'workdir'"]),
     ],
 )
-def test_evaluate_reference_refuses(arguments, words):
-    line = commands.error('evaluate', 'reference', *arguments)
+def test_reference_refuses(arguments, words):
+    line = commands.error('reference', *arguments)
     assert all(word in line for word in words), line
 
 

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax import data, generate, samplers, scores, sharding
+from cm_jax import data, generate, samplers, sharding
 from cm_jax.core import process as processes
 from cm_jax.errors import UserError
+from cm_jax.evaluation import scores
 from cm_jax.metrics import features, moments
 from cm_jax.metrics.frechet import frechet
 from cm_jax.models import lenet
+from cm_jax.samplers import GenerativeModel
 
 VE = processes.variance_exploding()
 SHAPE = (8, 8, 1)
@@ -22,7 +24,7 @@ def denoise(params, x, t, label, key=None):
     return jnp.tanh(params * x / 40 + shift)
 
 
-SUBJECT = generate.Subject(denoise, VE, SHAPE, 10)
+GENERATIVE_MODEL = GenerativeModel(denoise, VE, SHAPE, 10)
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +39,7 @@ def reference(extractor):
 
 def score(extractor, reference, samples, batch_size, labels='balanced', **more):
     mesh = sharding.make_mesh()
-    scorer = scores.Scorer(SUBJECT, extractor, reference, batch_size, mesh, (), labels)
+    scorer = scores.Scorer(GENERATIVE_MODEL, extractor, reference, batch_size, mesh, (), labels)
     return scorer.score(np.float32(0.9), 'onestep', samples, (3,), ema='', step=0, **more)
 
 
@@ -78,9 +80,9 @@ def labels_of(policy, count=40, batch_size=7, spec='onestep', seed=3):
         shown = jnp.full(x.shape[:1], -1) if label is None else label
         return jnp.broadcast_to(shown[:, None, None, None], x.shape) * 1.0
 
-    subject = SUBJECT._replace(denoise=tell)
+    generative_model = GENERATIVE_MODEL._replace(denoise=tell)
     make = generate.make_generator(
-        subject,
+        generative_model,
         samplers.build(spec, VE),
         sharding.make_mesh(),
         batch_size,
@@ -110,12 +112,14 @@ def test_guidance_still_has_no_label_where_it_takes_none():
 
 def test_the_noise_is_that_of_balanced_labels(extractor, reference):
     """Only the classes differ, and the protocols say so."""
-    subject = SUBJECT._replace(denoise=lambda params, x, t, label, key=None: x / 80)
+    generative_model = GENERATIVE_MODEL._replace(
+        denoise=lambda params, x, t, label, key=None: x / 80
+    )
     sampler, mesh = samplers.build('onestep', VE), sharding.make_mesh()
     found = [
-        generate.make_generator(subject, sampler, mesh, 5, features.to_bytes, labels=labels)(
-            np.float32(1), 3, 0
-        )
+        generate.make_generator(
+            generative_model, sampler, mesh, 5, features.to_bytes, labels=labels
+        )(np.float32(1), 3, 0)
         for labels in generate.LABELS
     ]
     np.testing.assert_array_equal(*found)
@@ -130,8 +134,8 @@ def test_labels_that_cannot_be_are_refused(extractor, reference):
     with pytest.raises(UserError, match=r"unknown labels 'even'; legal: balanced, uniform"):
         score(extractor, reference, 10, 5, 'even')
     with pytest.raises(UserError, match="labels 'uniform': the network has no classes"):
-        generate.labels_policy(SUBJECT._replace(num_classes=0), 'uniform')
-    assert generate.labels_policy(SUBJECT._replace(num_classes=0)) == 'none'
+        generate.labels_policy(GENERATIVE_MODEL._replace(num_classes=0), 'uniform')
+    assert generate.labels_policy(GENERATIVE_MODEL._replace(num_classes=0)) == 'none'
 
 
 def test_bytes_are_what_the_features_see():

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax import data, samplers, scores, sharding
+from cm_jax import data, samplers, sharding
 from cm_jax.core import process as processes
 from cm_jax.errors import UserError
+from cm_jax.evaluation import scores
 from cm_jax.metrics import moments, named
 from cm_jax.metrics.features import round_uint8
 from cm_jax.metrics.frechet import frechet_distance
 from cm_jax.metrics.inception_score import inception_score
 from cm_jax.models import inception
+from cm_jax.samplers import GenerativeModel
 from cm_jax.weights import fixtures
 from cm_jax.weights import inception as files
 from tests import weight_files
@@ -290,15 +292,17 @@ def test_scores_with_the_inception(state, tmp_path):
     def denoise(params, x, t, label, key=None):
         return params * jnp.tanh(x)
 
-    subject = scores.Subject(denoise, process, (8, 8, 1), 10)
+    generative_model = GenerativeModel(denoise, process, (8, 8, 1), 10)
     mesh = sharding.make_mesh()
-    scorer = scores.Scorer(subject, extractor, reference, 6, mesh, ['fid', 'kid', 'is', 'pr'])
+    scorer = scores.Scorer(
+        generative_model, extractor, reference, 6, mesh, ['fid', 'kid', 'is', 'pr']
+    )
     row = scorer.score(np.float32(0.9), 'onestep', 12, (3,), ema='', step=0)
     assert row['protocol']['score'] == 'fid_12' and row['protocol']['rank_deficient']
     assert np.isfinite([row[name] for name in ('fid', 'kid', 'is', *named.PARTS)]).all()
-    x0 = scores.make_generator(subject, samplers.build('onestep', process), mesh, 12, round_uint8)(
-        np.float32(0.9), 3, 0
-    )
+    x0 = scores.make_generator(
+        generative_model, samplers.build('onestep', process), mesh, 12, round_uint8
+    )(np.float32(0.9), 3, 0)
     found = np.asarray(jax.jit(extractor.apply)(extractor.params, x0))
     by_hand = frechet_distance(moments.of(reference.features), moments.of(found))
     np.testing.assert_allclose(row['fid'], by_hand, rtol=1e-3)

@@ -10,15 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax import data, samplers, scores, sharding
+from cm_jax import data, samplers, sharding
 from cm_jax.core import precond
 from cm_jax.core import process as processes
 from cm_jax.errors import UserError
-from cm_jax.lcsc import combine, metric, search, storage
+from cm_jax.evaluation import scores
+from cm_jax.lcsc import ask_tell, combine, criterion, storage
 from cm_jax.lcsc import space as spaces
 from cm_jax.lcsc.fitness import make_fitness
 from cm_jax.metrics import named
 from cm_jax.models import build, lenet
+from cm_jax.samplers import GenerativeModel
 from tests import commands
 
 
@@ -35,23 +37,23 @@ def test_the_window_keeps_the_last_snapshot_and_needs_two():
 
 @pytest.fixture(scope='module')
 def parts():
-    """A subject with four random networks, and a reference."""
+    """A generative_model with four random networks, and a reference."""
     process = processes.variance_exploding()
     settings = {'name': 'song_unet', 'channels': 4, 'channel_mult': (1,), 'num_blocks': 1}
     model = build(settings, (8, 8, 1), 10)
     denoise = precond.precondition(model.net, lambda t: precond.edm_scalings(t, 0.5))
-    subject = scores.Subject(denoise, process, (8, 8, 1), 10)
+    generative_model = GenerativeModel(denoise, process, (8, 8, 1), 10)
     networks = [jax.tree.map(np.asarray, model.init(jax.random.key(i))) for i in range(4)]
     extractor = lenet.extractor('lenet_digits')
     reference = scores.reference(data.open_source('digits', 'train'), extractor, 500)
-    return subject, networks, extractor, reference
+    return generative_model, networks, extractor, reference
 
 
 def fitness_of(parts, devices_mesh, samples=40, spec='multistep@80,1'):
-    subject, networks, extractor, reference = parts
+    generative_model, networks, extractor, reference = parts
     return make_fitness(
-        subject,
-        samplers.build(spec, subject.process),
+        generative_model,
+        samplers.build(spec, generative_model.process),
         extractor,
         reference,
         storage.store(lambda k: networks[k], range(4)),
@@ -63,10 +65,10 @@ def fitness_of(parts, devices_mesh, samples=40, spec='multistep@80,1'):
 
 def test_fitness_of_a_one_hot_candidate_is_the_score_of_that_network(parts):
     spec = 'multistep@80,1+cfg3'
-    subject, networks, extractor, reference = parts
+    generative_model, networks, extractor, reference = parts
     mesh = sharding.make_mesh()
     found = fitness_of(parts, mesh, spec=spec)(np.eye(4), 3)
-    scorer = scores.Scorer(subject, extractor, reference, 20, mesh)
+    scorer = scores.Scorer(generative_model, extractor, reference, 20, mesh)
     for network, fitness in zip(networks, found):
         row = scorer.score(network, spec, 40, (3,), ema='', step=0)
         np.testing.assert_allclose(fitness, row['fd_lenet'], rtol=1e-4)
@@ -74,14 +76,14 @@ def test_fitness_of_a_one_hot_candidate_is_the_score_of_that_network(parts):
 
 
 def test_levels_share_a_program_and_each_has_its_own_score(parts):
-    subject, _, extractor, reference = parts
+    generative_model, _, extractor, reference = parts
     traced = []
 
     def denoise(params, x, t, label):
         traced.append(1)
         return params * jnp.tanh(x) / (1 + t[:, None, None, None])
 
-    counted = subject._replace(denoise=denoise)
+    counted = generative_model._replace(denoise=denoise)
     scorer = scores.Scorer(counted, extractor, reference, 20, sharding.make_mesh())
     found, traces = [], []
     for level in (1, 5, 1):
@@ -134,7 +136,7 @@ def small_fitness(where='device', dtype='float32', wanted=None, keep=False, **se
         return networks[step // 10]
 
     fitness = make_fitness(
-        scores.Subject(small_denoise, process, (8, 8, 1), 10),
+        GenerativeModel(small_denoise, process, (8, 8, 1), 10),
         samplers.build('multistep@80,1', process),
         extractor,
         scores.reference(data.open_source('digits', 'test'), extractor, 500, keep),
@@ -303,7 +305,7 @@ def rows():
     process = processes.variance_exploding()
     names = list(named.names(extractor))
     scorer = scores.Scorer(
-        scores.Subject(small_denoise, process, (8, 8, 1), 10),
+        GenerativeModel(small_denoise, process, (8, 8, 1), 10),
         extractor,
         scores.reference(data.open_source('digits', 'test'), extractor, 500, True),
         20,
@@ -350,7 +352,7 @@ def test_wrong_metrics_are_refused():
             small_fitness(wanted=wanted)
     with pytest.raises(ValueError, match='need the features of the reference'):
         small_fitness(wanted='kd_lenet')
-    assert metric.sources({'fd_a': 1, 'recall_a': 1, 'precision_a': 1}) == ['fd_a', 'pr_a']
+    assert criterion.sources({'fd_a': 1, 'recall_a': 1, 'precision_a': 1}) == ['fd_a', 'pr_a']
 
 
 # Devices, and compilations
@@ -359,11 +361,11 @@ def test_wrong_metrics_are_refused():
 def search_with(**settings) -> dict:
     """A short search on all devices there are."""
     fitness, _ = small_fitness(**settings)
-    state = search.init(jax.random.key(0), COUNT, population=6)
+    state = ask_tell.init(jax.random.key(0), COUNT, population=6)
     for _ in range(3):
-        candidates, state = search.ask(state)
-        state = search.tell(state, candidates, fitness(candidates, 1))
-    return search.to_plain(state)
+        candidates, state = ask_tell.ask(state)
+        state = ask_tell.tell(state, candidates, fitness(candidates, 1))
+    return ask_tell.to_plain(state)
 
 
 @pytest.mark.devices

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax.data import digits, to_float
+from cm_jax.data import to_float
+from cm_jax.data.sources import digits
 from cm_jax.errors import UserError
 from cm_jax.metrics import moments
 from cm_jax.metrics.frechet import frechet_distance

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from etils import epath
 
-from cm_jax import config as configs
-from cm_jax import evaluate_curve
+from cm_jax import run_folder
 from cm_jax.errors import UserError
-from cm_jax.logs import append_json_line, read_json_lines, write_text
+from cm_jax.evaluation import curve
+from cm_jax.files import append_json_line, read_json_lines, write_text
 
 CONFIG = {'seed': 0}
 
@@ -47,11 +47,11 @@ def test_a_file_that_cannot_be_written_is_as_before_and_leaves_nothing_beside(fo
 
 
 def test_a_folder_whose_config_was_cut_short_is_new(folder):
-    (folder / f'{configs.CONFIG}.writing').write_text('{"se')
-    assert configs.claim_workdir(folder, CONFIG)
+    (folder / f'{run_folder.CONFIG}.writing').write_text('{"se')
+    assert run_folder.is_new(folder, CONFIG)
     (folder / 'thesis.txt').write_text('mine')
     with pytest.raises(UserError, match='is not empty'):
-        configs.claim_workdir(folder, CONFIG)
+        run_folder.is_new(folder, CONFIG)
 
 
 def test_a_curve_with_a_score_that_is_not_finite_is_drawn(folder):
@@ -63,7 +63,7 @@ def test_a_curve_with_a_score_that_is_not_finite_is_drawn(folder):
         )
         for i, value in enumerate((2.0, math.nan, 1.0))
     ]
-    assert evaluate_curve.write(folder, rows, 'fd').stat().length > 1000
+    assert curve.write(folder, rows, 'fd').stat().length > 1000
     found = json.loads((folder / 'curve.json').read_text())
     assert [point['value'] for point in found] == [2.0, None, 1.0]
     assert np.isfinite([point['step'] for point in found]).all()

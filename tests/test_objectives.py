@@ -13,12 +13,15 @@ import numpy as np
 import optax
 import pytest
 
-from cm_jax import optim, sharding
+from cm_jax import sharding
 from cm_jax.core import ema, precond, process, weighting
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
-from cm_jax.objectives import base
-from cm_jax.train_step import init_state, make_train_step
+from cm_jax.objectives import build as build_objective
+from cm_jax.objectives import names as objective_names
+from cm_jax.objectives import takes_teacher
+from cm_jax.training import optim
+from cm_jax.training.step import init_state, make_train_step
 from tests import commands
 
 VE = process.build('ve', 0.002, 80.0)
@@ -46,9 +49,11 @@ class Row(NamedTuple):
         net = net or dropped_net
         settings = self.common | {'name': self.name} | self.settings | changes
         teacher = precond.precondition(net, precond.diffusion_scalings(self.process, SIGMA_DATA))
-        teacher = teacher if base.takes_teacher(self.name) else None
+        teacher = teacher if takes_teacher(self.name) else None
         heads, prior = self.settings.get('order', 1), two_heads if self.prior else None
-        return base.build(settings, several(net, heads, alike), self.process, teacher, prior=prior)
+        return build_objective(
+            settings, several(net, heads, alike), self.process, teacher, prior=prior
+        )
 
     @property
     def common(self):
@@ -70,7 +75,7 @@ class Row(NamedTuple):
         return (typos | with_mean).get(self.name, typos['ect'])
 
     def teacher(self):
-        return make_params(seed=2) if base.takes_teacher(self.name) else ()
+        return make_params(seed=2) if takes_teacher(self.name) else ()
 
 
 TABLE = [
@@ -154,7 +159,7 @@ def make_batch(dtype=np.float32, batch=BATCH):
 
 
 def test_every_objective_is_in_the_table():
-    assert {row.name for row in TABLE} == set(base.names())
+    assert {row.name for row in TABLE} == set(objective_names())
 
 
 def value_and_grad(row, net=None, **changes):
@@ -355,13 +360,13 @@ def test_wrong_process_and_unknown_settings_are_refused_by_name(row):
         settings = {'name': row.name, **row.common, **row.settings}
         del settings[row.needs]
         with pytest.raises(UserError, match=rf'config\.objective lacks {row.needs}'):
-            base.build(settings, dropped_net, row.process)
+            build_objective(settings, dropped_net, row.process)
 
 
 def test_a_teacher_is_refused_where_none_is_taken_and_missed_where_one_is():
     with pytest.raises(UserError, match="objective 'ict' takes no teacher"):
-        base.build({'name': 'ict'}, dropped_net, VE, lambda *a: a)
-    objective = base.build({'name': 'cd', 'sigma_data': 0.5}, dropped_net, VE)
+        build_objective({'name': 'ict'}, dropped_net, VE, lambda *a: a)
+    objective = build_objective({'name': 'cd', 'sigma_data': 0.5}, dropped_net, VE)
     with pytest.raises(UserError, match=r'config\.teacher\.workdir is not set'):
         objective.loss(make_params(), (), (), make_batch(), jax.random.key(0), jnp.int32(0))
 
@@ -371,7 +376,7 @@ def test_a_teacher_is_refused_where_none_is_taken_and_missed_where_one_is():
 def test_what_must_be_positive_is_refused_otherwise(key, value):
     settings = {'name': 'ict', 'sigma_data': 0.5, 'total_steps': 8, key: value}
     with pytest.raises(UserError, match=rf'config\.objective\.{key} must be > 0, got {value}'):
-        base.build(settings, dropped_net, VE)
+        build_objective(settings, dropped_net, VE)
 
 
 def test_unknown_objective_lists_those_there_are():
@@ -379,6 +384,6 @@ def test_unknown_objective_lists_those_there_are():
         UserError,
         match=r"unknown objective 'etc' .*legal: catch_up, cd, ct, ect, edm, flow, ict, one_step, pd",
     ):
-        base.build({'name': 'etc'}, dropped_net, VE)
+        build_objective({'name': 'etc'}, dropped_net, VE)
     with pytest.raises(UserError, match=r'unknown objective None; legal: '):
-        base.build({}, dropped_net, VE)
+        build_objective({}, dropped_net, VE)

@@ -18,7 +18,7 @@ import pytest
 from cm_jax import samplers
 from cm_jax.core import ode, process
 from cm_jax.core.process import expand
-from cm_jax.samplers import dpm_solver
+from cm_jax.samplers import _dpm_solver
 
 MEAN, STD = 0.3, 0.5
 PROCESSES = {'ve': process.build('ve', 0.002, 80.0), 'rf': process.build('rf', 1e-3, 1.0)}
@@ -257,7 +257,7 @@ def test_dpm_solver_is_exact_for_a_polynomial_in_lambda(order, exact_degree):
     ts = np.sort(np.random.default_rng(0).uniform(0.1, 5, 9))[::-1]
     lambdas = -np.log(ts)
     with jax.enable_x64(True):
-        table = np.asarray(dpm_solver.weights(p, jnp.asarray(ts), order))
+        table = np.asarray(_dpm_solver.weights(p, jnp.asarray(ts), order))
     for i in range(2, len(ts) - 1):
         for k in range(exact_degree + 1):
             u = np.linspace(lambdas[i], lambdas[i + 1], 20_001)
@@ -270,7 +270,7 @@ def test_dpm_solver_of_order_2_is_algorithm_2_of_the_paper():
     """x = (s' / s) x - a' (e^-h - 1) ((1 + 1/(2r)) D_i - 1/(2r) D_{i-1}), r = h_{i-1} / h."""
     ts = np.array([5.0, 3.0, 1.0, 0.5])
     with jax.enable_x64(True):
-        table = np.asarray(dpm_solver.weights(PROCESSES['ve'], jnp.asarray(ts), 2))
+        table = np.asarray(_dpm_solver.weights(PROCESSES['ve'], jnp.asarray(ts), 2))
     h = -np.diff(np.log(ts))
     for i in (1, 2):
         r, p1 = h[i - 1] / h[i], 1 - np.exp(-h[i])
@@ -289,7 +289,7 @@ def test_dpm_solver_of_order_1_takes_eulers_steps():
 
 def test_lower_order_final_changes_the_last_steps_alone():
     p, ts = PROCESSES['ve'], jnp.geomspace(80, 0.002, 8)
-    table, final = (dpm_solver.weights(p, ts, 3, chosen) for chosen in (False, True))
+    table, final = (_dpm_solver.weights(p, ts, 3, chosen) for chosen in (False, True))
     np.testing.assert_array_equal(table[:-2], final[:-2])
     np.testing.assert_array_equal((final != 0).sum(1), [1, 2, 3, 3, 3, 2, 1])
 

@@ -8,8 +8,9 @@ import pytest
 from cm_jax.core import ode, process
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
-from cm_jax.logs import read_json_lines
-from cm_jax.objectives import base, one_step
+from cm_jax.files import read_json_lines
+from cm_jax.objectives import build as build_objective
+from cm_jax.objectives import one_step
 from cm_jax.run import open_run
 from tests import commands
 
@@ -47,7 +48,7 @@ def constant_net(params, x, cond, label=None, key=None):
 
 
 def build(net=constant_net, p=RF, teacher=teacher_denoise, **settings):
-    return base.build({'name': 'one_step', 'total_steps': TOTAL} | settings, net, p, teacher)
+    return build_objective({'name': 'one_step', 'total_steps': TOTAL} | settings, net, p, teacher)
 
 
 def seen_noise(key):

@@ -1,5 +1,6 @@
 """Reference statistics: every image counts, files of ours, EDM's and ADM's, and what is refused."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -7,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax import references, scores, sharding
+from cm_jax import sharding
 from cm_jax.core import process as processes
 from cm_jax.data import Source
 from cm_jax.errors import UserError
-from cm_jax.generate import Subject
+from cm_jax.evaluation import references, scores
 from cm_jax.metrics import moments
 from cm_jax.metrics.frechet import frechet_distance
+from cm_jax.samplers import GenerativeModel
+from cm_jax.settings import Evaluation
 from cm_jax.types import Extractor
 from cm_jax.wiring import open_reference
 
@@ -203,25 +206,22 @@ def test_activations_of_another_size_and_other_arrays_are_refused(tmp_path):
 
 def test_images_of_another_size_are_refused(ours):
     path, _ = ours
-    subject = Subject(lambda *a: a[1], processes.variance_exploding(), (8, 8, 3), 0)
+    generative_model = GenerativeModel(
+        lambda *a: a[1], processes.variance_exploding(), (8, 8, 3), 0
+    )
     with pytest.raises(UserError, match='is of images of 4x4x3, and those generated are 8x8x3'):
-        scores.Scorer(subject, EXTRACTOR, load(path), 8, sharding.make_mesh())
+        scores.Scorer(generative_model, EXTRACTOR, load(path), 8, sharding.make_mesh())
 
 
 def test_an_evaluation_takes_a_file_in_place_of_a_split(tmp_path):
     """Of the packaged LeNet; metrics that need features are refused before they are computed."""
-    ev = scores.Evaluation('lenet_digits', ('onestep',), 100, (0,), 500, 'train')
-    extractor, found = open_reference(_Config(dataset={'source': 'digits', 'split': 'train'}), ev)
+    evaluation = Evaluation(samples=100, seeds=(0,))
+    extractor, made = open_reference({'source': 'digits', 'split': 'train'}, evaluation)
     path = tmp_path / 'digits.npz'
-    references.save(path, found, extractor)
-    config = _Config(dataset={'source': 'none', 'split': 'none'})
-    _, back = open_reference(config, ev._replace(reference=str(path)))
-    assert back.id == found.id
+    references.save(path, made, extractor)
+    dataset = {'source': 'none', 'split': 'none'}
+    from_file = dataclasses.replace(evaluation, reference=str(path))
+    _, back = open_reference(dataset, from_file)
+    assert back.id == made.id
     with pytest.raises(UserError, match='holds no features'):
-        open_reference(config, ev._replace(reference=str(path)), ['pr_lenet'])
-
-
-class _Config(dict):
-    """Sections as attributes."""
-
-    __getattr__ = dict.__getitem__
+        open_reference(dataset, from_file, ['pr_lenet'])

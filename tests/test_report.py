@@ -9,9 +9,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from cm_jax import report_html, report_plots, report_rows
 from cm_jax.errors import UserError
+from cm_jax.lcsc import plots as search_plots
+from cm_jax.lcsc.identity import Identity, of_earlier_label
 from cm_jax.metrics.protocol import protocol
+from cm_jax.reports import page, plots
+from cm_jax.reports import rows as report_rows
+from cm_jax.settings import Budget, RunSettings, Sampling, SearchSettings
 from cm_jax.types import Extractor
 from tests import commands
 
@@ -57,7 +61,7 @@ def scored(value, sampler, ema='', step=12, samples=5000, seeds=(1000, 1001)):
 def searched(one=ONE, two=TWO):
     """The rows of a search's report.json."""
     return [
-        {'model': name} | scored(table[name], sampler, ema=name)
+        of_earlier_label(name)._asdict() | scored(table[name], sampler, ema=name)
         for name in one
         for sampler, table in (('onestep', one), ('multistep@80,0.8', two))
     ]
@@ -65,16 +69,16 @@ def searched(one=ONE, two=TWO):
 
 def teacher(*rows, sampler='heun@18', ema='0.995'):
     """A run folder that holds scores, and nothing else that is asked for."""
-    config = types.SimpleNamespace(sampling=types.SimpleNamespace(sampler=sampler, ema=ema))
+    settings = RunSettings(sampling=Sampling(sampler=sampler, ema=ema))
     return types.SimpleNamespace(
-        workdir='runs/teacher', config=config, step=lambda: 12, scores=lambda: list(rows)
+        workdir='runs/teacher', settings=settings, step=lambda: 12, scores=lambda: list(rows)
     )
 
 
 def entries(**settings):
-    rows = report_rows.report_entries(searched(**settings))
+    entries = report_rows.report_entries(searched(**settings))
     run = teacher(scored(2.0, 'heun@18', ema='0.995'), scored(180.0, 'onestep', ema='0.995'))
-    return report_rows.teacher_entries(run, rows[-1].row['protocol']) + rows
+    return report_rows.teacher_entries(run, entries[-1].row['protocol']) + entries
 
 
 def test_the_rows_and_the_best_average_of_each_sampler():
@@ -146,32 +150,32 @@ def test_the_terminal_table_is_aligned():
 def make_page(**settings):
     found = entries(**settings)
     metrics = [{'step': s, 'loss': 1.0 + 1 / s, 'distance': 1 / s} for s in (4, 8, 12)]
-    candidates = [{'generation': g, 'score': s} for g in (0, 1, 2) for s in (5.0 - g, None, 9.0)]
-    picture = report_plots.to_png(np.zeros((4, 4, 3), np.uint8))
-    return report_html.Page(
+    ema_star = Identity('ema*', 'ema* 0.9')
+    candidates = [
+        {'generation': g, 'profile': None if g else ema_star, 'score': s}
+        for g in (0, 1, 2)
+        for s in (5.0 - g, None, 9.0)
+    ]
+    figures = {
+        'teacher': plots.training(metrics, 'teacher', None),
+        'ect': plots.training(metrics, 'ect', 4),
+        'search': search_plots.progress(candidates, [], 'fd_lenet'),
+        'coefficients': search_plots.coefficients(
+            [4, 8, 12], np.array([[-0.5, 0.5, 1.0]]), ('',), [0.1, 0.3, 0.6], 'ema* 0.9', 4
+        ),
+    }
+    picture = plots.to_png(np.zeros((4, 4, 3), np.uint8))
+    return page.Page(
         dataset='<digits>',
         entries=found,
         averages=report_rows.average_entries(searched()),
         grids=[(entry, picture) for entry in found],
         grid_note='the same noise',
-        plots={
-            'teacher': report_plots.training(metrics, 'teacher', None),
-            'ect': report_plots.training(metrics, 'ect', 4),
-            'search': report_plots.search_progress(candidates, 4.4, 'fd_lenet'),
-            'coefficients': report_plots.coefficients(
-                [4, 8, 12], [-0.5, 0.5, 1.0], [0.1, 0.3, 0.6], 'ema* 0.9', 4
-            ),
-        },
+        plots={name: plots.to_svg(figure, name) for name, figure in figures.items()},
         stage=4,
-        search={
-            'budget': {
-                'sampler': 'onestep',
-                'samples': 2000,
-                'seed': 10,
-                'selection_seeds': [20, 21],
-                'finalists': 8,
-            }
-        },
+        search=SearchSettings(
+            budget=Budget(samples=2000, seed=10, selection_seeds=(20, 21), finalists=8)
+        ),
         candidates=9,
         snapshots=3,
         facts={'ECT': '768 images'},
@@ -202,7 +206,7 @@ class Checker(html.parser.HTMLParser):
 
 @pytest.fixture(scope='module')
 def rendered():
-    text = report_html.render(make_page())
+    text = page.render(make_page())
     checker = Checker()
     checker.feed(text)
     assert checker.open == []
@@ -233,18 +237,18 @@ def test_the_page_is_whole_and_escaped(rendered):
 
 
 def test_the_summary_says_what_the_numbers_say():
-    better = report_html.summary(make_page()).replace('\u00a0', ' ')
+    better = page.summary(make_page()).replace('\u00a0', ' ')
     assert '25 % lower than the best average of weights, ema 0.99' in better
     assert 'lower on 2 of 2 noise seeds' in better and '83 % lower than the last' in better
     assert 'With 2 evaluations it is 2.40, 25 % lower than' in better
     assert '2.00 with 35 evaluations and 180.00 with 1 evaluation' in better
-    worse = report_html.summary(make_page(one=ONE | {'lcsc': 5.0})).replace('\u00a0', ' ')
+    worse = page.summary(make_page(one=ONE | {'lcsc': 5.0})).replace('\u00a0', ' ')
     assert '25 % higher than the best average' in worse and 'lower on 0 of 2' in worse
 
 
 def test_grids_are_enlarged_pixel_by_pixel():
     images = np.arange(3 * 2 * 2).reshape(3, 2, 2, 1).astype(np.uint8)
-    grid = report_plots.tile(images, columns=2, scale=3, gap=1)
+    grid = plots.tile(images, columns=2, scale=3, gap=1)
     assert grid.shape == (13, 13, 3)
     np.testing.assert_array_equal(grid[:6:3, :6:3, 0], images[0, :, :, 0])
     np.testing.assert_array_equal(grid[2:6:3, 9:13:3, 0], images[1, :, :, 0])
@@ -254,11 +258,11 @@ def test_grids_are_enlarged_pixel_by_pixel():
 
 def test_the_picture_is_as_wide_as_a_readme_and_shows_the_very_pixels():
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
-    panel = report_plots.Panel(images, 'LCSC', '1 evaluation', 'fd_lenet 3.00', '#d55e00')
-    png = report_plots.comparison([panel] * 5, 5)
+    panel = plots.Panel(images, 'LCSC', '1 evaluation', 'fd_lenet 3.00', '#d55e00')
+    png = plots.comparison([panel] * 5, 5)
     picture = np.asarray(PIL.Image.open(io.BytesIO(png)).convert('RGB'))
     assert picture.shape[1] == 1200
-    grid = report_plots.tile(images, 5, 5, gap=2)
+    grid = plots.tile(images, 5, 5, gap=2)
     np.testing.assert_array_equal(picture[24 : 24 + len(grid), 24 : 24 + grid.shape[1]], grid)
 
 

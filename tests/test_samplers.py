@@ -6,11 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax import samplers, scores
+from cm_jax import samplers
 from cm_jax.core import noise, precond, process
 from cm_jax.core.guidance import guided
 from cm_jax.errors import UserError
+from cm_jax.generate import build_sampler
 from cm_jax.models import unet
+from cm_jax.samplers import GenerativeModel
 
 VE = process.build('ve', 0.002, 80.0)
 RF = process.build('rf', 1e-3, 1.0)
@@ -63,7 +65,7 @@ def test_evaluations_are_those_that_it_spends(spec):
     p = home(spec)
     sampler = samplers.build(spec, p)
     jax.block_until_ready(
-        samplers.generate(sampler, denoise, (), p.prior_std, SHAPE, 3, 0, jnp.arange(2))
+        samplers.generate(sampler, GenerativeModel(denoise, p, SHAPE, 3), (), 0, jnp.arange(2))
     )
     jax.effects_barrier()
     assert len(calls) == sampler.evaluations
@@ -254,9 +256,8 @@ def generate(spec, indices, *, p=VE, num_classes=0, seed=3):
         return (jnp.sin(x) + shift) / (1 + t)
 
     def program(seed, indices):
-        return samplers.generate(
-            sampler, denoise, (), p.prior_std, SHAPE, num_classes, seed, indices
-        )
+        model = GenerativeModel(denoise, p, SHAPE, num_classes)
+        return samplers.generate(sampler, model, (), seed, indices)
 
     return np.asarray(jax.jit(program)(seed, jnp.asarray(indices)))
 
@@ -280,9 +281,8 @@ def test_samples_of_another_index_or_seed_differ():
 @pytest.mark.parametrize('p', [VE, RF], ids=['ve', 'rf'])
 def test_noise_is_standard_normal_times_the_prior_std(p):
     sampler = samplers.build('onestep', p)
-    seen = samplers.generate(
-        sampler, lambda params, x, t, label: x, (), p.prior_std, SHAPE, 0, 0, jnp.arange(1000)
-    )
+    model = GenerativeModel(lambda params, x, t, label: x, p, SHAPE, 0)
+    seen = samplers.generate(sampler, model, (), 0, jnp.arange(1000))
     n = seen.size
     assert abs(np.mean(seen)) < 4 * p.prior_std / np.sqrt(n)
     assert abs(np.std(seen) / p.prior_std - 1) < 4 / np.sqrt(2 * n)
@@ -291,16 +291,8 @@ def test_noise_is_standard_normal_times_the_prior_std(p):
 def test_labels_go_round_the_classes():
     sampler = samplers.build('onestep', VE)
     seen = []
-    samplers.generate(
-        sampler,
-        lambda params, x, t, label: seen.append(label) or x,
-        (),
-        VE.prior_std,
-        SHAPE,
-        3,
-        0,
-        jnp.array([0, 1, 2, 3, 4, 11]),
-    )
+    model = GenerativeModel(lambda params, x, t, label: seen.append(label) or x, VE, SHAPE, 3)
+    samplers.generate(sampler, model, (), 0, jnp.array([0, 1, 2, 3, 4, 11]))
     np.testing.assert_array_equal(seen[0], [0, 1, 2, 0, 1, 2])
 
 
@@ -349,16 +341,16 @@ def test_weight_1_is_the_denoiser_itself():
 
 def test_guidance_without_labels_is_refused_before_sampling():
     sampler = samplers.build('onestep+cfg2', VE)
-    subject = scores.Subject(labelled, VE, SHAPE, 0)
+    generative_model = GenerativeModel(labelled, VE, SHAPE, 0)
     for attempt in (
         lambda: guided(labelled, 2.0)(1.0, jnp.ones((1, *SHAPE)), jnp.ones(1)),
-        lambda: samplers.generate(sampler, labelled, 1.0, 80.0, SHAPE, 0, 0, jnp.arange(2)),
-        lambda: scores.build_sampler('onestep+cfg2', subject),
+        lambda: samplers.generate(sampler, generative_model, 1.0, 0, jnp.arange(2)),
+        lambda: build_sampler('onestep+cfg2', generative_model),
     ):
         with pytest.raises(UserError, match=r'labels|\+cfg2.*no classes'):
             attempt()
-    assert scores.build_sampler('onestep+cfg1', subject).evaluations == 1
-    assert scores.build_sampler('onestep+cfg2', subject._replace(num_classes=3)).evaluations == 2
+    assert build_sampler('onestep+cfg1', generative_model).evaluations == 1
+    assert build_sampler('onestep+cfg2', generative_model._replace(num_classes=3)).evaluations == 2
 
 
 class Shifted(nn.Module):
@@ -380,7 +372,7 @@ def test_guided_samples_of_a_network_lie_on_the_line_through_both():
         sampler = samplers.build(spec, VE)
         program = jax.jit(
             lambda params: samplers.generate(
-                sampler, denoise, params, VE.prior_std, SHAPE, 3, 0, jnp.arange(3)
+                sampler, GenerativeModel(denoise, VE, SHAPE, 3), params, 0, jnp.arange(3)
             )
         )
         return np.asarray(program(params))

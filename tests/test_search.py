@@ -8,15 +8,16 @@ import pytest
 
 from cm_jax.core.ema import coefficients as ema_coefficients
 from cm_jax.errors import UserError
-from cm_jax.lcsc import evolution, profiles, search
+from cm_jax.lcsc import ask_tell, evolution, profiles
 from cm_jax.lcsc.archive import Archive
+from cm_jax.lcsc.profiles import starting_profiles
 
 K = 20
 SEEDS = range(3)
 BETTER = ('evolution', 'cma_es')
 OPTIMUM = np.random.default_rng(0).normal(0, 0.3, K)
 OPTIMUM[0] += 1 - OPTIMUM.sum()  # sums to 1, with negative entries
-START = min(np.sum((row - OPTIMUM) ** 2) for row in search.named_profiles(K, (0.9,)).values())
+START = min(np.sum((p.coefficients - OPTIMUM) ** 2) for p in starting_profiles(K, (0.9,)))
 
 
 def quadratic(a: np.ndarray) -> np.ndarray:
@@ -32,15 +33,15 @@ def make_noisy(seed: int):
     return lambda a: quadratic(a) + random.normal(0, 0.02, len(a))
 
 
-def go_on(state: search.SearchState, function, generations: int) -> search.SearchState:
+def go_on(state: ask_tell.SearchState, function, generations: int) -> ask_tell.SearchState:
     for _ in range(generations):
-        candidates, state = search.ask(state)
-        state = search.tell(state, candidates, function(candidates))
+        candidates, state = ask_tell.ask(state)
+        state = ask_tell.tell(state, candidates, function(candidates))
     return state
 
 
-def run(function, generations: int, seed: int, **settings) -> search.SearchState:
-    return go_on(search.init(jax.random.key(seed), K, **settings), function, generations)
+def run(function, generations: int, seed: int, **settings) -> ask_tell.SearchState:
+    return go_on(ask_tell.init(jax.random.key(seed), K, **settings), function, generations)
 
 
 @pytest.fixture(scope='module')
@@ -82,15 +83,15 @@ def test_search_of_a_noisy_function_and_of_one_with_holes(method, seed, random_r
 
 
 @pytest.mark.parametrize('groups', [1, 3])
-@pytest.mark.parametrize('method', search.METHODS)
+@pytest.mark.parametrize('method', ask_tell.METHODS)
 def test_candidates_of_each_group_sum_to_one_and_begin_with_the_profiles(method, groups):
-    state = search.init(jax.random.key(0), K, method=method, groups=groups, population=7)
-    first, state = search.ask(state)
+    state = ask_tell.init(jax.random.key(0), K, method=method, groups=groups, population=7)
+    first, state = ask_tell.ask(state)
     np.testing.assert_array_equal(first[0], np.tile(np.eye(K)[-1], groups))
     np.testing.assert_array_equal(first[1, -K:], ema_coefficients(K, state.settings.ema_rates[0]))
     np.testing.assert_array_equal(first[-1], 1 / K)
-    state = search.tell(state, first, np.arange(len(first)))
-    children, _ = search.ask(state)
+    state = ask_tell.tell(state, first, np.arange(len(first)))
+    children, _ = ask_tell.ask(state)
     assert children.shape == (7, groups * K)
     assert len(np.unique(children, axis=0)) == 7
     np.testing.assert_allclose(children.reshape(7, groups, K).sum(2), 1, atol=1e-12)
@@ -99,63 +100,65 @@ def test_candidates_of_each_group_sum_to_one_and_begin_with_the_profiles(method,
 @pytest.mark.parametrize('method', BETTER)
 def test_groups_find_an_optimum_each(method):
     optima = np.concatenate([ema_coefficients(6, 0.5), ema_coefficients(6, 0.9)[::-1]])
-    state = search.init(jax.random.key(0), 6, method=method, groups=2, scale=0.03)
+    state = ask_tell.init(jax.random.key(0), 6, method=method, groups=2, scale=0.03)
     function = lambda a: np.sum((a - optima) ** 2, axis=1)  # noqa: E731
     first = go_on(state, function, 1)
     assert go_on(state, function, 80).best_score < 0.02 * first.best_score
 
 
-@pytest.mark.parametrize('method', search.METHODS)
+@pytest.mark.parametrize('method', ask_tell.METHODS)
 def test_ask_is_pure_and_depends_on_the_key(method):
     state = run(quadratic, 3, seed=0, method=method)
     again = run(quadratic, 3, seed=0, method=method)
-    asked, _ = search.ask(state)
+    asked, _ = ask_tell.ask(state)
     np.testing.assert_array_equal(state.coefficients, again.coefficients)
-    np.testing.assert_array_equal(asked, search.ask(state)[0])
-    search.tell(state, asked, quadratic(asked))
-    np.testing.assert_array_equal(asked, search.ask(state)[0])
+    np.testing.assert_array_equal(asked, ask_tell.ask(state)[0])
+    ask_tell.tell(state, asked, quadratic(asked))
+    np.testing.assert_array_equal(asked, ask_tell.ask(state)[0])
     other = run(quadratic, 3, seed=1, method=method)
-    assert not np.array_equal(search.ask(other)[0], asked)
+    assert not np.array_equal(ask_tell.ask(other)[0], asked)
 
 
 @pytest.mark.parametrize('groups', [1, 2])
-@pytest.mark.parametrize('method', search.METHODS)
+@pytest.mark.parametrize('method', ask_tell.METHODS)
 def test_a_search_saved_at_any_moment_goes_on_as_if_it_had_not_been(method, groups):
     def function(a: np.ndarray) -> np.ndarray:
         return np.where(a[:, 1] > 0.1, [np.nan, np.inf][len(a) % 2], np.sum(a**2, axis=1))
 
-    def saved(state: search.SearchState) -> search.SearchState:
-        return search.from_plain(json.loads(json.dumps(search.to_plain(state), allow_nan=False)))
+    def saved(state: ask_tell.SearchState) -> ask_tell.SearchState:
+        return ask_tell.from_plain(
+            json.loads(json.dumps(ask_tell.to_plain(state), allow_nan=False))
+        )
 
-    state = search.init(jax.random.key(3), 8, method=method, groups=groups, population=5)
+    state = ask_tell.init(jax.random.key(3), 8, method=method, groups=groups, population=5)
     whole = go_on(state, function, 12)
     assert not np.isfinite(whole.scores).all()
     for _ in range(12):
-        candidates, state = search.ask(saved(state))
-        state = search.tell(saved(state), candidates, function(candidates))
+        candidates, state = ask_tell.ask(saved(state))
+        state = ask_tell.tell(saved(state), candidates, function(candidates))
     np.testing.assert_array_equal(state.coefficients, whole.coefficients)
     np.testing.assert_array_equal(state.scores, whole.scores)
     assert state[:6] == whole[:6] and state.told == whole.told
-    np.testing.assert_array_equal(search.ask(saved(state))[0], search.ask(whole)[0])
+    np.testing.assert_array_equal(ask_tell.ask(saved(state))[0], ask_tell.ask(whole)[0])
 
 
-@pytest.mark.parametrize('method', search.METHODS)
+@pytest.mark.parametrize('method', ask_tell.METHODS)
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_is_never_best(method, bad):
-    state = search.init(jax.random.key(0), K, method=method)
-    candidates, state = search.ask(state)
+    state = ask_tell.init(jax.random.key(0), K, method=method)
+    candidates, state = ask_tell.ask(state)
     scores = np.full(len(candidates), bad)
-    broken = search.tell(state, candidates, scores)
+    broken = ask_tell.tell(state, candidates, scores)
     with pytest.raises(ValueError, match='no candidate has a finite score'):
         _ = broken.best
-    assert np.isfinite(search.ask(broken)[0]).all()
+    assert np.isfinite(ask_tell.ask(broken)[0]).all()
     scores[4] = 3.0
-    state = search.tell(state, candidates, scores)
+    state = ask_tell.tell(state, candidates, scores)
     assert state.best_score == 3.0
     np.testing.assert_array_equal(state.best_coefficients, candidates[4])
-    candidates, state = search.ask(state)
-    state = search.tell(state, candidates, np.full(len(candidates), bad))
-    assert state.best_score == 3.0 and np.isfinite(search.ask(state)[0]).all()
+    candidates, state = ask_tell.ask(state)
+    state = ask_tell.tell(state, candidates, np.full(len(candidates), bad))
+    assert state.best_score == 3.0 and np.isfinite(ask_tell.ask(state)[0]).all()
 
 
 @pytest.mark.parametrize(
@@ -175,20 +178,20 @@ def test_a_score_that_is_not_finite_is_never_best(method, bad):
 )
 def test_wrong_settings_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
-        search.init(jax.random.key(0), K, **settings)
+        ask_tell.init(jax.random.key(0), K, **settings)
 
 
 def test_what_is_out_of_turn_is_refused():
     with pytest.raises(UserError, match='at least 2 checkpoints'):
-        search.init(jax.random.key(0), 1)
-    candidates, state = search.ask(search.init(jax.random.key(0), K, method='cma_es'))
+        ask_tell.init(jax.random.key(0), 1)
+    candidates, state = ask_tell.ask(ask_tell.init(jax.random.key(0), K, method='cma_es'))
     with pytest.raises(ValueError, match='have not been told'):
-        search.ask(state)
+        ask_tell.ask(state)
     with pytest.raises(ValueError, match='scores for coefficients of shape'):
-        search.tell(state, candidates, np.zeros(3))
-    state = search.tell(state, candidates, quadratic(candidates))
+        ask_tell.tell(state, candidates, np.zeros(3))
+    state = ask_tell.tell(state, candidates, quadratic(candidates))
     with pytest.raises(ValueError, match='10 scores for CMA-ES with a population of 16'):
-        search.tell(state, candidates, quadratic(candidates))
+        ask_tell.tell(state, candidates, quadratic(candidates))
 
 
 def test_the_plane_is_orthonormal_and_at_a_right_angle_to_the_uniform_average():

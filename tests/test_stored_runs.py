@@ -79,7 +79,7 @@ def test_a_stored_search_goes_on_from_any_of_its_stages(stored):
         found = json.loads((folder / 'report.json').read_text())
         assert found['cost'] == report['cost']
         for new, old in zip(found['rows'], report['rows'], strict=True):
-            assert new['model'] == old['model']
+            assert new['label'] == old['model']
             np.testing.assert_allclose(new['fd_lenet'], old['fd_lenet'], rtol=1e-3)
 
 

@@ -93,7 +93,7 @@ def test_inception_needs_the_file_of_its_weights(story, tmp_path):
 
 def test_the_report_repeats_to_the_digit_in_evaluate(story):
     rows = json.loads((story / 'lcsc' / 'report.json').read_text())['rows']
-    reported = {(r['model'], r['protocol']['sampler']): r['fd_lenet'] for r in rows}
+    reported = {(r['label'], r['protocol']['sampler']): r['fd_lenet'] for r in rows}
     commands.run('evaluate', f'--workdir={story}/lcsc', '--ema=')
     for row in open_run(story / 'lcsc').scores():
         np.testing.assert_allclose(
@@ -101,8 +101,8 @@ def test_the_report_repeats_to_the_digit_in_evaluate(story):
         )
     for row in open_run(story / 'ect').scores():
         protocol = row['protocol']
-        model = f'ema {protocol["ema"]}' if protocol['ema'] else 'last'
-        np.testing.assert_allclose(row['fd_lenet'], reported[model, protocol['sampler']], rtol=1e-5)
+        label = f'ema {protocol["ema"]}' if protocol['ema'] else 'last'
+        np.testing.assert_allclose(row['fd_lenet'], reported[label, protocol['sampler']], rtol=1e-5)
 
 
 def test_the_search_writes_every_candidate_and_uses_three_noises(story):
@@ -121,10 +121,11 @@ def test_the_search_writes_every_candidate_and_uses_three_noises(story):
 def test_the_report_of_a_search_has_every_control_and_its_pictures(story):
     folder = story / 'lcsc'
     rows = json.loads((folder / 'report.json').read_text())['rows']
-    models = [row['model'] for row in rows if row['protocol']['sampler'] == 'onestep']
-    kinds = [next((k for k in ('ema* ', 'posthoc') if m.startswith(k)), m) for m in models]
-    own = ['ema 0.5', 'ema 0.9', 'ema power0.1']
-    assert kinds == ['last', *own, 'ema* ', 'uniform', 'posthoc', 'random', 'lcsc']
+    who = [(r['kind'], r['label']) for r in rows if r['protocol']['sampler'] == 'onestep']
+    own = [('ema', 'ema 0.5'), ('ema', 'ema 0.9'), ('ema', 'ema power0.1')]
+    assert who[:4] == [('last', 'last'), *own]
+    assert [kind for kind, _ in who[4:]] == ['ema*', 'uniform', 'posthoc', 'random', 'lcsc']
+    assert all(label.startswith(kind) for kind, label in who)
     assert len({row['protocol']['id'] for row in rows}) == 1
     random = (folder / 'random.jsonl').read_text().splitlines()
     assert len(random) == len((folder / 'search.jsonl').read_text().splitlines())
@@ -222,6 +223,31 @@ def test_edit_draws_the_originals_what_is_known_and_results_that_agree_with_it(s
     means = originals.reshape(3, 2, 4, 2, 4).mean((2, 4))
     np.testing.assert_allclose(known, means.repeat(4, 1).repeat(4, 2), atol=1)
     assert (one != other).any() and (one != known).any()
+
+
+def test_a_study_compares_runs_that_sample_without_an_average(story, tmp_path):
+    """The scores are those that `evaluate` wrote."""
+    for method, run in (('edm', 'teacher'), ('ect', 'ect')):
+        shutil.copytree(story / run, tmp_path / method / 'seed0')
+        config = json.loads((tmp_path / method / 'seed0' / 'config.json').read_text())
+        config['sampling']['ema'] = ''
+        (tmp_path / method / 'seed0' / 'config.json').write_text(json.dumps(config))
+    commands.run('study', f'--workdir={tmp_path}', '--order=ect')
+    rows = json.loads((tmp_path / 'study.json').read_text())
+    assert {(row['method'], row['sampler']) for row in rows} == {
+        ('ect', 'onestep'),
+        ('ect', 'multistep@80,1'),
+        ('edm', 'onestep'),
+        ('edm', 'heun@3'),
+    }
+    assert {row['ema'] for row in rows} == {''}
+    (row,) = [r for r in rows if (r['method'], r['sampler']) == ('ect', 'onestep')]
+    (stored,) = [
+        r['fd_lenet']
+        for r in open_run(story / 'ect').scores()
+        if (r['protocol']['ema'], r['protocol']['sampler']) == ('', 'onestep')
+    ]
+    assert row['values'] == [stored]
 
 
 def test_the_report_has_the_rows_that_were_asked_for(story):

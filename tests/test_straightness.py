@@ -9,9 +9,9 @@ from cm_jax import sharding
 from cm_jax.core import process
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
-from cm_jax.evaluate_straightness import straightness_protocol, straightness_row
-from cm_jax.generate import Subject
+from cm_jax.evaluation.straightness import straightness_protocol, straightness_row
 from cm_jax.metrics.straightness import straightness
+from cm_jax.samplers import GenerativeModel
 from tests.test_ode_closed_form import Gaussian
 
 RF = process.build('rf', 1e-5, 1.0)
@@ -74,12 +74,12 @@ def test_a_row_is_the_mean_over_the_samples_that_its_protocol_names():
     def denoise(params, x, t, label):
         return x - params * expand(t, x) ** 2 * (1 + label[:, None, None, None])
 
-    subject, steps = Subject(denoise, RF, SHAPE, 3), 4
+    generative_model, steps = GenerativeModel(denoise, RF, SHAPE, 3), 4
     # v = params t (1 + label): the variance of t over steps, times (1 + label)^2, in each value
     wanted = 4 * (steps**2 - 1) / (12 * steps**2) * np.prod(SHAPE) * (np.arange(7) % 3 + 1.0) ** 2
     for seeds, batch_size in (((3,), 7), ((3, 4), 2), ((3, 4), 100)):
-        protocol = straightness_protocol(subject, steps, 7, seeds, ema='0.9', step=5)
-        row = straightness_row(subject, sharding.make_mesh(), 2.0, protocol, batch_size)
+        protocol = straightness_protocol(generative_model, steps, 7, seeds, ema='0.9', step=5)
+        row = straightness_row(generative_model, sharding.make_mesh(), 2.0, protocol, batch_size)
         np.testing.assert_allclose(row['values'], [wanted.mean()] * len(seeds), rtol=1e-5)
         assert (row['straightness_std'] is None) == (len(seeds) == 1)
         assert row['protocol'] == {

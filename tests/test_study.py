@@ -7,9 +7,10 @@ import PIL.Image
 import pytest
 
 from cm_jax import config as configs
-from cm_jax import study_rows
+from cm_jax import run_folder
 from cm_jax.errors import UserError
 from cm_jax.metrics.protocol import protocol
+from cm_jax.reports import study_methods
 from cm_jax.types import Extractor
 from tests import commands
 from tests.tiny import get_config as tiny
@@ -34,7 +35,7 @@ def make_run(folder, rows, seed=0, ema='0.5'):
     config = tiny('ect')
     config.seed, config.sampling.ema = seed, ema
     (folder / 'trajectory' / '12').mkdir(parents=True)
-    configs.write_config(folder, configs.to_plain(config))
+    run_folder.write_config(folder, configs.to_plain(config))
     (folder / 'data_card.json').write_text('{"image_shape": [8, 8, 1], "num_classes": 10}')
     (folder / 'scores.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
 
@@ -53,9 +54,9 @@ def folder(tmp_path):
 
 
 def test_rows_are_means_over_seeds_of_the_last_step_and_its_own_average(folder):
-    runs = study_rows.runs_of(folder)
+    runs = study_methods.runs_of(folder)
     assert {method: len(of) for method, of in runs.items()} == {'ct': 2, 'ect': 2}
-    one, two = study_rows.rows_of('ect', runs['ect'])
+    one, two = study_methods.rows_of('ect', runs['ect'])
     assert (one['sampler'], one['evaluations'], one['values']) == ('onestep', 1, [4.0, 6.0])
     assert one['mean'] == 5 and one['std'] == pytest.approx(2**0.5)
     assert one['training_seeds'] == [0, 1] and one['images_of_this_run'] == 12 * 16
@@ -63,40 +64,42 @@ def test_rows_are_means_over_seeds_of_the_last_step_and_its_own_average(folder):
 
 
 def test_a_single_seed_has_no_spread(folder):
-    (one, _) = study_rows.rows_of('ect', study_rows.runs_of(folder)['ect'][:1])
-    assert one['std'] is None and '| 4.00 |' in study_rows.table([one])
+    (one, _) = study_methods.rows_of('ect', study_methods.runs_of(folder)['ect'][:1])
+    assert one['std'] is None and '| 4.00 |' in study_methods.table([one])
 
 
 def test_a_sampler_that_a_seed_lacks_is_left_out(folder):
     (folder / 'ct' / 'seed1' / 'scores.jsonl').write_text(json.dumps(score(3.0)) + '\n')
-    rows = study_rows.rows_of('ct', study_rows.runs_of(folder)['ct'])
+    rows = study_methods.rows_of('ct', study_methods.runs_of(folder)['ct'])
     assert [row['sampler'] for row in rows] == ['onestep']
 
 
-def test_weights_without_an_average_are_raw_in_scores(tmp_path):
-    make_run(tmp_path / 'ect' / 'seed0', [score(5.0, ema='0.5'), score(7.0, ema='raw')], ema='')
-    (row,) = study_rows.rows_of('ect', study_rows.runs_of(tmp_path)['ect'])
-    assert row['values'] == [7.0] and row['ema'] == 'raw'
+def test_a_run_that_samples_without_an_average_is_judged_by_its_weights(tmp_path):
+    make_run(tmp_path / 'ect' / 'seed0', [score(5.0, ema='0.5'), score(7.0, ema='')], ema='')
+    (row,) = study_methods.rows_of('ect', study_methods.runs_of(tmp_path)['ect'])
+    assert row['values'] == [7.0] and row['ema'] == ''
 
 
 def test_missing_runs_and_scores_are_named(tmp_path):
     with pytest.raises(UserError, match='holds no <method>/seed<k> run folders'):
-        study_rows.runs_of(tmp_path)
+        study_methods.runs_of(tmp_path)
     make_run(tmp_path / 'ect' / 'seed0', [score(4.0, step=10)])
     with pytest.raises(
         UserError, match=r'no scores of its last step: .*evaluate --workdir=.*seed0'
     ):
-        study_rows.rows_of('ect', study_rows.runs_of(tmp_path)['ect'])
+        study_methods.rows_of('ect', study_methods.runs_of(tmp_path)['ect'])
 
 
 def test_scores_of_another_protocol_are_not_compared(folder):
     rows = [
-        row for m, runs in study_rows.runs_of(folder).items() for row in study_rows.rows_of(m, runs)
+        row
+        for m, runs in study_methods.runs_of(folder).items()
+        for row in study_methods.rows_of(m, runs)
     ]
-    study_rows.check_comparable(rows)
+    study_methods.check_comparable(rows)
     rows[-1]['protocol'] |= {'samples': 40}
     with pytest.raises(UserError, match='ect and ct were not scored alike: samples is 40 and 5000'):
-        study_rows.check_comparable(rows)
+        study_methods.check_comparable(rows)
 
 
 def test_the_command_writes_table_rows_and_plot_in_the_order_asked_for(folder):

@@ -13,8 +13,9 @@ import PIL.Image
 import pytest
 from etils import epath
 
-from cm_jax import study_lcsc
 from cm_jax.errors import UserError
+from cm_jax.lcsc.identity import of_earlier_label
+from cm_jax.reports import study_lcsc
 from tests.test_study import make_run, score
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -26,7 +27,7 @@ def make_search(folder, run, models, sampler='onestep'):
     rows = []
     for name, values in models.items():
         row = score(float(np.mean(values)), sampler, ema=name)
-        rows.append({'model': name} | row | {'values': list(values)})
+        rows.append(of_earlier_label(name)._asdict() | row | {'values': list(values)})
     report = {'cost': {'search': 3000, 'selection': 1000}, 'rows': rows}
     (folder / 'report.json').write_text(json.dumps(report))
     (folder / 'search.json').write_text(json.dumps({'budget': {'sampler': sampler}}))
@@ -61,7 +62,7 @@ def test_spreads_are_over_noise_sets_and_over_search_seeds(folder):
     lcsc, ema = found['lcsc'], found['ema*']
     assert lcsc['values'] == [4.0, 5.0, 6.0] and lcsc['mean'] == 5.0 and lcsc['std_search'] == 1.0
     assert lcsc['std_noise'] == pytest.approx(2**0.5)  # of (3, 5), (4, 6) and (5, 7)
-    assert ema['values'] == [5.0] and ema['std_search'] is None and ema['model'] == 'ema* 0.7'
+    assert ema['values'] == [5.0] and ema['std_search'] is None and ema['label'] == 'ema* 0.7'
     assert found['random']['std_noise'] == pytest.approx(np.sqrt((0.5 + 2 + 4.5) / 3))
     assert study_lcsc.shown(lcsc) == '5.00 ± 1.41 ± 1.00'
     assert study_lcsc.shown(ema) == '5.00 ± 1.41'

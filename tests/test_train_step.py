@@ -7,13 +7,14 @@ import numpy as np
 import optax
 import pytest
 
-from cm_jax import models, optim
+from cm_jax import models
 from cm_jax.core import ema, process, tree
 from cm_jax.errors import UserError
-from cm_jax.objectives import base
-from cm_jax.objectives.base import Objective
-from cm_jax.optim import Optimizer
-from cm_jax.train_step import QUARTERS, by_quarter, init_state, make_train_step
+from cm_jax.objectives import Objective
+from cm_jax.objectives import build as build_objective
+from cm_jax.training import optim
+from cm_jax.training.optim import Optimizer
+from cm_jax.training.step import QUARTERS, by_quarter, init_state, make_train_step
 
 RATES = (0.5, 0.9)
 SIGMA_RELS = (0.05, 0.1)
@@ -205,7 +206,9 @@ def row_sizes(params):
 def test_edm2_trains_with_weights_of_unit_size_and_averages_of_those():
     settings = {'name': 'edm2_unet', 'channels': 8, 'channel_mult': (1,), 'num_blocks': 1}
     model = models.build(settings | {'attn_resolutions': ()}, (4, 4, 1), 0)
-    edm = base.build({'name': 'edm', 'sigma_data': 0.5}, model.net, process.variance_exploding())
+    edm = build_objective(
+        {'name': 'edm', 'sigma_data': 0.5}, model.net, process.variance_exploding()
+    )
     optimizer, averages = optim.make('adam', 0.1), ema.averages((0.5,), (0.1,))
     first = jax.jit(model.init)(jax.random.key(0))
     state = init_state(model.project(first), edm, optimizer, averages)

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from cm_jax.settings import parse_run, parse_search
 from configs.digits_edm import digits_config
 
 
@@ -24,6 +25,16 @@ def get_config(objective='edm'):
     if objective == 'catch_up':
         on_rectified_flow(c)
     return c
+
+
+def settings_of(config):
+    """What a command parses from a config."""
+    return parse_run(config.to_dict())
+
+
+def search_settings_of(config):
+    """What the search parses from a config."""
+    return parse_search(config.to_dict())
 
 
 def on_rectified_flow(c):

@@ -3,7 +3,7 @@
     batches(source, split, batch_size, seed) -> iterator of {'image': [B,H,W,C] float32 in [-1,1],
                                                              'label': [B] int32}
 
-A source is a file in this folder with `open_source(split, **settings) -> Source`: random access to
+A source is a file in data/sources with `open_source(split, **settings) -> Source`: random access to
 uint8 images. Everything else (shuffling, sharding by process, resuming) is here, once.
 """
 
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cm_jax.data import sources
 from cm_jax.errors import UserError, call, check_name
 
 CACHE_BYTES = 1 << 30  # a set whose images fit in this is kept decoded in memory
-NOT_SOURCES = ('card', 'images', 'prepare', 'readers')  # what else is in this folder
 
 
 class Source(NamedTuple):
@@ -37,14 +37,14 @@ class Source(NamedTuple):
 
 
 def source_names() -> list[str]:
-    """The sources that there are: the files of this folder."""
-    return [m.name for m in pkgutil.iter_modules(__path__) if m.name not in NOT_SOURCES]
+    """The sources that there are: the files of data/sources."""
+    return [m.name for m in pkgutil.iter_modules(sources.__path__)]
 
 
 def open_source(source: str, split: str, **settings: Any) -> Source:
     """Opens a source by name. Raises UserError on an unknown name, setting or split."""
     check_name('data source', source, source_names())
-    module = importlib.import_module(f'cm_jax.data.{source}')
+    module = importlib.import_module(f'cm_jax.data.sources.{source}')
     return call('dataset', module.open_source, {'split': split, **settings})
 
 

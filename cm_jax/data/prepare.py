@@ -20,8 +20,8 @@ import tqdm
 from PIL import Image
 
 from cm_jax.data import card, readers
-from cm_jax.data import tfds as tfds_source
 from cm_jax.data.readers import cifar10
+from cm_jax.data.sources import tfds as tfds_source
 from cm_jax.errors import UserError
 
 VERSION = '1.0.0'  # of a data set that TFDS has no builder for

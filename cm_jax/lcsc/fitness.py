@@ -17,13 +17,13 @@ from jax.sharding import Mesh, PartitionSpec
 from threadpoolctl import threadpool_limits
 
 from cm_jax import samplers
-from cm_jax.generate import Subject, denoiser
-from cm_jax.lcsc import metric as metrics
+from cm_jax.evaluation.scores import Reference
+from cm_jax.lcsc import criterion as metrics
 from cm_jax.lcsc import storage
 from cm_jax.lcsc.space import ONE, Space
 from cm_jax.lcsc.storage import Stored
 from cm_jax.metrics import features, moments
-from cm_jax.scores import Reference
+from cm_jax.samplers import GenerativeModel
 from cm_jax.sharding import AXIS, replicated, to_host
 from cm_jax.types import Array, Extractor, Params
 
@@ -31,7 +31,7 @@ Fitness = Callable[[np.ndarray, int], np.ndarray]
 
 
 def make_fitness(
-    subject: Subject,
+    model: GenerativeModel,
     sampler: samplers.Sampler,
     extractor: Extractor,
     reference: Reference,
@@ -60,7 +60,7 @@ def make_fitness(
     wanted = extractor.score if metric is None else metric
     scored = metrics.build(extractor, reference, wanted, samples)
     shift = jnp.asarray(reference.moments.mean, jnp.float32)
-    measure = _make_measure(subject, sampler, extractor, scored, samples, batch_size, shift)
+    measure = _make_measure(model, sampler, extractor, scored, samples, batch_size, shift)
     combined = storage.make_combine(stored, space, mesh)
     weights = jax.device_put(extractor.params, replicated(mesh))
     each = -(-at_once // mesh.size)  # candidates a device
@@ -102,7 +102,7 @@ def make_fitness(
 
 
 def _make_measure(
-    subject: Subject,
+    model: GenerativeModel,
     sampler: samplers.Sampler,
     extractor: Extractor,
     scored: metrics.Metric,
@@ -113,16 +113,8 @@ def _make_measure(
     """`measure(params, weights, seed)`: sums [d] and [d, d] about `shift`, or features [n, d]."""
 
     def of_batch(params: Params, weights: Params, seed: Array, first: Array) -> Array:
-        x0 = samplers.generate(
-            sampler,
-            denoiser(subject, sampler),
-            params,
-            subject.process.prior_std,
-            subject.image_shape,
-            subject.num_classes,
-            seed,
-            first + jnp.arange(batch_size),
-        )
+        indices = first + jnp.arange(batch_size)
+        x0 = samplers.generate(sampler, model, params, seed, indices)
         return features.of_samples(extractor, weights, x0)
 
     def measure(params: Params, weights: Params, seed: Array) -> tuple[Array, ...]:

@@ -6,34 +6,52 @@ theta_1 + sum_{i>1} a_i (theta_i - theta_1), so a_2 .. a_K are free and a_1 take
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cm_jax.core.ema import coefficients as ema_coefficients
 from cm_jax.errors import UserError
+from cm_jax.lcsc.identity import EMA_STAR, LAST, UNIFORM, Identity
 
 
 def default_ema_rates(k: int) -> tuple[float, ...]:
-    """Eight rates whose averages reach back over 2 to all K checkpoints, evenly in the logarithm."""
+    """Returns eight rates whose averages reach back over 2 to all K checkpoints.
+
+    The lengths over which they reach back are evenly spaced in the logarithm.
+    """
     reach = np.geomspace(2, max(k, 2), 8)
     return tuple(float(rate) for rate in 1 - 1 / reach)
 
 
-def named_profiles(k: int, rates: Sequence[float]) -> dict[str, np.ndarray]:
-    """The candidates [K] that a search starts from: last checkpoint, EMA profiles, uniform."""
-    profiles = {'last': np.eye(k)[-1]}
-    profiles |= {f'ema* {rate:.4g}': ema_coefficients(k, rate) for rate in rates}
-    return profiles | {'uniform': np.full(k, 1 / k)}
+class Profile(NamedTuple):
+    """A candidate [K] that a search starts from, of one group of weights."""
+
+    identity: Identity
+    coefficients: np.ndarray
+
+
+def starting_profiles(k: int, rates: Sequence[float]) -> list[Profile]:
+    """Returns the candidates that a search starts from: last checkpoint, EMA profiles, uniform."""
+    emas = [
+        Profile(Identity(EMA_STAR, f'{EMA_STAR} {rate:.4g}'), ema_coefficients(k, rate))
+        for rate in rates
+    ]
+    return [
+        Profile(Identity(LAST, LAST), np.eye(k)[-1]),
+        *emas,
+        Profile(Identity(UNIFORM, UNIFORM), np.full(k, 1 / k)),
+    ]
 
 
 def stacked_profiles(k: int, groups: int, rates: Sequence[float]) -> np.ndarray:
-    """The same as candidates [P, G, K], all groups alike."""
-    rows = np.stack(list(named_profiles(k, rates).values()))
+    """Returns the starting profiles as candidates [P, G, K], all groups of a candidate alike."""
+    rows = np.stack([profile.coefficients for profile in starting_profiles(k, rates)])
     return np.repeat(rows[:, None], groups, axis=1)
 
 
 def plane(k: int) -> np.ndarray:
-    """An orthonormal basis [K-1, K] of the coefficients that sum to 0 (Helmert's).
+    """Returns an orthonormal basis [K-1, K] of the coefficients that sum to 0 (Helmert's).
 
     Steps that are alike in all directions of it are alike in all checkpoints, where steps in
     a_2 .. a_K would leave a_1 the sum of them.
@@ -44,12 +62,12 @@ def plane(k: int) -> np.ndarray:
 
 
 def per_entry(scale: float, k: int) -> float:
-    """The standard deviation of a coefficient's step: `scale` is for K = 20, and falls as K^-1/2."""
+    """Returns the standard deviation of a coefficient's step: scale sqrt(20 / K)."""
     return scale * float(np.sqrt(20 / k))
 
 
 def check_common(population: int, scale: float, ema_rates: Sequence[float]) -> None:
-    """Raises UserError on what no method of search can do with."""
+    """Raises UserError on settings that no method of search can work with."""
     if population < 1 or scale <= 0:
         raise UserError(
             f'a search needs population >= 1 and scale > 0, got {population} and {scale}'

@@ -37,8 +37,8 @@ from cm_jax.core.ode import Velocity
 from cm_jax.core.precond import flow_scalings, precondition
 from cm_jax.core.process import Process, expand, perturb, rectified_flow
 from cm_jax.errors import UserError, check_name
-from cm_jax.objectives.base import Objective, keep_refs, no_refs, require_process
-from cm_jax.objectives.coupling import make_coupling
+from cm_jax.objectives import Objective, keep_refs, no_refs, require_process
+from cm_jax.objectives._coupling import make_coupling
 from cm_jax.types import Array, Batch, DenoiseFn, Key, Metrics, NetFn, Params
 
 STEP_SIZES = ('uniform', 'proportional', 'fixed')

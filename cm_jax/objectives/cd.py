@@ -23,8 +23,8 @@ from cm_jax.core.guidance import guided
 from cm_jax.core.precond import at_boundary, precondition
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError, check_name
-from cm_jax.objectives.base import Objective, require_process
-from cm_jax.objectives.consistency import distance_of, make_consistency, ode_step
+from cm_jax.objectives import Objective, require_process
+from cm_jax.objectives._consistency import distance_of, make_consistency, ode_step
 from cm_jax.types import Array, DenoiseFn, Distance, Key, NetFn
 
 SOLVERS = {'heun': ode.heun, 'euler': ode.euler}

@@ -24,8 +24,8 @@ from cm_jax.core.curriculum import ct_num_scales, ct_target_ema
 from cm_jax.core.precond import at_boundary, precondition
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError
-from cm_jax.objectives.base import Objective, require_process
-from cm_jax.objectives.consistency import distance_of, make_consistency, same_noise
+from cm_jax.objectives import Objective, require_process
+from cm_jax.objectives._consistency import distance_of, make_consistency, same_noise
 from cm_jax.types import Array, Distance, Key, NetFn
 
 

@@ -23,7 +23,7 @@ from cm_jax.core.distance import l2
 from cm_jax.core.precond import Scalings, edm_scalings, precondition
 from cm_jax.core.process import Process, perturb
 from cm_jax.errors import UserError
-from cm_jax.objectives.base import Objective, keep_refs, no_refs, require_process
+from cm_jax.objectives import Objective, keep_refs, no_refs, require_process
 from cm_jax.types import Array, Batch, Key, Metrics, NetFn, Params
 
 AUGMENT = 0xA06  # folded into the key of a step for its augmentation

@@ -24,8 +24,8 @@ from cm_jax.core.distance import pseudo_huber
 from cm_jax.core.precond import boundary_scalings, precondition
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError
-from cm_jax.objectives.base import Objective, require_process
-from cm_jax.objectives.consistency import make_consistency, same_noise
+from cm_jax.objectives import Objective, require_process
+from cm_jax.objectives._consistency import make_consistency, same_noise
 from cm_jax.types import Array, Key, NetFn
 
 

@@ -35,7 +35,7 @@ from cm_jax.core.distance import l2
 from cm_jax.core.precond import flow_scalings, precondition
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError
-from cm_jax.objectives.base import Objective, require_process
+from cm_jax.objectives import Objective, require_process
 from cm_jax.types import Array, Batch, DenoiseFn, Key, Metrics, NetFn, Params
 
 

@@ -30,7 +30,7 @@ from cm_jax.core.distance import l2
 from cm_jax.core.precond import diffusion_scalings, precondition
 from cm_jax.core.process import Process, expand, perturb
 from cm_jax.errors import UserError
-from cm_jax.objectives.base import Objective, require_process
+from cm_jax.objectives import Objective, require_process
 from cm_jax.types import Array, Batch, Key, Metrics, NetFn, Params
 
 Refs = dict[str, Params]

@@ -26,8 +26,6 @@ from cm_jax.core.process import Process
 from cm_jax.errors import UserError, check_name
 from cm_jax.types import Array, DenoiseFn, Params
 
-NOT_SAMPLERS = ('edit', 'dpm_solver')  # what else is in this folder
-
 
 class Sampler(NamedTuple):
     """`sample(denoise, x_T, keys) -> x0`, and what it is: its spelling, levels and cost.
@@ -127,8 +125,8 @@ def check_guidance(sampler: Sampler, num_classes: int) -> None:
 
 
 def names() -> list[str]:
-    """The samplers that there are: the files of this folder."""
-    return [m.name for m in pkgutil.iter_modules(__path__) if m.name not in NOT_SAMPLERS]
+    """The samplers that there are: the files of this folder whose names do not begin with _."""
+    return [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith('_')]
 
 
 def build(spec: str, process: Process) -> Sampler:
@@ -153,7 +151,39 @@ def build(spec: str, process: Process) -> Sampler:
         return module.sample(denoise, process, x_T, ts, keys, *chosen)
 
     evaluations = module.evaluations(levels) * (1 if guidance == 1 else 2)
-    return Sampler(spec, name, options, tuple(levels.tolist()), head, guidance, evaluations, sample)
+    return Sampler(
+        spec=spec,
+        name=name,
+        options=options,
+        levels=tuple(levels.tolist()),
+        head=head,
+        guidance=guidance,
+        evaluations=evaluations,
+        sample=sample,
+    )
+
+
+class GenerativeModel(NamedTuple):
+    """What samples are drawn from: a denoiser D with the shape and classes of its images.
+
+    `num_classes` is 0 for an unconditional network. `heads` holds D of each head of a network that has
+    several; `denoise` is then one of them.
+    """
+
+    denoise: DenoiseFn
+    process: Process
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    heads: tuple[DenoiseFn, ...] = ()
+
+
+def check_head(sampler: Sampler, heads: int) -> None:
+    """Raises UserError if the sampler names a head that a network of so many heads does not have."""
+    if sampler.head > heads:
+        legal = f'+head1 to +head{heads}' if heads else 'no +head'
+        raise UserError(
+            f'sampler {sampler.spec!r}: the network has {heads or 1} head(s); legal: {legal}'
+        )
 
 
 class Start(NamedTuple):
@@ -164,37 +194,31 @@ class Start(NamedTuple):
     keys: Array
 
 
-def start(
-    prior_std: float,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-    seed: Array,
-    indices: Array,
-) -> Start:
-    """The starts of the samples number `indices` [B] of the stream `seed`, each by its own number."""
+def start(model: GenerativeModel, seed: Array, indices: Array) -> Start:
+    """Returns the starts of the samples number `indices` [B] of the stream `seed`.
+
+    Noise and label of a sample depend on (seed, its index) alone. Sample i of a class-conditional
+    network has class i modulo num_classes; label is None without classes.
+    """
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
     draw, fresh = jax.vmap(jax.random.split, out_axes=1)(keys)
-    x_T = prior_std * jax.vmap(lambda key: jax.random.normal(key, image_shape))(draw)
-    return Start(x_T, indices % num_classes if num_classes else None, fresh)
+    noise = jax.vmap(lambda key: jax.random.normal(key, model.image_shape))(draw)
+    label = indices % model.num_classes if model.num_classes else None
+    return Start(x_T=model.process.prior_std * noise, label=label, keys=fresh)
 
 
 def generate(
-    sampler: Sampler,
-    denoise: DenoiseFn,
-    params: Params,
-    prior_std: float,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-    seed: Array,
-    indices: Array,
+    sampler: Sampler, model: GenerativeModel, params: Params, seed: Array, indices: Array
 ) -> Array:
-    """The samples number `indices` [B] of the stream `seed`: [B,H,W,C]. To be jitted.
+    """Returns the samples number `indices` [B] of the stream `seed`: [B,H,W,C]. To be jitted.
 
-    Noise and label depend on (seed, index) alone, so the same samples come out whatever the batch
-    size and the number of devices. Sample i of a class-conditional network has class i modulo
-    num_classes; label is None without classes. Raises UserError where `check_guidance` does.
+    A sample depends on (seed, its index) alone (see `start`), so the same samples come out whatever
+    the batch size and the number of devices. Raises UserError where `check_guidance` and `check_head`
+    do.
     """
-    check_guidance(sampler, num_classes)
+    check_guidance(sampler, model.num_classes)
+    check_head(sampler, len(model.heads))
+    denoise = model.heads[sampler.head - 1] if sampler.head else model.denoise
     denoise = guided(denoise, sampler.guidance)
-    x_T, label, fresh = start(prior_std, image_shape, num_classes, seed, indices)
+    x_T, label, fresh = start(model, seed, indices)
     return sampler.sample(lambda x, t: denoise(params, x, t, label), x_T, fresh)

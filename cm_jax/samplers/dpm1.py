@@ -3,7 +3,7 @@
 Written `dpm1@n`: n evaluations. Spacings and options in samplers/dpm_solver.py.
 """
 
-from cm_jax.samplers import dpm_solver
+from cm_jax.samplers import _dpm_solver
 
-parse, sample = dpm_solver.solver(1)
-evaluations, options = dpm_solver.evaluations, dpm_solver.options
+parse, sample = _dpm_solver.solver(1)
+evaluations, options = _dpm_solver.evaluations, _dpm_solver.options

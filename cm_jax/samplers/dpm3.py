@@ -4,7 +4,7 @@ Written `dpm3@n`: n evaluations; the paper's are dpm3@15 and dpm3@9. Spacings an
 samplers/dpm_solver.py.
 """
 
-from cm_jax.samplers import dpm_solver
+from cm_jax.samplers import _dpm_solver
 
-parse, sample = dpm_solver.solver(3)
-evaluations, options = dpm_solver.evaluations, dpm_solver.options
+parse, sample = _dpm_solver.solver(3)
+evaluations, options = _dpm_solver.evaluations, _dpm_solver.options

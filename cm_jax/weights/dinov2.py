@@ -19,8 +19,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cm_jax.core import tree
-from cm_jax.data.readers.found import sha256
 from cm_jax.errors import UserError
+from cm_jax.files import sha256
 from cm_jax.models import dinov2
 from cm_jax.models.dinov2 import VIT_L14, Sizes
 from cm_jax.types import Extractor, Params

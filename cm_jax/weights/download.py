@@ -7,8 +7,8 @@ import shutil
 import urllib.request
 from typing import NamedTuple
 
-from cm_jax.data.readers.found import sha256
 from cm_jax.errors import FULL_DISK, UserError, check_name
+from cm_jax.files import sha256
 from cm_jax.weights import dinov2, inception
 
 TIMEOUT = 60  # seconds without an answer

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cm_jax.core import tree
-from cm_jax.data.readers.found import sha256
 from cm_jax.errors import UserError
+from cm_jax.files import sha256
 from cm_jax.models import inception
 from cm_jax.types import Extractor, Params
 from cm_jax.weights.names import check_shapes

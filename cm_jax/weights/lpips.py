@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cm_jax.core import tree
-from cm_jax.data.readers.found import sha256
 from cm_jax.errors import UserError, call
+from cm_jax.files import sha256
 from cm_jax.models import lpips
 from cm_jax.types import Distance, Params
 from cm_jax.weights.names import check_shapes

@@ -1,7 +1,6 @@
 """What a reader gives, and what the readers share."""
 
 import contextlib
-import hashlib
 import pathlib
 import struct
 import tarfile
@@ -41,12 +40,6 @@ class Found(NamedTuple):
     class_names: tuple[str, ...]
     counts: dict[str, int]
     examples: Callable[[str], Iterator[tuple[np.ndarray, int]]]
-
-
-def sha256(path: pathlib.Path) -> str:
-    """The sha256 of a file, as hex."""
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ import struct
 
 import numpy as np
 
-from cm_jax.data.readers.found import Found, damage_is_one_line, in_memory, sha256
+from cm_jax.data.readers.found import Found, damage_is_one_line, in_memory
 from cm_jax.errors import UserError
+from cm_jax.files import sha256
 
 FILE_NAME = re.compile(r'(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?')
 

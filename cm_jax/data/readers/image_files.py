@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tqdm
 
-from cm_jax.data import folder, images
-from cm_jax.data.readers.found import LEGAL, Found, damage_is_one_line, sha256
+from cm_jax.data import images
+from cm_jax.data.readers.found import LEGAL, Found, damage_is_one_line
+from cm_jax.data.sources import folder
 from cm_jax.errors import UserError
+from cm_jax.files import sha256
 
 
 def _read(

@@ -1,0 +1,1 @@
+"""The parts of `edit`: zero-shot editing with a consistency model."""

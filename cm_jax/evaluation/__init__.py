@@ -1,0 +1,1 @@
+"""The parts of `evaluate`: scores and their references, curves, pictures, straightness."""

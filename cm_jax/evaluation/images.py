@@ -1,0 +1,37 @@
+"""evaluate --save_images=FOLDER: the samples behind a score, a PNG each."""
+
+import pathlib
+
+import numpy as np
+import PIL.Image
+
+from cm_jax.errors import UserError
+from cm_jax.evaluation.scores import SaveImages
+from cm_jax.run_folder import weights_file_label
+from cm_jax.sharding import is_primary
+
+
+def folder(root: str, step: int, ema: str, spec: str) -> pathlib.Path:
+    """The folder of one score below `root`. Raises UserError if there is something in it."""
+    found = pathlib.Path(
+        root
+    ).expanduser() / f'step{step}_{weights_file_label(ema)}_{spec}'.replace(',', '-')
+    if found.exists() and any(found.iterdir()):
+        raise UserError(f'--save_images: {found} is not empty; choose another folder')
+    return found
+
+
+def writer(place: pathlib.Path) -> SaveImages:
+    """`save(seed, first, images)` writes `seed<seed>/<index>.png`, on one process; PNG loses nothing,
+    so that the pictures give the score again."""
+
+    def save(seed: int, first: int, images: np.ndarray) -> None:
+        if not is_primary():
+            return
+        inside = place / f'seed{seed}'
+        inside.mkdir(parents=True, exist_ok=True)
+        for index, image in enumerate(images, first):
+            pixels = image[..., 0] if image.shape[-1] == 1 else image
+            PIL.Image.fromarray(pixels).save(inside / f'{index:06d}.png')
+
+    return save

@@ -1,0 +1,178 @@
+"""The search over combination coefficients: pure `init`, `ask`, `tell`, with an explicit state.
+
+    state = init(key, k, method='evolution')
+    coefficients, state = ask(state)                     # [P, K], each row sums to 1
+    state = tell(state, coefficients, scores)            # lower is better
+    state.best_coefficients, state.best_score
+
+The first candidates are the profiles (see lcsc.profiles), whatever the method; then generations of
+`population` by 'evolution' (the paper's), 'cma_es' or 'random'. With G groups of weights that have
+coefficients of their own (see lcsc.space), a candidate is G rows one after another, [G K], each of
+which sums to 1.
+
+The state is the archive of all candidates with their scores, and what a method remembers is rebuilt
+from it: `to_plain` and `from_plain` turn it into JSON-able data and back without any difference.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cm_jax.errors import UserError, call, check_name
+from cm_jax.lcsc import cma_es, evolution, random_search
+from cm_jax.lcsc.archive import Archive, ranking
+from cm_jax.lcsc.identity import Identity
+from cm_jax.lcsc.profiles import default_ema_rates, stacked_profiles, starting_profiles
+from cm_jax.types import Key
+
+METHODS = {'evolution': evolution, 'cma_es': cma_es, 'random': random_search}
+
+
+class SearchState(NamedTuple):
+    """The archive, oldest first, and where the random stream stands. Lower scores are better."""
+
+    method: str
+    settings: Any  # the method's Settings
+    k: int
+    groups: int
+    seed: tuple[int, ...]
+    generation: int  # generations asked for so far
+    coefficients: np.ndarray  # [N, G K] float64
+    scores: np.ndarray  # [N] float64; NaN and infinities are kept, and never best
+    told: tuple[int, ...]  # candidates of each `tell`, N in all
+    memory: Any  # what the method has made of the archive
+
+    @property
+    def best(self) -> int:
+        """The archive index of the lowest finite score. Raises ValueError if there is none."""
+        if not np.isfinite(self.scores).any():
+            raise ValueError('no candidate has a finite score yet')
+        return int(ranking(self.scores)[0])
+
+    @property
+    def best_coefficients(self) -> np.ndarray:
+        return self.coefficients[self.best]
+
+    @property
+    def best_score(self) -> float:
+        return float(self.scores[self.best])
+
+
+def init(
+    key: Key, k: int, *, method: str = 'evolution', groups: int = 1, **settings: Any
+) -> SearchState:
+    """The state before the first generation, for k >= 2 checkpoints.
+
+    `settings` are those of the method's Settings. Raises UserError on wrong ones.
+    """
+    check_name('search method', method, METHODS)
+    checked = call('search', METHODS[method].Settings, settings)
+    if k < 2:
+        raise UserError(f'a search needs at least 2 checkpoints, got {k}')
+    if groups < 1:
+        raise UserError(f'a search needs at least 1 group of weights, got {groups}')
+    METHODS[method].check(checked)
+    rates = tuple(float(rate) for rate in checked.ema_rates) or default_ema_rates(k)
+    checked = checked._replace(ema_rates=rates)
+    seed = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel())
+    return _empty(method, checked, k, groups, seed)
+
+
+def ask(state: SearchState) -> tuple[np.ndarray, SearchState]:
+    """The next candidates [P, G K], each group's summing to 1, and the state that has asked for them.
+
+    The first are the profiles. Pure: the same state asks for the same candidates. Raises ValueError
+    if the first were not told.
+    """
+    asked = state._replace(generation=state.generation + 1)
+    if state.generation == 0:
+        found = stacked_profiles(state.k, state.groups, state.settings.ema_rates)
+    elif not state.told:
+        raise ValueError('a search whose first candidates have not been told has no next ones')
+    else:
+        random = np.random.default_rng((*state.seed, state.generation))
+        archive = _archive(state.coefficients, state.scores, state.k)
+        propose = METHODS[state.method].propose
+        found = propose(state.settings, archive, state.memory, random)
+    return found.reshape(len(found), -1), asked
+
+
+def tell(state: SearchState, coefficients: np.ndarray, scores: np.ndarray) -> SearchState:
+    """The state with candidates [P, G K] and their scores [P] in the archive.
+
+    Raises ValueError on other shapes.
+    """
+    coefficients, scores = np.asarray(coefficients, np.float64), np.asarray(scores, np.float64)
+    if coefficients.shape != (*scores.shape, state.coefficients.shape[1]) or not len(scores):
+        raise ValueError(f'{scores.shape} scores for coefficients of shape {coefficients.shape}')
+    whole = state._replace(
+        coefficients=np.concatenate([state.coefficients, coefficients]),
+        scores=np.concatenate([state.scores, scores]),
+        told=(*state.told, len(scores)),
+    )
+    archive = _archive(whole.coefficients, whole.scores, state.k)
+    new = _archive(coefficients, scores, state.k)
+    learn = METHODS[state.method].learn
+    return whole._replace(memory=learn(state.settings, archive, state.memory, new))
+
+
+def to_plain(state: SearchState) -> dict[str, Any]:
+    """The state as JSON-able data; scores that are not finite are words."""
+    scores = [s if np.isfinite(s) else str(s) for s in state.scores.tolist()]
+    return {
+        'method': state.method,
+        'settings': {name: _listed(value) for name, value in state.settings._asdict().items()},
+        'k': state.k,
+        'groups': state.groups,
+        'seed': list(state.seed),
+        'generation': state.generation,
+        'told': list(state.told),
+        'coefficients': state.coefficients.tolist(),
+        'scores': scores,
+    }
+
+
+def from_plain(plain: Mapping[str, Any]) -> SearchState:
+    """The state behind `to_plain`: what it asks for next is the same to the last bit."""
+    settings = METHODS[plain['method']].Settings(**plain['settings'])
+    settings = settings._replace(ema_rates=tuple(settings.ema_rates))
+    k, groups = plain['k'], plain['groups']
+    state = _empty(plain['method'], settings, k, groups, tuple(plain['seed']))
+    coefficients = np.asarray(plain['coefficients'], np.float64).reshape(-1, groups * k)
+    scores, first = np.array([float(s) for s in plain['scores']]), 0
+    for count in plain['told']:
+        rows = slice(first, first + count)
+        state, first = tell(state, coefficients[rows], scores[rows]), first + count
+    return state._replace(generation=plain['generation'])
+
+
+def profile_identities(state: SearchState) -> list[Identity]:
+    """Returns who the first candidates of a search are, in their order."""
+    profiles = starting_profiles(state.k, state.settings.ema_rates)
+    return [profile.identity for profile in profiles]
+
+
+def _empty(method: str, settings: Any, k: int, groups: int, seed: tuple[int, ...]) -> SearchState:
+    """Returns the state of a search that has asked for nothing yet."""
+    return SearchState(
+        method=method,
+        settings=settings,
+        k=k,
+        groups=groups,
+        seed=seed,
+        generation=0,
+        coefficients=np.empty((0, groups * k)),
+        scores=np.empty(0),
+        told=(),
+        memory=None,
+    )
+
+
+def _archive(coefficients: np.ndarray, scores: np.ndarray, k: int) -> Archive:
+    return Archive(coefficients.reshape(len(scores), -1, k), scores)
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

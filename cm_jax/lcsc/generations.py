@@ -1,0 +1,99 @@
+"""A search generation by generation, so that one that was killed goes on as if it had not been.
+
+`<name>_state.json` is the state after the last complete generation, written whole or not at all;
+`<name>.jsonl` has a row for each candidate. The rows of a generation are written before its state: a
+kill between the two leaves rows that the state does not know of, and they are dropped and written
+again. The state holds every score to the last bit, so what the search asks for next is the same, too.
+
+    {"generation": 0, "profile": {"kind": "ema*", "label": "ema* 0.9"}, "score": ..., ...}
+
+The candidates of generation 0 are the profiles; `profile` is null in every other row.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from cm_jax.files import append_json_line, read_json_lines, write_text
+from cm_jax.lcsc import ask_tell
+from cm_jax.lcsc.ask_tell import SearchState
+from cm_jax.lcsc.fitness import Fitness
+from cm_jax.lcsc.identity import Identity
+from cm_jax.run_folder import candidates_file, state_file
+from cm_jax.settings import Budget
+
+
+def read_candidates(workdir: epath.Path, name: str) -> list[dict[str, Any]]:
+    """Returns the rows of the search `name`, with an `Identity` or None as their `profile`.
+
+    Rows of earlier versions have no `profile`: it is worked out from the state of their search.
+    """
+    rows = read_json_lines(workdir / candidates_file(name))
+    if rows and 'profile' not in rows[0]:
+        state = ask_tell.from_plain(json.loads((workdir / state_file(name)).read_text()))
+        profiles = [identity._asdict() for identity in ask_tell.profile_identities(state)]
+        profiles += [None] * (len(rows) - len(profiles))
+        rows = [row | {'profile': profile} for row, profile in zip(rows, profiles)]
+    return [row | {'profile': row['profile'] and Identity(**row['profile'])} for row in rows]
+
+
+def resume(state: SearchState, workdir: epath.Path, name: str) -> SearchState:
+    """Returns the state that `workdir` keeps of the search `name`, or `state` if it keeps none.
+
+    Rows of candidates that this state does not know of are dropped.
+    """
+    saved, rows = workdir / state_file(name), workdir / candidates_file(name)
+    if saved.exists():
+        state = ask_tell.from_plain(json.loads(saved.read_text()))
+    known = [row for row in read_json_lines(rows) if row['generation'] < state.generation]
+    write_text(rows, ''.join(json.dumps(row) + '\n' for row in known))
+    return state
+
+
+def run(
+    state: SearchState, fitness: Fitness, budget: Budget, workdir: epath.Path, name: str
+) -> SearchState:
+    """Asks, evaluates and tells to the end of the budget, from wherever `workdir` stands."""
+    state = resume(state, workdir, name)
+    total = budget.generations + 1  # the first scores the profiles
+    with tqdm(
+        initial=state.generation, total=total, desc=name, unit=' generations', dynamic_ncols=True
+    ) as bar:
+        _show_best(bar, state)
+        while state.generation < total:
+            coefficients, state = ask_tell.ask(state)
+            scores = fitness(coefficients, budget.seed)
+            state = ask_tell.tell(state, coefficients, scores)
+            _write_rows(workdir / candidates_file(name), state, coefficients, scores)
+            plain = json.dumps(ask_tell.to_plain(state))
+            write_text(workdir / state_file(name), plain + '\n')
+            bar.update()
+            _show_best(bar, state)
+    return state
+
+
+def _write_rows(
+    path: epath.Path, state: SearchState, coefficients: np.ndarray, scores: np.ndarray
+) -> None:
+    """Adds a row for each candidate of the newest generation."""
+    generation = state.generation - 1
+    profiles: list[Identity | None] = [None] * len(scores)
+    if generation == 0:
+        profiles = list(ask_tell.profile_identities(state))
+    for profile, score, candidate in zip(profiles, scores, coefficients, strict=True):
+        row = {
+            'generation': generation,
+            'profile': profile and profile._asdict(),
+            'score': float(score),
+            'coefficients': candidate.tolist(),
+        }
+        append_json_line(path, row)
+
+
+def _show_best(bar: tqdm, state: SearchState) -> None:
+    """Writes the best score so far behind the bar."""
+    if np.isfinite(state.scores).any():
+        bar.set_postfix(best=f'{state.best_score:.4f}')

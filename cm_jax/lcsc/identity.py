@@ -1,0 +1,42 @@
+"""Who a row of a search is about: a kind, by which programs know it, and a label for people.
+
+kind      label         weights
+last      last          the last snapshot of the window
+ema       ema 0.99      an average that the training run itself kept, at that step
+ema*      ema* 0.9      an EMA profile over the snapshots of the window; its rate is per snapshot
+uniform   uniform       the plain average of the snapshots
+posthoc   posthoc0.1    a power-function average (EDM2) that was made after training
+random    random        the best candidate of a random search
+lcsc      lcsc          the combination that the search chose
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+LAST, EMA, EMA_STAR, UNIFORM = 'last', 'ema', 'ema*', 'uniform'
+POSTHOC, RANDOM, LCSC = 'posthoc', 'random', 'lcsc'
+AVERAGES = (EMA, EMA_STAR, UNIFORM, POSTHOC)
+# How labels of earlier versions, whose rows had no kind, began.
+EARLIER_PREFIXES = {'ema* ': EMA_STAR, 'ema ': EMA, 'posthoc': POSTHOC}
+
+
+class Identity(NamedTuple):
+    """Who a row is about; see the module."""
+
+    kind: str
+    label: str
+
+
+def of_earlier_label(label: str) -> Identity:
+    """Returns the identity behind a label that an earlier version stored without its kind."""
+    for prefix, kind in EARLIER_PREFIXES.items():
+        if label.startswith(prefix):
+            return Identity(kind, label)
+    return Identity(label, label)
+
+
+def of_row(row: Mapping[str, Any]) -> Identity:
+    """Returns whom a row of a search's report is about."""
+    if 'kind' in row:
+        return Identity(row['kind'], row['label'])
+    return of_earlier_label(row['model'])  # a row of an earlier version

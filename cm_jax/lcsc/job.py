@@ -1,0 +1,120 @@
+"""What a search is told: its settings, checked against the run that they name."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+
+from cm_jax.errors import UserError, check_name
+from cm_jax.evaluation.extractors import check_extractor
+from cm_jax.generate import build_sampler
+from cm_jax.lcsc import ask_tell, combine, random_search, selection, space, storage
+from cm_jax.lcsc.ask_tell import SearchState
+from cm_jax.lcsc.space import Space
+from cm_jax.run import Run, open_run
+from cm_jax.samplers import Sampler
+from cm_jax.settings import Basis, Budget, Evaluation, SearchSettings, check_numbers
+from cm_jax.types import Params
+
+SEARCH, RANDOM = 'search', 'random'  # the names of the search and of its control
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """A search, opened and checked, before any compute."""
+
+    settings: SearchSettings
+    run: Run  # the training run
+    steps: Sequence[int]  # of the snapshots that are combined
+    space: Space
+    sampler: Sampler
+    metric: Mapping[str, float]  # name -> weight; {} is the extractor's Fréchet distance
+    evaluation: Evaluation  # of the report: with the search's sampler, whatever others there are
+    states: Mapping[str, SearchState]  # the starts of the search and of its control
+    posthoc: Sequence[str]  # the post-hoc averages to choose from
+
+    def load(self, step: int) -> Params:
+        """Returns the weights of the snapshot of `step`."""
+        return self.run.params(step, self.settings.basis.ema)
+
+
+def open_job(settings: SearchSettings) -> Job:
+    """Opens a search. Raises UserError on whatever is wrong in its settings or in the run."""
+    basis, budget, controls = settings.basis, settings.budget, settings.controls
+    run = open_run(basis.workdir)
+    steps = combine.window(run.steps(), basis.start, basis.stop, basis.every)
+    groups = open_groups(run, steps, basis)
+    evaluation = settings.evaluation
+    samplers = tuple(dict.fromkeys((budget.sampler, *evaluation.samplers)))
+    evaluation = dataclasses.replace(evaluation, samplers=samplers)
+    check_extractor(evaluation)
+    sampler, *_ = (build_sampler(spec, run.parts.generative_model) for spec in samplers)
+    check_noise(budget, evaluation)
+    if controls.landscape < 0 or (controls.landscape and len(steps) < 3):
+        raise UserError(
+            f'config.controls.landscape = {controls.landscape} goes through three snapshots, on a grid '
+            f'of n x n candidates, 0 for none; the window holds {len(steps)} snapshots'
+        )
+    if not run.emas(steps[-1]):
+        print(f"  left out: the run's own averages; it stored none at step {steps[-1]}")
+    return Job(
+        settings=settings,
+        run=run,
+        steps=steps,
+        space=groups,
+        sampler=sampler,
+        metric=parse_metric(budget.metric),
+        evaluation=evaluation,
+        states=start_states(settings, len(steps), groups.groups),
+        posthoc=selection.posthoc_names(run, steps[-1], controls.posthoc),
+    )
+
+
+def open_groups(run: Run, steps: Sequence[int], basis: Basis) -> Space:
+    """Returns the groups of weights. Raises UserError if the basis does not suit the run."""
+    for step in steps:
+        run.check_ema(step, basis.ema)
+    check_name('storage of snapshots', basis.storage, storage.WHERE)
+    check_name('dtype of stored snapshots', basis.dtype, storage.DTYPES)
+    groups = space.TOP_LEVEL if basis.groups == (space.TOP_LEVEL,) else basis.groups
+    return space.build(groups, run.params(steps[-1], basis.ema))
+
+
+def check_noise(budget: Budget, evaluation: Evaluation) -> None:
+    """Raises UserError if a stream of noise is used twice, or is no stream."""
+    seeds = (budget.seed, *budget.selection_seeds, *evaluation.seeds)
+    if len(set(seeds)) < len(seeds):
+        raise UserError(
+            f'search noise (seed {budget.seed}), selection noise {tuple(budget.selection_seeds)} and '
+            f'report noise {tuple(evaluation.seeds)} must be different seeds'
+        )
+    check_numbers(budget.samples, seeds, budget.batch_size)
+
+
+def start_states(settings: SearchSettings, k: int, groups: int) -> dict[str, SearchState]:
+    """Returns the starts of the search, and of a random search of as many candidates."""
+    given = dict(settings.search)
+    if given.get('method') == 'evolution':
+        given |= settings.evolution
+    key = jax.random.key(settings.seed)
+    states = {SEARCH: ask_tell.init(key, k, groups=groups, **given)}
+    if settings.controls.random:
+        common = {name: given[name] for name in random_search.Settings._fields}
+        control = jax.random.fold_in(key, 1)
+        states[RANDOM] = ask_tell.init(control, k, method='random', groups=groups, **common)
+    return states
+
+
+def parse_metric(text: str) -> dict[str, float]:
+    """Returns {'fd_lenet': 1, 'kd_lenet': 100} for 'fd_lenet+100*kd_lenet'; {} for ''."""
+    weights = {}
+    for term in text.split('+') if text else ():
+        weight, _, name = term.rpartition('*')
+        try:
+            weights[name.strip()] = float(weight or 1)
+        except ValueError:
+            raise UserError(
+                f'config.budget.metric {text!r}: write metrics by their names, each perhaps with a '
+                'weight before it, as fd_lenet+100*kd_lenet'
+            ) from None
+    return weights

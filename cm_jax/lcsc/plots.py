@@ -1,0 +1,135 @@
+"""The pictures of a search: its progress, its coefficients, the plane through three snapshots."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cm_jax.lcsc.identity import EMA_STAR
+from cm_jax.plotting import COLOURS, mark_stages, panel, plain_log
+
+REACH = (-0.5, 1.5)  # of the plane's two coordinates: beyond the triangle on all sides
+
+
+class Plane(NamedTuple):
+    """theta_0 + x (theta_1 - theta_0) + y (theta_2 - theta_0) through three of K snapshots."""
+
+    corners: tuple[int, int, int]  # indices of the snapshots
+    x: np.ndarray  # [n]
+    y: np.ndarray  # [n]
+
+    def coefficients(self, k: int, groups: int) -> np.ndarray:
+        """The candidates of the grid, row by row of y: [n n, G K]."""
+        start, one, two = np.eye(k)[list(self.corners)]
+        y, x = (axis.reshape(-1, 1) for axis in np.meshgrid(self.y, self.x, indexing='ij'))
+        return np.tile(start + x * (one - start) + y * (two - start), (1, groups))
+
+
+def plane(k: int, n: int) -> Plane:
+    """An n x n grid through the first, the middle and the last of k >= 3 snapshots."""
+    return Plane((0, (k - 1) // 2, k - 1), np.linspace(*REACH, n), np.linspace(*REACH, n))
+
+
+def best_so_far(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns, for rows of search.jsonl, two arrays with an entry for each generation.
+
+    They are the number of candidates that were scored up to there, and the lowest score among them.
+    """
+    generations = np.array([row['generation'] for row in rows])
+    scores = np.array([row['score'] for row in rows], float)  # None becomes NaN
+    counts = np.cumsum(np.unique(generations, return_counts=True)[1])
+    lowest = np.fmin.accumulate(scores)
+    return counts, lowest[counts - 1]
+
+
+def progress(
+    searched: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]], score: str
+) -> Figure:
+    """Draws each candidate's score, the best so far, and what a random search and EMA profiles reach.
+
+    The rows are those of `generations.read_candidates`; `random` is empty without such a control.
+    """
+    scores = np.array([row['score'] for row in searched], float)
+    is_ema = [row['profile'] is not None and row['profile'].kind == EMA_STAR for row in searched]
+    finite_emas = [value for value in scores[is_ema] if np.isfinite(value)]
+    with panel('candidates scored', f'{score} on search noise') as (figure, axes):
+        numbers, grey = np.arange(1, len(scores) + 1), COLOURS['muted']
+        axes.plot(numbers, scores, '.', color=grey, ms=4, label='candidate')
+        if finite_emas:
+            lowest = min(finite_emas)
+            axes.axhline(lowest, color=COLOURS['ema'], ls='--', label='best EMA profile')
+        for rows, kind, name in ((random, 'random', 'random search'), (searched, 'lcsc', 'LCSC')):
+            if rows:
+                label = f'{name}, best so far'
+                axes.step(*best_so_far(rows), color=COLOURS[kind], where='post', label=label)
+        low = np.nanmin(scores)
+        if low > 0:
+            plain_log(axes)
+            axes.set_ylim(0.95 * low, 1.05 * np.nanquantile(scores, 0.95))
+        axes.legend()
+        return figure
+
+
+def coefficients(
+    steps: Sequence[int],
+    combination: np.ndarray,
+    groups: Sequence[str],
+    profile: np.ndarray,
+    profile_label: str,
+    stage: int | None = None,
+) -> Figure:
+    """Draws coefficients [G, K] over training, with those of an EMA profile [K] for comparison.
+
+    `groups` are the patterns of the G groups of weights; `stage` is the length in steps of a stage of
+    the run's curriculum, whose stages are then marked.
+    """
+    with panel('training step of the snapshot', 'coefficient') as (figure, axes):
+        if stage:
+            mark_stages(axes, stage, steps)
+        axes.axhline(0, color=COLOURS['muted'], linewidth=0.8)
+        axes.plot(steps, profile, color=COLOURS['ema'], linewidth=1.6, label=profile_label)
+        if len(combination) == 1:
+            axes.vlines(steps, 0, combination[0], color=COLOURS['lcsc'], linewidth=1.4)
+            axes.plot(steps, combination[0], 'o', color=COLOURS['lcsc'], markersize=4, label='LCSC')
+        else:
+            for pattern, row in zip(groups, combination):
+                label = f'LCSC, {pattern or "rest"}'
+                axes.plot(steps, row, 'o-', markersize=3, linewidth=0.9, label=label)
+        axes.legend(fontsize=8)
+        return figure
+
+
+def landscape(grid: Plane, scores: np.ndarray, steps: Sequence[int], score: str) -> Figure:
+    """Draws scores [n, n] over the plane, row by row of y, with its three snapshots and their triangle.
+
+    The colours are logarithmic where all scores are positive. Scores that are not finite stay white.
+    """
+    _, one, two = (steps[index] for index in grid.corners)
+    finite = np.where(np.isfinite(scores), scores, np.nan)
+    any_finite = bool(np.isfinite(finite).any())
+    logarithmic = any_finite and np.nanmin(finite) > 0
+    shown, label = (np.log10(finite), f'log10 {score}') if logarithmic else (finite, score)
+    with panel(f'x, towards step {one}', f'y, towards step {two}') as (figure, axes):
+        axes.grid(False)
+        mesh = axes.pcolormesh(grid.x, grid.y, shown, shading='nearest', cmap='viridis')
+        figure.colorbar(mesh, ax=axes, label=f'{label} on search noise')
+        corners = np.array([[0, 0], [1, 0], [0, 1], [0, 0]])
+        axes.plot(*corners.T, color='white', linewidth=0.8)
+        for (x, y), index in zip(corners, grid.corners):
+            axes.plot(x, y, 'o', color='white', markersize=5)
+            axes.annotate(
+                f'step {steps[index]}', (x, y), (4, 4), textcoords='offset points', color='w'
+            )
+        if any_finite:
+            row, column = np.unravel_index(np.nanargmin(finite), finite.shape)
+            axes.plot(
+                grid.x[column],
+                grid.y[row],
+                '*',
+                color=COLOURS['lcsc'],
+                markersize=13,
+                label='lowest',
+            )
+            axes.legend(loc='upper right', fontsize=8)
+        return figure

@@ -1,0 +1,217 @@
+"""Who is chosen, on selection noise, and how the chosen ones do on report noise.
+
+The models of a report, by their kinds (see lcsc.identity), are the last snapshot; the averages that the
+run itself kept; EMA*, the best of a grid of EMA profiles over the snapshots; their uniform average; the
+best of a grid of post-hoc averages, where the run stored what they are made of; the best of a random
+search with as many candidates, chosen as LCSC is; and the combination that LCSC chose. All are scored
+with the same number of samples on the same noise, by which nothing was chosen.
+
+LCSC's finalists are the best candidates of the search and, with them, the profiles that it started
+from, so that on selection noise it is never behind EMA*.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from cm_jax.core.ema import POWER
+from cm_jax.errors import UserError
+from cm_jax.evaluation.scores import Scorer
+from cm_jax.files import append_json_line, read_json_lines, write_text
+from cm_jax.lcsc import ask_tell
+from cm_jax.lcsc.ask_tell import SearchState
+from cm_jax.lcsc.fitness import Fitness
+from cm_jax.lcsc.identity import (
+    EMA,
+    EMA_STAR,
+    LAST,
+    LCSC,
+    POSTHOC,
+    RANDOM,
+    UNIFORM,
+    Identity,
+    of_earlier_label,
+    of_row,
+)
+from cm_jax.run import POSTHOC as POSTHOC_PREFIX
+from cm_jax.run import Run
+from cm_jax.run_folder import write_json
+from cm_jax.settings import Evaluation
+from cm_jax.types import Params
+
+
+class Choice(NamedTuple):
+    """A candidate [G K] chosen on selection noise, with its scores there and on search noise.
+
+    `profile` is who it is if it is one of the profiles that the search started from, else None.
+    """
+
+    profile: Identity | None
+    coefficients: np.ndarray
+    search_score: float
+    selection_score: float
+
+
+class Chosen(NamedTuple):
+    """The choices of a search by their kind (LCSC, EMA_STAR and, with a control, RANDOM), and the name
+    of the best post-hoc average, or None if there is none."""
+
+    choices: Mapping[str, Choice]
+    posthoc: str | None
+
+
+class ReportModel(NamedTuple):
+    """A model of the report: who it is, and what loads its weights."""
+
+    identity: Identity
+    load: Callable[[], Params]
+
+
+def choose(
+    state: SearchState, fitness: Fitness, finalists: int, seeds: Sequence[int]
+) -> dict[str, Choice]:
+    """Returns the winner (LCSC) of the finalists and the profiles, and the best EMA profile (EMA_STAR).
+
+    They are ranked by the mean score over the seeds of selection noise. Raises UserError if none has a
+    finite one.
+    """
+    profiles = ask_tell.profile_identities(state)  # of the candidates that were told first
+    ranked = ask_tell.ranking(state.scores)
+    ranked = ranked[ranked >= len(profiles)][:finalists]
+    indices = np.concatenate([np.arange(len(profiles)), ranked])
+    identities = [*profiles, *[None] * len(ranked)]
+    candidates = state.coefficients[indices]
+    scores = np.mean([fitness(candidates, seed) for seed in seeds], axis=0)
+
+    def best(among: np.ndarray) -> Choice:
+        i = among[ask_tell.ranking(scores[among])[0]]
+        if not np.isfinite(scores[i]):
+            raise UserError('no candidate has a finite score on selection noise: nothing to choose')
+        return Choice(
+            profile=identities[i],
+            coefficients=candidates[i],
+            search_score=float(state.scores[indices[i]]),
+            selection_score=float(scores[i]),
+        )
+
+    emas = np.array([i for i, one in enumerate(profiles) if one.kind == EMA_STAR])
+    return {LCSC: best(np.arange(len(scores))), EMA_STAR: best(emas)}
+
+
+def posthoc_names(run: Run, step: int, sigma_rels: Sequence[float]) -> list[str]:
+    """Returns those of the post-hoc averages that the run's stored ones can make at `step`.
+
+    Says on the terminal what is left out; [] where the run stored none.
+    """
+    is_stored = any(name.startswith(POWER) for name in run.emas(step))
+    if sigma_rels and not is_stored:
+        print(f'  left out: post-hoc averages; the run stored none to make them of at step {step}')
+    names = []
+    for sigma_rel in sigma_rels if is_stored else ():
+        try:
+            run.posthoc(step, f'{POSTHOC_PREFIX}{sigma_rel}')
+        except UserError as error:
+            print(f'  left out: {error}')
+        else:
+            names.append(f'{POSTHOC_PREFIX}{sigma_rel}')
+    return names
+
+
+def save_chosen(path: epath.Path, chosen: Chosen) -> None:
+    """Keeps the choice for a search that is killed in its report."""
+    plain = {
+        kind: choice._asdict()
+        | {
+            'profile': choice.profile and choice.profile._asdict(),
+            'coefficients': choice.coefficients.tolist(),
+        }
+        for kind, choice in chosen.choices.items()
+    }
+    write_json(path, {'choices': plain, 'posthoc': chosen.posthoc})
+
+
+def load_chosen(path: epath.Path) -> Chosen:
+    """Returns what `save_chosen` wrote, or an earlier version of it."""
+    plain, choices = json.loads(path.read_text()), {}
+    for kind, stored in plain['choices'].items():
+        if 'name' in stored:  # of an earlier version: the label of a profile, or ''
+            profile = of_earlier_label(stored['name']) if stored['name'] else None
+        else:
+            profile = stored['profile'] and Identity(**stored['profile'])
+        choices[EMA_STAR if kind == EMA else kind] = Choice(
+            profile=profile,
+            coefficients=np.array(stored['coefficients']),
+            search_score=stored['search_score'],
+            selection_score=stored['selection_score'],
+        )
+    return Chosen(choices, plain['posthoc'] or None)
+
+
+def models(
+    run: Run,
+    steps: Sequence[int],
+    ema: str,
+    chosen: Chosen,
+    combined: Callable[[np.ndarray], Params],
+) -> Iterator[ReportModel]:
+    """Yields each model of the report; `combined` makes the weights of a candidate."""
+    last, k, choices = steps[-1], len(steps), chosen.choices
+
+    def of_choice(kind: str) -> Callable[[], Params]:
+        return lambda: combined(choices[kind].coefficients)
+
+    yield ReportModel(Identity(LAST, LAST), lambda: run.params(last, ema))
+    for name in run.emas(last):
+        yield ReportModel(Identity(EMA, f'{EMA} {name}'), lambda name=name: run.params(last, name))
+    yield ReportModel(choices[EMA_STAR].profile, of_choice(EMA_STAR))
+    uniform = np.full(len(choices[LCSC].coefficients), 1 / k)
+    yield ReportModel(Identity(UNIFORM, UNIFORM), lambda: combined(uniform))
+    if chosen.posthoc:
+        yield ReportModel(
+            Identity(POSTHOC, chosen.posthoc), lambda: run.params(last, chosen.posthoc)
+        )
+    if RANDOM in choices:
+        yield ReportModel(Identity(RANDOM, RANDOM), of_choice(RANDOM))
+    yield ReportModel(Identity(LCSC, LCSC), of_choice(LCSC))
+
+
+def read_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the rows of a report with `kind` and `label`, which earlier versions did not store."""
+    return [of_row(row)._asdict() | dict(row) for row in rows]
+
+
+def report_rows(
+    models: Iterator[ReportModel],
+    scorer: Scorer,
+    evaluation: Evaluation,
+    step: int,
+    path: epath.Path,
+) -> list[dict[str, Any]]:
+    """Returns the scores of each model with each sampler on report noise.
+
+    A score that the file `path` holds already is not computed again; new ones are added to it.
+    """
+    scored = {(of_row(row), row['protocol']['sampler']): row for row in read_json_lines(path)}
+    write_text(path, ''.join(json.dumps(row) + '\n' for row in scored.values()))
+    rows = []
+    for model in tqdm(list(models), unit=' models', desc='report', dynamic_ncols=True):
+        missing = [s for s in evaluation.samplers if (model.identity, s) not in scored]
+        params = model.load() if missing else None
+        for spec in evaluation.samplers:
+            if spec in missing:
+                row = scorer.score(
+                    params,
+                    spec,
+                    evaluation.samples,
+                    evaluation.seeds,
+                    ema=model.identity.label,
+                    step=step,
+                )
+                row = append_json_line(path, model.identity._asdict() | row)
+                scored[model.identity, spec] = row
+            rows.append(scored[model.identity, spec])
+    return read_rows(rows)

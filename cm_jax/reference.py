@@ -1,0 +1,117 @@
+"""Reference: statistics over every image of a data set, as an .npz file to compare many runs with.
+
+    python -m cm_jax.reference --data=tfds:cifar10 --split=train \\
+        --extractor=inception --weights=FILE --to=cifar10_train.npz
+
+The data set is that of --data, or of a config. `evaluate --reference=FILE.npz` then takes the file.
+`python -m cm_jax.evaluate reference ...` is the same command.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from cm_jax import cli, data
+from cm_jax.data import Source
+from cm_jax.errors import UserError, check_name
+from cm_jax.evaluation import references
+from cm_jax.evaluation.extractors import open_extractor, override
+from cm_jax.evaluation.scores import reference
+from cm_jax.metrics.moments import rank_deficient
+from cm_jax.settings import Evaluation, RunSettings, parse_run
+from cm_jax.weights import inception
+from cm_jax.wiring import open_data
+
+_CONFIG = cli.config_flag('takes `dataset` and `evaluation` from this config')
+_DATA = flags.DEFINE_string(
+    'data', None, 'digits, tfds:NAME, folder:PATH, or a folder; else that of --config'
+)
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'where prepared TFDS data sets are')
+_SPLIT = flags.DEFINE_string('split', None, 'the split; else the reference of --config, or train')
+_TO = flags.DEFINE_string('to', None, 'the .npz file; else named after what is in it')
+_FEATURES = flags.DEFINE_bool('features', False, 'with the features, which kid and pr need')
+_EXTRACTOR = cli.extractor_flags()
+
+# The sources that --data takes, with what stands behind the colon.
+ARGUMENTS = {'digits': '', 'folder': 'path', 'tfds': 'name'}
+
+
+def open_named(text: str, split: str, data_dir: str | None) -> Source:
+    """Returns the source written 'tfds:NAME', 'folder:PATH', 'digits' or as the path of a folder.
+
+    Raises UserError on another one.
+    """
+    name, colon, rest = text.partition(':')
+    if name not in ARGUMENTS and pathlib.Path(text).expanduser().is_dir():
+        name, colon, rest = 'folder', ':', text
+    check_name('data source', name, ARGUMENTS)
+    argument = ARGUMENTS[name]
+    if bool(argument) != bool(colon and rest):
+        legal = f'{name}:{argument.upper()}' if argument else name
+        raise UserError(f'--data={text}: write {legal}')
+    settings = {argument: rest} if argument else {}
+    if data_dir is not None:
+        if name != 'tfds':
+            raise UserError(f'--data_dir is for tfds:NAME, and --data={text}')
+        settings['data_dir'] = data_dir
+    return data.open_source(name, split, **settings)
+
+
+def open_asked(settings: RunSettings | None) -> Source:
+    """Returns the source that the flags name, or that of a config."""
+    split = _SPLIT.value
+    if _DATA.value is not None:
+        return open_named(_DATA.value, split or 'train', _DATA_DIR.value)
+    if settings is None:
+        raise UserError(
+            '--data=SOURCE is required, or --config=FILE, whose data set is taken; e.g. '
+            '--data=tfds:cifar10, --data=folder:PATH'
+        )
+    if _DATA_DIR.value is not None:
+        raise UserError('--data_dir goes with --data; with --config it is config.dataset.data_dir')
+    reference = settings.evaluation.reference
+    if split is None and references.is_file(reference):
+        raise UserError(f'config.evaluation.reference is the file {reference}: give --split')
+    return open_data(settings.dataset, split or reference)
+
+
+def target(source: Source, extractor: str) -> pathlib.Path:
+    """Returns the path of the new file. Raises UserError if it exists, or if its folder does not."""
+    name = f'{source.name}_{source.split}_{extractor}{references.SUFFIX}'.replace('/', '-')
+    path = pathlib.Path(_TO.value or name).expanduser()
+    if path.suffix != references.SUFFIX:
+        raise UserError(f'--to={_TO.value}: the file is {references.SUFFIX}')
+    if path.exists() or not path.absolute().parent.is_dir():
+        problem = 'is there already' if path.exists() else 'is in a folder that is not there'
+        raise UserError(f'--to={path} {problem}')
+    return path
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    settings = None
+    if _CONFIG.value is not None:
+        settings = parse_run(cli.required_config(_CONFIG).to_dict())
+    default = settings.evaluation if settings else Evaluation()
+    given = {
+        'extractor': _EXTRACTOR.extractor.value or (None if settings else inception.NAME),
+        'weights': _EXTRACTOR.weights.value,
+        'batch_size': _EXTRACTOR.batch_size.value,
+    }
+    evaluation = override(default, given, fetch=_EXTRACTOR.download.value)
+    source = open_asked(settings)
+    path = target(source, evaluation.extractor)
+    extractor = open_extractor(evaluation)
+    statistics = reference(source, extractor, evaluation.batch_size, keep=_FEATURES.value)
+    references.save(path, statistics, extractor)
+    name = references.describe(statistics.id)
+    print(f'{name}, by {extractor.name} {extractor.checksum[:8]}: {path}')
+    if rank_deficient(statistics.moments):
+        print(
+            f'warning: fewer images than its {extractor.dim} features: the covariance is singular'
+        )
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""The parts of `report` and `study`: rows, plots and pages."""

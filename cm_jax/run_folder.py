@@ -1,0 +1,159 @@
+"""A run is a folder: the names of its files, whose run it is, and how it is claimed and set aside.
+
+A folder belongs to the config that it was begun with. A command that is started again with the same
+config continues there; another config is refused, and nothing is ever overwritten.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from cm_jax.config import differences
+from cm_jax.data import Source, card
+from cm_jax.errors import UserError
+from cm_jax.files import write_text
+
+# Written by every command that makes a run folder.
+CONFIG = 'config.json'  # the resolved config
+DATA_CARD = 'data_card.json'  # what the data was, in numbers that change when it does
+ORIGIN = 'origin.json'  # where weights come from that were not trained in this folder
+TRAJECTORY = 'trajectory'  # light snapshots of the weights, one item a step
+SAMPLES = 'samples'  # pictures
+# Written by `train`.
+RESUME = 'resume'  # full training states
+METRICS = 'metrics.jsonl'
+SKIPPED = 'skipped.jsonl'  # steps that were not finite
+EVENTS = 'events'  # for TensorBoard
+DISTANCE = 'distance.json'  # the network that is the distance of the loss, by its checksums
+# Written by `evaluate` and `tune_levels`.
+SCORES = 'scores.jsonl'
+STRAIGHTNESS = 'straightness.jsonl'
+CURVE, CURVE_PLOT = 'curve.json', 'curve.png'
+TUNED_LEVELS = 'tuned_levels.json'  # a list: one record a search of levels
+# Written by `search`.
+SEARCH = 'search.json'  # the resolved config of the search
+COEFFICIENTS, COEFFICIENTS_PLOT = 'coefficients.json', 'coefficients.png'
+CHOSEN = 'chosen.json'  # who was chosen on selection noise
+REPORT = 'report.json'  # the last file that a search writes
+REPORT_ROWS = 'report.jsonl'  # the rows of the report that are scored already
+LANDSCAPE, LANDSCAPE_PLOT = 'landscape.json', 'landscape.png'
+PROGRESS_PLOT = 'progress.png'
+COMBINED_SAMPLES = 'samples/lcsc.png'
+
+RAW = ''  # names the weights themselves, where an average of them could be named
+
+
+def candidates_file(search: str) -> str:
+    """The name of the file with every candidate of the search named `search`."""
+    return f'{search}.jsonl'
+
+
+def state_file(search: str) -> str:
+    """The name of the file with the state of the search named `search`."""
+    return f'{search}_state.json'
+
+
+def item_name(ema: str) -> str:
+    """The name, in a step of the trajectory, of an average or of the weights themselves ('')."""
+    return f'ema_{ema}' if ema else 'params'
+
+
+def weights_label(ema: str) -> str:
+    """What people are told of weights: 'ema 0.99', or 'weights' for the weights themselves."""
+    return f'ema {ema}' if ema else 'weights'
+
+
+def weights_file_label(ema: str) -> str:
+    """The same as a part of a file's name: 'ema0.99' or 'weights'."""
+    return weights_label(ema).replace(' ', '')
+
+
+def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -> bool:
+    """Returns whether `workdir` is free for a run of `config`; False if it holds this very run.
+
+    Writes nothing. A config file that was cut short while it was written does not count: the folder
+    is free. Raises UserError, naming the keys that differ, if another run lives there.
+    """
+    path = workdir / name
+    if path.exists():
+        differing = differences(json.loads(path.read_text()), config)
+        if differing:
+            raise UserError(
+                f'{workdir} holds another run; differing keys: {"; ".join(differing)}. Choose '
+                'another --workdir, or start afresh with --fresh (the old folder is kept aside)'
+            )
+        return False
+    if workdir.exists() and any(p.name != f'{name}.writing' for p in workdir.iterdir()):
+        raise UserError(
+            f'{workdir} is not empty and holds no {name}: it is no run of this command. Choose '
+            'another --workdir'
+        )
+    return True
+
+
+def claim(
+    workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG, *, fresh: bool = False
+) -> None:
+    """Makes `workdir` the folder of the run of `config` and writes its config there.
+
+    With `fresh` an existing folder is renamed first, and the terminal is told. Raises UserError if
+    another run lives there.
+    """
+    if fresh and (aside := set_aside(workdir)):
+        print(f'  the old {workdir} is now {aside}')
+    if is_new(workdir, config, name):
+        write_config(workdir, config, name)
+
+
+def set_aside(workdir: epath.Path) -> epath.Path | None:
+    """Renames an existing run folder to the first free `<name>.old<n>`.
+
+    Returns the new path, or None if there was no such folder.
+    """
+    if not workdir.exists():
+        return None
+    n = next(n for n in range(1, 10**6) if not (workdir.parent / f'{workdir.name}.old{n}').exists())
+    return workdir.rename(workdir.parent / f'{workdir.name}.old{n}')
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    """Writes a value as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + '\n')
+
+
+def write_config(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -> None:
+    """Writes a resolved config into a run folder, and makes the folder if it is not there."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / name, config)
+
+
+def read_config(workdir: epath.Path, name: str = CONFIG) -> dict[str, Any]:
+    """Returns the resolved config of a run folder. Raises UserError if it is no run folder."""
+    path = workdir / name
+    if not path.exists():
+        near = [p.name for p in workdir.parent.iterdir()] if workdir.parent.exists() else []
+        close = difflib.get_close_matches(workdir.name, near, n=1)
+        hint = f'; did you mean {workdir.parent / close[0]}?' if close else ''
+        raise UserError(f'{workdir} is no run folder: it has no {name}{hint}')
+    return json.loads(path.read_text())
+
+
+def store_card(workdir: epath.Path, source: Source) -> dict[str, Any]:
+    """Returns the card of a data source, and stores it in the run folder if there is none.
+
+    Raises UserError, naming what differs, if the data is not what the card that was stored with it,
+    or the one in the run folder, says.
+    """
+    if source.card is not None:
+        card.check(source.card, source)
+    path = workdir / DATA_CARD
+    if path.exists():
+        stored = json.loads(path.read_text())
+        card.check(stored, source)
+        return stored
+    made = card.make(source)
+    write_json(path, made)
+    return made

@@ -1,0 +1,165 @@
+"""A training run from its settings: built and checked, before any compute."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from etils import epath
+from jax.sharding import Mesh
+
+from cm_jax import data, sharding
+from cm_jax.core import ema, tree
+from cm_jax.core.ema import Share
+from cm_jax.data import Source
+from cm_jax.errors import UserError, check_name
+from cm_jax.evaluation.extractors import check_extractor
+from cm_jax.generate import build_sampler
+from cm_jax.run_folder import RAW
+from cm_jax.samplers import GenerativeModel
+from cm_jax.settings import MAX_SEED, RunSettings
+from cm_jax.training import optim
+from cm_jax.training.optim import Optimizer
+from cm_jax.training.step import TrainState, TrainStep, init_state, make_train_step
+from cm_jax.training.transfer import initial_weights, open_frozen
+from cm_jax.types import Distance, Params
+from cm_jax.wiring import Frozen, Parts, open_data, wire
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A training run, built and checked, before any compute."""
+
+    settings: RunSettings
+    last_step: int
+    workdir: epath.Path
+    mesh: Mesh
+    batches: data.Batches
+    generative_model: GenerativeModel
+    initial_state: Callable[[], TrainState]  # the state before the first step, born sharded
+    state_template: TrainState  # its shapes and shardings
+    train_step: Callable  # jitted: (state, batch, teacher) -> (state, metrics)
+    lpips: Distance | None
+    teacher: Params  # frozen weights that the objective learns from, or ()
+
+
+def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
+    """Builds everything that the settings describe. Raises UserError on whatever is wrong in them."""
+    averages, last_step = _check(settings)
+    mesh = sharding.make_mesh()
+    sharding.check_batch(settings.batch_size, settings.train.accumulate, mesh)
+    source = open_data(settings.dataset)
+    batches = data.Batches(
+        source,
+        settings.batch_size,
+        settings.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    frozen = open_frozen(settings, source.image_shape)
+    parts = wire(settings, source.image_shape, source.num_classes, frozen)
+    check_extractor(settings.evaluation)
+    for spec in (settings.sampling.sampler, *settings.evaluation.samplers):
+        build_sampler(spec, parts.generative_model)
+    optimizer = optim.build(settings.optimizer)
+    init_key, train_key = jax.random.split(jax.random.key(settings.seed))
+    initial_state, shardings, template = _state(
+        settings, mesh, source, parts, optimizer, averages, init_key
+    )
+    step = make_train_step(
+        parts.objective,
+        optimizer,
+        averages,
+        train_key,
+        settings.train.accumulate,
+        parts.model.project,
+    )
+    train_step, teacher = _on_devices(step, settings, mesh, shardings, frozen)
+    return Setup(
+        settings=settings,
+        last_step=last_step,
+        workdir=workdir,
+        mesh=mesh,
+        batches=batches,
+        generative_model=parts.generative_model,
+        initial_state=initial_state,
+        state_template=template,
+        train_step=train_step,
+        lpips=frozen.lpips,
+        teacher=teacher,
+    )
+
+
+def _check(settings: RunSettings) -> tuple[dict[str, Share], int]:
+    """Returns the averages that are kept, and the last step. Raises UserError on wrong numbers."""
+    if settings.steps is None or settings.steps < 1:
+        raise UserError(f'config.steps must be at least 1, got {settings.steps}')
+    if not 0 <= settings.seed <= MAX_SEED:
+        raise UserError(f'config.seed must be from 0 to {MAX_SEED}, got {settings.seed}')
+    averages = ema.averages(settings.ema_rates, settings.ema_sigma_rels)
+    if settings.sampling.ema != RAW:
+        check_name('average config.sampling.ema', settings.sampling.ema, averages)
+    return averages, settings.steps
+
+
+def _state(
+    settings: RunSettings,
+    mesh: Mesh,
+    source: Source,
+    parts: Parts,
+    optimizer: Optimizer,
+    averages: Mapping[str, Share],
+    init_key: jax.Array,
+) -> tuple[Callable[[], TrainState], Any, TrainState]:
+    """Returns what makes the state before the first step, its shardings, and its template."""
+    shape_of_params = jax.eval_shape(parts.model.init, init_key)
+    weights = initial_weights(settings, shape_of_params, source.image_shape)
+    given = () if weights is None else (weights,)
+
+    def initial(*weights: Params) -> TrainState:
+        params = weights[0] if weights else parts.model.init(init_key)
+        return init_state(parts.model.project(params), parts.objective, optimizer, averages)
+
+    shapes = jax.eval_shape(initial, *given)
+    shardings = sharding.for_weights(shapes, mesh, settings.train.weights)
+    template = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        shardings,
+    )
+    return lambda: jax.jit(initial, out_shardings=shardings)(*given), shardings, template
+
+
+def _on_devices(
+    step: TrainStep, settings: RunSettings, mesh: Mesh, shardings: Any, frozen: Frozen
+) -> tuple[Callable, Params]:
+    """Returns the jitted train step, and the frozen weights on the devices."""
+    places = sharding.for_weights(frozen.weights, mesh, settings.train.weights)
+    jitted = jax.jit(
+        step,
+        in_shardings=(shardings, sharding.by_example(mesh), places),
+        out_shardings=(shardings, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+    return jitted, jax.device_put(frozen.weights, places)
+
+
+def describe(run: Setup, first_step: int) -> str:
+    """Returns what a run is about to do, for the terminal."""
+    settings, source, devices = run.settings, run.batches.source, run.mesh.size
+    micro_batch = settings.batch_size // devices // settings.train.accumulate
+    device_kind = run.mesh.devices.flat[0].device_kind
+    params = tree.count(run.state_template.params)
+    steps = range(run.last_step + 1)
+    snapshots = sum(settings.trajectory.due(step, run.last_step) for step in steps)
+    lines = [
+        f'{settings.objective["name"]} on {source.name} '
+        f'({source.count:,} images {"x".join(map(str, run.generative_model.image_shape))})',
+        f'network {settings.model["name"]}, {params:,} parameters; {devices} x {device_kind}',
+        f'batch {settings.batch_size} = {devices} devices x {settings.train.accumulate} x '
+        f'{micro_batch}; {run.last_step:,} steps = {run.last_step * settings.batch_size:,} images',
+        f'trajectory: {snapshots} snapshots of {4e-6 * params:.1f} MB',
+    ]
+    if first_step:
+        lines.append(f'continues at step {first_step:,}')
+    return '\n'.join(f'  {line}' for line in lines)

@@ -1,0 +1,125 @@
+"""Weights of another run: to start from, or to learn from as a frozen teacher; whether they fit."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from cm_jax import objectives
+from cm_jax.config import differences
+from cm_jax.errors import UserError
+from cm_jax.models import with_defaults
+from cm_jax.run import open_run
+from cm_jax.settings import RunSettings
+from cm_jax.types import DenoiseFn, Params
+from cm_jax.weights.lpips import distance_of
+from cm_jax.wiring import Frozen, net_params, prior_settings
+
+# Settings of a network that do not change what its weights mean.
+OF_TRAINING = ('dropout', 'dropout_resolution', 'label_dropout', 'dtype', 'remat')
+
+
+def initial_weights(
+    settings: RunSettings, template: Params, image_shape: tuple[int, int, int]
+) -> Params | None:
+    """Returns the weights of `init_from`, or None where it names no run.
+
+    `template` has the shapes of the weights that the run needs. A prior that was learnt there and is
+    not learnt here is left behind. Raises UserError, by name, if the weights do not fit.
+    """
+    origin = settings.init_from
+    if not origin.workdir:
+        return None
+    run = open_run(origin.workdir)
+    theirs = weights_meaning(run.settings, run.card['image_shape'])
+    leaves_prior = not prior_settings(settings)
+    if leaves_prior:
+        theirs['prior'] = {}
+    differing = differences(theirs, weights_meaning(settings, image_shape))
+    if differing:
+        raise UserError(f'config.init_from {origin.workdir} does not fit: {"; ".join(differing)}')
+    params = run.params(origin.step, origin.ema)
+    if leaves_prior:
+        params = net_params(run.settings, params)
+    check_tree(params, template, f'weights of {origin.workdir}')
+    return params
+
+
+def open_frozen(settings: RunSettings, image_shape: tuple[int, int, int]) -> Frozen:
+    """Returns the teacher and the distance of a run, as far as it has them.
+
+    Raises UserError where one is missing, or where the teacher's process, images or labels differ.
+    """
+    denoise, weights = _open_teacher(settings, image_shape)
+    if settings.objective.get('distance') != objectives.LPIPS:
+        return Frozen(teacher_denoise=denoise, weights=weights)
+    lpips = distance_of(settings.lpips)
+    return Frozen(teacher_denoise=denoise, lpips=lpips, weights=(weights, lpips.params))
+
+
+def _open_teacher(
+    settings: RunSettings, image_shape: tuple[int, int, int]
+) -> tuple[DenoiseFn | None, Params]:
+    """Returns the teacher's denoiser and its weights: (None, ()) where `teacher` names no run."""
+    teacher, objective = settings.teacher, settings.objective
+    if not teacher.workdir:
+        if objectives.takes_teacher(objective.get('name')):
+            raise UserError(
+                f'objective {objective["name"]!r} learns from a teacher: set '
+                'config.teacher.workdir to its run folder'
+            )
+        return None, ()
+    if objective.get('guidance', 1) != 1 and not settings.class_conditional:
+        raise UserError('config.objective.guidance needs classes: set config.class_conditional')
+    run = open_run(teacher.workdir)
+    theirs = _teaches(run.settings, run.card['image_shape'])
+    differing = differences(theirs, _teaches(settings, image_shape))
+    if differing:
+        raise UserError(f'config.teacher {teacher.workdir} does not fit: {"; ".join(differing)}')
+    return run.parts.objective.denoise, run.params(teacher.step, teacher.ema)
+
+
+def _teaches(settings: RunSettings, image_shape: Sequence[int]) -> dict[str, Any]:
+    """Returns what must be equal in a teacher and its student."""
+    return {
+        'process': settings.process,
+        'class_conditional': settings.class_conditional,
+        'images': list(image_shape),
+    }
+
+
+def weights_meaning(settings: RunSettings, image_shape: Sequence[int]) -> dict[str, Any]:
+    """Returns what must be equal for weights of one run to mean the same in another.
+
+    These are the networks without what only training has, the preconditioning (which on rectified
+    flow has no settings), the process, the shape of the images and whether there are labels.
+    """
+
+    def architecture(network: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in with_defaults(network).items() if k not in OF_TRAINING}
+
+    preconditioning = {}
+    if settings.process['name'] != 'rf':
+        preconditioning['sigma_data'] = settings.objective['sigma_data']
+    return {
+        'model': architecture(settings.model),
+        'prior': architecture(prior_settings(settings)),
+        **preconditioning,
+        'process': settings.process,
+        'class_conditional': settings.class_conditional,
+        'image_shape': list(image_shape),
+    }
+
+
+def check_tree(params: Params, template: Params, what: str) -> None:
+    """Raises UserError naming the first weight that is missing, unexpected or of another shape."""
+    shapes, wanted = (
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(tree)}
+        for tree in (params, template)
+    )
+    for name in sorted(shapes.keys() | wanted.keys()):
+        if shapes.get(name) != wanted.get(name):
+            raise UserError(
+                f'{what}: {name} is {shapes.get(name, "missing")}, the network has '
+                f'{wanted.get(name, "no such weight")}'
+            )
