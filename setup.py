@@ -12,7 +12,6 @@ setuptools.setup(
     description='Few-step generative models in JAX: train, tune, distil and improve them.',
     long_description=(HERE / 'README.md').read_text(),
     long_description_content_type='text/markdown',
-    license='Apache-2.0',
     packages=setuptools.find_packages(include=['cm_jax', 'cm_jax.*']),
     package_data={'cm_jax': ['models/lenet_weights/*.npz', 'models/lenet_weights/*.json']},
     python_requires='>=3.11',
