@@ -4,7 +4,7 @@
 # model (ECT) and for a diffusion model (EDM) with DPM-Solver++ at 5 to 15 evaluations; with less
 # training than a longer run has (use a); after a finished run, trained on for a little (use b). Three
 # search seeds (or SEARCH_SEEDS), one for the diffusion model at other than 9 evaluations. Tables and a
-# plot in runs/study/lcsc: cm_jax/study_lcsc.py says what they mean. Run again, it continues.
+# plot in runs/study/lcsc: cm_jax/reports/study_lcsc.py says what they mean. Run again, it continues.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seeds=${1:-3} runs=runs/study/lcsc
