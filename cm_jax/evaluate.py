@@ -17,11 +17,11 @@ The FID needs the file of the Inception's weights, pt_inception-2015-12-05-67268
 
 import functools
 import math
-import runpy
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -57,7 +57,7 @@ _SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')
 _SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
 _EXTRACTOR = cli.extractor_flags()
 _LABELS = flags.DEFINE_enum(
-    'labels', None, LABELS, 'classes of the samples: balanced (the default), or drawn uniformly'
+    'labels', LABELS[0], LABELS, 'classes of the samples: balanced, or drawn uniformly'
 )
 _REFERENCE = flags.DEFINE_string(
     'reference', None, 'split of the data set, or an .npz file of reference statistics'
@@ -167,12 +167,11 @@ def score_line(row: Mapping[str, Any], names: Sequence[str], dim: int, cost: str
 
 
 def measure_straightness(
-    run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation
+    run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation, euler_steps: int
 ) -> None:
     """Measures the straightness of paths (--straightness) and prints it."""
     if _SAMPLER.value:
         raise UserError('--straightness follows Euler steps of its own: leave --sampler out')
-    euler_steps = _STRAIGHTNESS.value
     rows = straightness.measure(
         run.parts.generative_model, run.params, weights, run.workdir, euler_steps, evaluation
     )
@@ -185,65 +184,69 @@ def measure_straightness(
         )
 
 
-def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation) -> None:
-    """Scores each of the weights with each sampler; everything is checked before the first sample."""
-    model, labels, metrics = (
-        run.parts.generative_model,
-        _LABELS.value or LABELS[0],
-        _METRICS.value,
-    )
-    jobs = [
-        (step, ema, run.sampler_spec(spec, step, ema))
+class Request(NamedTuple):
+    """A score that was asked for: of which weights, by which sampler."""
+
+    step: int
+    ema: str
+    spec: str
+
+
+def requests(run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation) -> list[Request]:
+    """Returns the scores that the flags ask for. Raises UserError if one of them is not possible."""
+    model = run.parts.generative_model
+    asked = [
+        Request(step, ema, run.sampler_spec(spec, step, ema))
         for step, ema in weights
         for spec in _SAMPLER.value or evaluation.samplers
     ]
-    for _, _, spec in jobs:
-        build_sampler(spec, model)
-    labels_policy(model, labels)
-    root = _SAVE_IMAGES.value
-    folders = [images.folder(root, *job) for job in jobs] if root else []
+    for request in asked:
+        build_sampler(request.spec, model)
+    labels_policy(model, _LABELS.value)
     for step, ema in weights:
         run.check_ema(step, ema)
-    load = functools.lru_cache(maxsize=1)(run.params)  # one model in memory at a time
+    return asked
+
+
+def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation) -> None:
+    """Scores each of the weights with each sampler; everything is checked before the first sample."""
+    asked, metrics, root = requests(run, weights, evaluation), _METRICS.value, _SAVE_IMAGES.value
+    folders = [images.folder(root, *request) if root else None for request in asked]
     extractor, reference = open_reference(run.settings.dataset, evaluation, metrics)
     scorer = Scorer(
-        model,
+        run.parts.generative_model,
         extractor,
         reference,
         evaluation.batch_size,
         sharding.make_mesh(),
         metrics,
-        labels,
+        _LABELS.value,
     )
+    load = functools.lru_cache(maxsize=1)(run.params)  # one model in memory at a time
     names = [extractor.score, *named.keys(extractor, metrics)]
     stored = {
         str(row['protocol']): row
         for row in run.scores()
         if row.keys() >= {*names, 'condition'}  # rows of earlier versions may lack some
     }
-    rows = []
-    for i, (step, ema, spec) in enumerate(jobs):
-        since = time.monotonic()
-        what = {
-            'spec': spec,
-            'samples': evaluation.samples,
-            'seeds': evaluation.seeds,
-            'ema': ema,
-            'step': step,
-        }
-        protocol = scorer.protocol(**what)
+    rows: list[dict[str, Any]] = []
+    for (step, ema, spec), folder in zip(asked, folders):
+        since, samples, seeds = time.monotonic(), evaluation.samples, evaluation.seeds
+        protocol = scorer.protocol(spec, samples, seeds, ema=ema, step=step)
         if not rows:
-            print(header(protocol, extractor, model.image_shape[-1]), flush=True)
+            channels = run.parts.generative_model.image_shape[-1]
+            print(header(protocol, extractor, channels), flush=True)
         row, cost = stored.get(str(protocol)), 'stored'
-        if row is None or folders:
-            save = images.writer(folders[i]) if folders else None
-            row = scorer.score(load(step, ema), **what, save=save)
+        if row is None or folder is not None:
+            save = None if folder is None else images.writer(folder)
+            params = load(step, ema)
+            row = scorer.score(params, spec, samples, seeds, ema=ema, step=step, save=save)
         if str(protocol) not in stored:
             stored[str(protocol)] = row = append_json_line(run.workdir / SCORES, row)
             cost = f'{time.monotonic() - since:.1f} s'
         rows.append(row)
         print(score_line(row, names, extractor.dim, cost), flush=True)
-    if len({step for step, _, _ in jobs}) > 1:
+    if len({request.step for request in asked}) > 1:
         print(f'curve: {curve.write(run.workdir, rows, extractor.score)}')
 
 
@@ -255,16 +258,18 @@ def main(argv: Sequence[str]) -> None:
     if _CONFIG.value is not None:
         settings = parse_run(cli.required_config(_CONFIG).to_dict())
     weights = chosen_weights(run)
-    if _STRAIGHTNESS.value is not None:
+    euler_steps = _STRAIGHTNESS.value
+    if euler_steps is not None:
         cli.refuse_flags(NOT_STRAIGHTNESS, '--straightness')
-        measure_straightness(run, weights, asked_evaluation(settings.evaluation))
+        evaluation = asked_evaluation(settings.evaluation)
+        measure_straightness(run, weights, evaluation, euler_steps)
     else:
         score_weights(run, weights, asked_evaluation(settings.evaluation))
 
 
 if __name__ == '__main__':
     if REFERENCE in sys.argv[1:]:  # another spelling of the command `reference`
-        sys.argv.remove(REFERENCE)
-        runpy.run_module('cm_jax.reference', run_name='__main__', alter_sys=True)
+        arguments = [argument for argument in sys.argv[1:] if argument != REFERENCE]
+        os.execv(sys.executable, [sys.executable, '-m', 'cm_jax.reference', *arguments])
     else:
         cli.run(main, arguments=True)

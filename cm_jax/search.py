@@ -203,7 +203,7 @@ def draw(session: Session, chosen: Chosen) -> None:
         chosen.choices[LCSC].coefficients.reshape(-1, k),
         job.space.patterns,
         ema_star.coefficients.reshape(-1, k)[0],
-        ema_star.profile.label,
+        ema_star.identity(EMA_STAR).label,
     )
     save_figure(workdir / run_folder.COEFFICIENTS_PLOT, figure)
     if job.settings.controls.landscape:

@@ -136,7 +136,7 @@ def open_reference(
             evaluation.reference, extractor, evaluation.batch_size, keep_features
         )
         if keep_features:
-            named.check(extractor, metrics, evaluation.samples, len(read.features))
+            named.check(extractor, metrics, evaluation.samples, len(read.kept_features()))
         return extractor, read
     source = open_data(dataset, evaluation.reference)
     named.check(extractor, metrics, evaluation.samples, source.count)

@@ -49,7 +49,7 @@ def stack(trees: Sequence[Params]) -> Params:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
-def lerp(a: Params, b: Params, weight: float) -> Params:
+def lerp(a: Params, b: Params, weight: Array | float) -> Params:
     """a + weight (b - a)."""
     return jax.tree.map(lambda x, y: x + weight * (y - x), a, b)
 

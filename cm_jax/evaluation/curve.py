@@ -14,7 +14,7 @@ KEPT = ('step', *ALIKE, 'evaluations', 'samples', 'seeds', 'id')
 
 
 def points(rows: Sequence[Mapping[str, Any]], score: str) -> list[dict[str, Any]]:
-    """The points of the curve, with the full name of the score and the id of its protocol."""
+    """Returns the points of the curve, with the full name of the score and the id of its protocol."""
     return [
         {
             **{key: row['protocol'][key] for key in KEPT},
@@ -27,7 +27,7 @@ def points(rows: Sequence[Mapping[str, Any]], score: str) -> list[dict[str, Any]
 
 
 def write(workdir: epath.Path, rows: Sequence[Mapping[str, Any]], score: str) -> epath.Path:
-    """Writes the rows of one protocol, of several steps, into a run folder; the path of the plot."""
+    """Writes rows of one protocol and several steps into a run folder. Returns the path of the plot."""
     curve = points(rows, score)
     write_json(workdir / CURVE, curve)
     ylabel = f'{curve[0]["score"]}, protocol {curve[0]["id"]}'

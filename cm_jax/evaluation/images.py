@@ -12,18 +12,19 @@ from cm_jax.sharding import is_primary
 
 
 def folder(root: str, step: int, ema: str, spec: str) -> pathlib.Path:
-    """The folder of one score below `root`. Raises UserError if there is something in it."""
-    found = pathlib.Path(
-        root
-    ).expanduser() / f'step{step}_{weights_file_label(ema)}_{spec}'.replace(',', '-')
-    if found.exists() and any(found.iterdir()):
-        raise UserError(f'--save_images: {found} is not empty; choose another folder')
-    return found
+    """Returns the folder of one score below `root`. Raises UserError if it is not empty."""
+    name = f'step{step}_{weights_file_label(ema)}_{spec}'.replace(',', '-')
+    place = pathlib.Path(root).expanduser() / name
+    if place.exists() and any(place.iterdir()):
+        raise UserError(f'--save_images: {place} is not empty; choose another folder')
+    return place
 
 
 def writer(place: pathlib.Path) -> SaveImages:
-    """`save(seed, first, images)` writes `seed<seed>/<index>.png`, on one process; PNG loses nothing,
-    so that the pictures give the score again."""
+    """Returns `save(seed, first, images)`, which writes `seed<seed>/<index>.png`, on one process.
+
+    PNG loses nothing: the score can be computed again from the pictures.
+    """
 
     def save(seed: int, first: int, images: np.ndarray) -> None:
         if not is_primary():

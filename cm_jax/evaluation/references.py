@@ -6,9 +6,9 @@
     ADM   mu, sigma, mu_s and sigma_s (spatial features: not read); arr_0, images uint8 [n,H,W,3]
           or activations [n,d], from which statistics are taken where there is no mu
 
-A file of ours is refused for another extractor. The published ones do not say of what they are: they
-are taken for those of the extractor at hand, if the number of features fits, and every protocol says
-so.
+A file of ours is refused for another extractor. The published ones do not say which extractor made
+them: they are taken for those of the extractor at hand if the number of features fits, and every
+protocol says that the file did not tell.
 """
 
 import json
@@ -32,31 +32,37 @@ RECORD = 'record'
 UNTOLD = 'not told by the file'
 IDENTITY = ('source', 'split', 'count', 'checksum', 'rank_deficient')  # protocol.reference_id
 KEYS = ('extractor', 'image_shape', 'statistics', *IDENTITY)
+Arrays = Mapping[str, np.ndarray]
 
 
-def save(path: pathlib.Path, found: Reference, extractor: Extractor) -> None:
-    """Writes a reference, whole or not at all; with its features, if it has them."""
-    arrays = {'mu': found.moments.mean, 'sigma': moments.covariance(found.moments)}
+def save(path: pathlib.Path, statistics: Reference, extractor: Extractor) -> None:
+    """Writes a reference, whole or not at all, with its features if it has them."""
+    arrays: dict[str, Any] = {
+        'mu': statistics.moments.mean,
+        'sigma': moments.covariance(statistics.moments),
+    }
     record = {
         'extractor': extractor_id(extractor),
-        'image_shape': found.image_shape,
-        'statistics': moments.checksum(found.moments.count, *arrays.values()),
-        **found.id,
+        'image_shape': statistics.image_shape,
+        'statistics': moments.checksum(statistics.moments.count, *arrays.values()),
+        **statistics.id,
     }
-    if found.features is not None:
-        arrays['features'] = found.features
+    if statistics.features is not None:
+        arrays['features'] = statistics.features
+    arrays[RECORD] = json.dumps(record)
     beside = path.with_name(f'{path.name}.writing')
     with beside.open('wb') as file:
-        np.savez(file, **arrays, **{RECORD: json.dumps(record)})
+        np.savez(file, **arrays)
     beside.replace(path)
 
 
 def load(path: str, extractor: Extractor, batch_size: int, keep: bool = False) -> Reference:
-    """The reference in a file, for an extractor; `keep`: with the features, which some metrics need.
+    """Returns the reference in a file, for an extractor.
 
-    `batch_size` is of the images in a file that holds images. Raises UserError, one line, on a file
-    that is missing, damaged or holds no statistics, of another extractor or another number of
-    features, or without features where they are needed.
+    With `keep` the features are read too, which some metrics need. `batch_size` is for the images in a
+    file that holds images. Raises UserError, one line, on a file that is missing, damaged or holds no
+    statistics, of another extractor or another number of features, or without features where they are
+    needed.
     """
     place = pathlib.Path(path).expanduser()
     if not place.is_file():
@@ -68,6 +74,7 @@ def load(path: str, extractor: Extractor, batch_size: int, keep: bool = False) -
 
 
 def _record(path: str, text: str) -> dict[str, Any]:
+    """Returns the record of a file of ours. Raises UserError if it is not whole."""
     try:
         record = json.loads(text)
         missing = [key for key in KEYS if key not in record]
@@ -79,9 +86,12 @@ def _record(path: str, text: str) -> dict[str, Any]:
 
 
 def _ours(
-    path: str, arrays: Mapping, record: Mapping[str, Any], extractor: Extractor, keep: bool
+    path: str, arrays: Arrays, record: Mapping[str, Any], extractor: Extractor, keep: bool
 ) -> Reference:
-    """Checks the extractor first: another number of features is then no news."""
+    """Returns the reference in a file that `save` wrote.
+
+    The extractor is checked first: of another one, another number of features is no surprise.
+    """
     theirs, ours = record['extractor'], extractor_id(extractor)
     for key, value in ours.items():
         if theirs.get(key) != value:
@@ -92,60 +102,81 @@ def _ours(
     mean, matrix = _statistics(path, arrays, extractor)
     if moments.checksum(record['count'], mean, matrix) != record['statistics']:
         raise UserError(f'{path} is damaged: its statistics have not the checksum in its record')
-    identity = {key: record[key] for key in IDENTITY}
-    features = arrays.get('features')
-    if keep and features is None:
+    return Reference(
+        moments=moments.of_covariance(mean, matrix, record['count']),
+        id={key: record[key] for key in IDENTITY},
+        features=_stored_features(path, arrays, record['count'], extractor) if keep else None,
+        image_shape=tuple(record['image_shape']),
+    )
+
+
+def _stored_features(path: str, arrays: Arrays, count: int, extractor: Extractor) -> np.ndarray:
+    """Returns the features in a file of ours. Raises UserError if it has none, or damaged ones."""
+    if 'features' not in arrays:
         raise UserError(
             f'{path} holds no features, which these metrics need: write it with --features'
         )
-    if keep and features.shape != (record['count'], extractor.dim):
+    if arrays['features'].shape != (count, extractor.dim):
         raise UserError(
-            f'{path} is damaged: its features are {features.shape}, not '
-            f'{(record["count"], extractor.dim)}'
+            f'{path} is damaged: its features are {arrays["features"].shape}, not '
+            f'{(count, extractor.dim)}'
         )
-    total = moments.of_covariance(mean, matrix, record['count'])
-    return Reference(total, identity, features if keep else None, tuple(record['image_shape']))
+    return arrays['features']
 
 
 def _published(
-    path: str, arrays: Mapping, extractor: Extractor, batch_size: int, keep: bool
+    path: str, arrays: Arrays, extractor: Extractor, batch_size: int, keep: bool
 ) -> Reference:
-    """mu and sigma, or what arr_0 gives; the features are those of arr_0."""
-    raw = arrays.get('arr_0')
-    if raw is None and not {'mu', 'sigma'} <= arrays.keys():
+    """Returns the reference in a published file: mu and sigma, or the statistics of arr_0.
+
+    The features are those of arr_0.
+    """
+    raw, has_statistics = arrays.get('arr_0'), {'mu', 'sigma'} <= arrays.keys()
+    if raw is None and not has_statistics:
         some = ', '.join(sorted(arrays)[:4])
         raise UserError(f'{path} holds no reference statistics mu and sigma: it holds {some}')
-    if keep and raw is None:
+    if raw is None and keep:
         raise UserError(f'{path} holds mu and sigma alone, and these metrics need features')
-    if 'mu' in arrays and 'sigma' in arrays:
+    count, features = None, None
+    if raw is not None and (keep or not has_statistics):
+        of_raw = _of_raw(path, raw, extractor, batch_size)
+        total, count, features = of_raw.moments, of_raw.moments.count, of_raw.features
+        is_deficient = moments.rank_deficient(total)
+    if has_statistics:
         mean, matrix = _statistics(path, arrays, extractor)
         total, count = moments.of_covariance(mean, matrix), None
-        deficient = bool(np.linalg.matrix_rank(matrix, hermitian=True) < len(mean))
-        features = _of_raw(path, raw, extractor, batch_size).features if keep else None
-    else:
-        found = _of_raw(path, raw, extractor, batch_size)
-        total, count, features = found.moments, found.moments.count, found.features
-        deficient = moments.rank_deficient(total)
+        is_deficient = bool(np.linalg.matrix_rank(matrix, hermitian=True) < len(mean))
     identity = {
         'source': f'file {pathlib.Path(path).name}',
         'split': UNTOLD,
         'extractor': UNTOLD,
         'count': count,
         'checksum': sha256(pathlib.Path(path).expanduser()),
-        'rank_deficient': deficient,
+        'rank_deficient': is_deficient,
     }
-    shape = tuple(raw.shape[1:]) if raw is not None and raw.ndim == 4 else None
-    return Reference(total, identity, features if keep else None, shape)
+    return Reference(
+        moments=total,
+        id=identity,
+        features=features if keep else None,
+        image_shape=raw.shape[1:] if raw is not None and raw.ndim == 4 else None,
+    )
 
 
 def _of_raw(path: str, raw: np.ndarray, extractor: Extractor, batch_size: int) -> Reference:
-    """Moments and features of images or activations."""
+    """Returns the moments and features of images or activations, without an identity."""
     if raw.dtype == np.uint8 and raw.ndim == 4:
 
         def get(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return raw[indices], np.zeros(len(indices), np.int32)
 
-        images = Source(path, 'arr_0', len(raw), raw.shape[1:], 0, get)
+        images = Source(
+            name=path,
+            split='arr_0',
+            count=len(raw),
+            image_shape=raw.shape[1:],
+            num_classes=0,
+            get=get,
+        )
         return reference(images, extractor, batch_size, keep=True)
     if raw.ndim != 2 or raw.dtype.kind != 'f' or len(raw) < 2:
         raise UserError(
@@ -155,11 +186,11 @@ def _of_raw(path: str, raw: np.ndarray, extractor: Extractor, batch_size: int) -
     _check_size(path, raw.shape[1], extractor)
     if not np.isfinite(raw).all():
         raise UserError(f'{path} has activations that are not finite')
-    return Reference(moments.of(raw), {}, np.asarray(raw, np.float32))
+    return Reference(moments=moments.of(raw), id={}, features=np.asarray(raw, np.float32))
 
 
-def _statistics(path: str, arrays: Mapping, extractor: Extractor) -> tuple[np.ndarray, np.ndarray]:
-    """mu [d] and sigma [d,d], float64, checked."""
+def _statistics(path: str, arrays: Arrays, extractor: Extractor) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mu [d] and sigma [d,d] in float64. Raises UserError if they are no statistics."""
     for name in ('mu', 'sigma'):
         if name not in arrays:
             raise UserError(f'{path} is no file of reference statistics: it lacks {name}')
@@ -180,6 +211,7 @@ def _statistics(path: str, arrays: Mapping, extractor: Extractor) -> tuple[np.nd
 
 
 def _check_size(path: str, dim: int, extractor: Extractor) -> None:
+    """Raises UserError unless the file has as many features as the extractor."""
     if dim != extractor.dim:
         raise UserError(
             f'the reference {path} is of {dim} features, and the extractor {extractor.name} has '
@@ -188,12 +220,12 @@ def _check_size(path: str, dim: int, extractor: Extractor) -> None:
 
 
 def is_file(name: str) -> bool:
-    """Whether `evaluation.reference` names a file, not a split."""
+    """Returns whether `evaluation.reference` names a file, and not a split."""
     return name.endswith(SUFFIX)
 
 
 def describe(identity: Mapping[str, Any]) -> str:
-    """A reference's name for terminals and reports: 'digits, split train, 1,500 images'."""
+    """Returns a reference's name for people: 'digits, split train, 1,500 images'."""
     count = identity['count']
     counted = 'the file does not tell of how many images' if count is None else f'{count:,} images'
     if 'extractor' in identity:

@@ -27,7 +27,7 @@ def straightness_protocol(
     ema: str,
     step: int,
 ) -> dict:
-    """What `straightness_row` stores beside the number."""
+    """Returns what `straightness_row` stores beside the number."""
     return {
         'metric': 'straightness',
         'euler_steps': steps,
@@ -46,8 +46,11 @@ def straightness_row(
     protocol: dict,
     batch_size: int,
 ) -> dict:
-    """A row: the mean straightness of the samples that a protocol names (see metrics.straightness),
-    its standard deviation over seeds, each seed's value, and the protocol."""
+    """Returns a row for the samples that a protocol names.
+
+    It holds their mean straightness (see metrics.straightness), its standard deviation over seeds, each
+    seed's value, and the protocol.
+    """
     steps, samples, seeds = (protocol[key] for key in ('euler_steps', 'samples', 'seeds'))
     padded = -(-batch_size // mesh.size) * mesh.size
 

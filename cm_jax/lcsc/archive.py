@@ -6,17 +6,17 @@ import numpy as np
 
 
 class Archive(NamedTuple):
-    """Candidates, oldest first. Lower scores are better; what is not finite is never best."""
+    """Candidates, oldest first. Lower scores are better; a score that is not finite is never best."""
 
     coefficients: np.ndarray  # [N, G, K] float64: checkpoint by checkpoint for each group
     scores: np.ndarray  # [N] float64
 
     def pool(self, size: int) -> np.ndarray:
-        """The best `size` candidates with a finite score; any, if there is none: [M, G, K]."""
+        """Returns the best `size` candidates with a finite score, or any without one: [M, G, K]."""
         finite = int(np.isfinite(self.scores).sum())
         return self.coefficients[ranking(self.scores)[: min(size, finite or size)]]
 
 
 def ranking(scores: np.ndarray) -> np.ndarray:
-    """Indices from the best to the worst score; what is not finite comes last, in its order."""
+    """Returns the indices from the best to the worst score; scores that are not finite come last."""
     return np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind='stable')

@@ -10,8 +10,8 @@ The first candidates are the profiles (see lcsc.profiles), whatever the method; 
 coefficients of their own (see lcsc.space), a candidate is G rows one after another, [G K], each of
 which sums to 1.
 
-The state is the archive of all candidates with their scores, and what a method remembers is rebuilt
-from it: `to_plain` and `from_plain` turn it into JSON-able data and back without any difference.
+The state holds the archive of all candidates with their scores; whatever else a method remembers is
+rebuilt from the archive. `to_plain` and `from_plain` turn it into JSON-able data and back exactly.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ METHODS = {'evolution': evolution, 'cma_es': cma_es, 'random': random_search}
 
 
 class SearchState(NamedTuple):
-    """The archive, oldest first, and where the random stream stands. Lower scores are better."""
+    """The archive, oldest first, and how many generations were asked for. Lower scores are better."""
 
     method: str
     settings: Any  # the method's Settings
@@ -63,7 +63,7 @@ class SearchState(NamedTuple):
 def init(
     key: Key, k: int, *, method: str = 'evolution', groups: int = 1, **settings: Any
 ) -> SearchState:
-    """The state before the first generation, for k >= 2 checkpoints.
+    """Returns the state before the first generation, for k >= 2 checkpoints.
 
     `settings` are those of the method's Settings. Raises UserError on wrong ones.
     """
@@ -81,26 +81,27 @@ def init(
 
 
 def ask(state: SearchState) -> tuple[np.ndarray, SearchState]:
-    """The next candidates [P, G K], each group's summing to 1, and the state that has asked for them.
+    """Returns the next candidates [P, G K], and the state that has asked for them.
 
-    The first are the profiles. Pure: the same state asks for the same candidates. Raises ValueError
-    if the first were not told.
+    The coefficients of each group of a candidate sum to 1. The first candidates are the profiles. The
+    same state always asks for the same candidates. Raises ValueError if the scores of the first
+    candidates were not told yet.
     """
     asked = state._replace(generation=state.generation + 1)
     if state.generation == 0:
-        found = stacked_profiles(state.k, state.groups, state.settings.ema_rates)
+        candidates = stacked_profiles(state.k, state.groups, state.settings.ema_rates)
     elif not state.told:
         raise ValueError('a search whose first candidates have not been told has no next ones')
     else:
         random = np.random.default_rng((*state.seed, state.generation))
         archive = _archive(state.coefficients, state.scores, state.k)
         propose = METHODS[state.method].propose
-        found = propose(state.settings, archive, state.memory, random)
-    return found.reshape(len(found), -1), asked
+        candidates = propose(state.settings, archive, state.memory, random)
+    return candidates.reshape(len(candidates), -1), asked
 
 
 def tell(state: SearchState, coefficients: np.ndarray, scores: np.ndarray) -> SearchState:
-    """The state with candidates [P, G K] and their scores [P] in the archive.
+    """Returns the state with candidates [P, G K] and their scores [P] in its archive.
 
     Raises ValueError on other shapes.
     """
@@ -119,7 +120,7 @@ def tell(state: SearchState, coefficients: np.ndarray, scores: np.ndarray) -> Se
 
 
 def to_plain(state: SearchState) -> dict[str, Any]:
-    """The state as JSON-able data; scores that are not finite are words."""
+    """Returns the state as JSON-able data; scores that are not finite become words."""
     scores = [s if np.isfinite(s) else str(s) for s in state.scores.tolist()]
     return {
         'method': state.method,
@@ -135,7 +136,7 @@ def to_plain(state: SearchState) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any]) -> SearchState:
-    """The state behind `to_plain`: what it asks for next is the same to the last bit."""
+    """Returns the state that `to_plain` was given: it asks for the same candidates, to the last bit."""
     settings = METHODS[plain['method']].Settings(**plain['settings'])
     settings = settings._replace(ema_rates=tuple(settings.ema_rates))
     k, groups = plain['k'], plain['groups']

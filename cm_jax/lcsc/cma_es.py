@@ -40,7 +40,7 @@ def check(settings: Settings) -> None:
 def propose(
     settings: Settings, archive: Archive, memory: CMA, random: np.random.Generator
 ) -> np.ndarray:
-    """`population` draws [P, G, K] of the Gaussian."""
+    """Returns `population` draws [P, G, K] of the Gaussian."""
     groups, k = archive.coefficients.shape[1:]
     gaussian = copy.deepcopy(memory)
     gaussian.reseed_rng(int(random.integers(2**32)))
@@ -49,10 +49,10 @@ def propose(
 
 
 def learn(settings: Settings, archive: Archive, memory: CMA | None, told: Archive) -> CMA:
-    """The Gaussian after the candidates `told`, of which `archive` holds the ones before and these.
+    """Returns the Gaussian after the candidates `told`; `archive` holds all candidates, these too.
 
-    The first candidates are the profiles, whatever their number: the best of them is its mean.
-    Raises ValueError if there are not `population` of them later.
+    The first candidates are the profiles, whatever their number: the best of them is the mean of the
+    first Gaussian. Raises ValueError if a later generation has not `population` candidates.
     """
     if memory is None:
         return _begin(settings, archive)
@@ -69,12 +69,13 @@ def learn(settings: Settings, archive: Archive, memory: CMA | None, told: Archiv
 
 
 def _begin(settings: Settings, archive: Archive) -> CMA:
+    """Returns a new Gaussian around the best candidate of the archive."""
     (mean,) = _points(archive.pool(1))
     sigma = per_entry(settings.scale, archive.coefficients.shape[2])
     return CMA(mean, sigma, population_size=settings.population, seed=0)
 
 
 def _points(coefficients: np.ndarray) -> np.ndarray:
-    """[P, G, K] -> [P, G (K-1)]; the uniform average, at a right angle to the plane, is 0."""
+    """Returns the coordinates [P, G (K-1)] of candidates [P, G, K]; the uniform average has 0."""
     count, _, k = coefficients.shape
     return (coefficients @ plane(k).T).reshape(count, -1)

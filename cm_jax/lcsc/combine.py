@@ -11,7 +11,9 @@ from cm_jax.types import Params
 
 
 def window(steps: Sequence[int], start: int, stop: int | None, every: int) -> list[int]:
-    """The snapshots of a search: every `every`-th of `steps` from `start` to `stop`, the last kept.
+    """Returns the snapshots of a search: every `every`-th of `steps` from `start` to `stop`.
+
+    The last of them is always among them.
 
     Raises UserError if fewer than two are left.
     """
@@ -27,7 +29,7 @@ def window(steps: Sequence[int], start: int, stop: int | None, every: int) -> li
 
 
 def stack(load: Callable[[int], Params], steps: Sequence[int]) -> Params:
-    """The snapshots `load(step)` in one tree with leaves [K, ...], read one at a time."""
+    """Returns the snapshots `load(step)` in one tree with leaves [K, ...], read one at a time."""
     stacked = None
     for i, step in enumerate(steps):
         snapshot = load(step)
@@ -43,11 +45,11 @@ def combine(
     coefficients: np.ndarray,
     space: Space = ONE,
 ) -> Params:
-    """sum_k c_k theta_k of [K] or, by groups, [G K] coefficients, as float32 numpy leaves.
+    """Returns sum_k c_k theta_k of coefficients [K] or, by groups, [G K], as float32 numpy leaves.
 
-    The snapshots `load(step)` are read one at a time and added in float64 on the host: what a
-    search's result is made by, whatever form they had in the search, and however many there are. A
-    coefficient of 0 leaves its snapshot out.
+    The snapshots `load(step)` are read one at a time and added in float64 on the host. The result of
+    every search is made in this way, whatever form the snapshots had during the search. A snapshot
+    whose coefficient is 0 is left out, whatever it holds; coefficients are rounded to float32 first.
     """
     rows = np.float32(coefficients).astype(np.float64).reshape(space.groups, -1)
     total = None
@@ -58,10 +60,11 @@ def combine(
             total = jax.tree.map(lambda x: np.full(x.shape, -0.0), snapshot)
         if rows[:, k].any():
             total = jax.tree.map(
-                lambda t, g, x, k=k: _added(t, rows[g, k], x), total, places, snapshot
+                lambda t, g, x, k=k: _added(t, float(rows[g, k]), x), total, places, snapshot
             )
     return jax.tree.map(lambda x: np.asarray(x, np.float32), total)
 
 
-def _added(total: np.ndarray, c: np.float64, x: np.ndarray) -> np.ndarray:
+def _added(total: np.ndarray, c: float, x: np.ndarray) -> np.ndarray:
+    """Returns total + c x, and `total` itself for c = 0."""
     return total + c * x if c else total

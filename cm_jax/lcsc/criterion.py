@@ -22,8 +22,8 @@ from cm_jax.types import Extractor
 HIGHER_IS_BETTER = ('is', *named.PARTS)
 
 
-class Metric(NamedTuple):
-    """A weighted sum of numbers against a reference; `weights` have their signs."""
+class Criterion(NamedTuple):
+    """A weighted sum of metrics against a reference; `weights` include the signs s_m."""
 
     extractor: Extractor
     reference: Reference
@@ -32,28 +32,28 @@ class Metric(NamedTuple):
 
     @property
     def needs_features(self) -> bool:
-        """Whether the moments of the features are not enough: only a Fréchet distance takes those."""
+        """Whether a metric needs the features; a Fréchet distance needs their moments alone."""
         return bool(named.beyond(self.extractor, sources(self.weights)))
 
-    def of_moments(self, found: Moments) -> float:
-        """The score of samples by the moments of their features. NaN if one is not finite."""
-        return self.weights[self.extractor.score] * self.distance(found)
+    def of_moments(self, total: Moments) -> float:
+        """Returns the score of samples from the moments of their features; NaN if one is not finite."""
+        return self.weights[self.extractor.score] * self.distance(total)
 
-    def of_features(self, found: np.ndarray) -> float:
-        """The score of samples by their features [n, dim]. NaN if one is not finite."""
-        if not np.isfinite(found).all():
+    def of_features(self, extracted: np.ndarray) -> float:
+        """Returns the score of samples from their features [n, dim]; NaN if one is not finite."""
+        if not np.isfinite(extracted).all():
             return float('nan')
-        names, real = sources(self.weights), self.reference.features
-        values = named.measure(self.extractor, names, real, found)
+        names, real = sources(self.weights), self.reference.kept_features()
+        values = named.measure(self.extractor, names, real, extracted)
         if self.extractor.score in self.weights:
-            values[self.extractor.score] = self.distance(moments.of(found))
+            values[self.extractor.score] = self.distance(moments.of(extracted))
         return sum(weight * values[name] for name, weight in self.weights.items())
 
 
 def build(
     extractor: Extractor, reference: Reference, metric: str | Mapping[str, float], samples: int
-) -> Metric:
-    """The metric named `metric`, or the sum of those named, each with its weight > 0.
+) -> Criterion:
+    """Returns the criterion of the metric named `metric`, or of several with their weights > 0.
 
     Raises UserError on an unknown name, on a weight that is not above 0 and on too few samples, and
     ValueError if a metric needs the features of the reference and it was opened without.
@@ -70,22 +70,28 @@ def build(
         raise UserError(f'a search has no metric; legal: {", ".join(sorted(legal))}')
     named.check(extractor, sources(weights), samples, reference.moments.count)
     signed = {name: _sign(name) * float(weight) for name, weight in weights.items()}
-    built = Metric(extractor, reference, signed, frechet.distance_to(reference.moments))
+    built = Criterion(
+        extractor=extractor,
+        reference=reference,
+        weights=signed,
+        distance=frechet.distance_to(reference.moments),
+    )
     if built.needs_features and reference.features is None:
         raise ValueError(f'{", ".join(weights)} need the features of the reference: keep=True')
     return built
 
 
 def sources(metric: str | Iterable[str]) -> list[str]:
-    """The names of metrics.named that give these numbers: 'pr_lenet' for 'recall_lenet'."""
+    """Returns the names of metrics.named that give these numbers: 'pr_lenet' for 'recall_lenet'."""
     names = [metric] if isinstance(metric, str) else list(metric)
     kinds = [name.split('_')[0] for name in names]
-    found = [
+    metrics = [
         f'pr{name.removeprefix(kind)}' if kind in named.PARTS else name
         for name, kind in zip(names, kinds)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(metrics))
 
 
 def _sign(name: str) -> float:
+    """Returns s_m of a metric."""
     return -1.0 if name.split('_')[0] in HIGHER_IS_BETTER else 1.0

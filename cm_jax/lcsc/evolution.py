@@ -15,8 +15,8 @@ the same loop. What is the same, and what is not:
     sum           EEP divides by it with p = 0.1                    ours: 1 exactly, by a_1
     generation    EEP one child at a time                           ours: `population` children
 
-A child that no entry of was mutated and no crossover changed would be scored again for nothing:
-ours mutates at least one entry. Mutation is scaled by sqrt(20 / K).
+A child that is the copy of a parent would be scored a second time for nothing, so at least one entry of
+each touched group is mutated. The length of a mutation is scaled by sqrt(20 / K).
 """
 
 from typing import NamedTuple
@@ -65,23 +65,25 @@ def check(settings: Settings) -> None:
 def propose(
     settings: Settings, archive: Archive, memory: None, random: np.random.Generator
 ) -> np.ndarray:
-    """`population` children [P, G, K] of the archive's best."""
+    """Returns `population` children [P, G, K] of the archive's best."""
     pool = archive.pool(settings.parents)
     return np.stack([_child(settings, pool, random) for _ in range(settings.population)])
 
 
 def learn(settings: Settings, archive: Archive, memory: None, told: Archive) -> None:
-    """The archive is all that this search remembers."""
+    """Returns None: an evolutionary search remembers nothing beside its archive."""
 
 
 def _child(settings: Settings, pool: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """One child [G, K] of a pool [M, G, K] of parents."""
+    """Returns one child [G, K] of a pool [M, G, K] of parents."""
     groups, k = pool.shape[1:]
     touched = _touched(groups, settings.touch, random)
     a, b = pool[random.choice(len(pool), size=2, replace=len(pool) < 2)]
     child = a.copy()
     if random.random() < settings.crossover:
-        child = np.where(random.random((groups, 1)) < settings.first, a, b)  # the untouched, whole
+        child = np.where(
+            random.random((groups, 1)) < settings.first, a, b
+        )  # groups that stay whole
         if random.random() < settings.blend:
             mixed = a + random.uniform(-0.25, 1.25) * (b - a)
         else:
@@ -96,7 +98,7 @@ def _child(settings: Settings, pool: np.ndarray, random: np.random.Generator) ->
 
 
 def _touched(groups: int, probability: float, random: np.random.Generator) -> np.ndarray:
-    """Which groups [G] a child may change: each with `probability`, drawn again until one is."""
+    """Returns which groups [G] a child may change: each with `probability`, and at least one."""
     touched = np.full(groups, groups == 1)
     while not touched.any():
         touched = random.random(groups) < probability

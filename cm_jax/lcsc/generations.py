@@ -10,6 +10,7 @@ again. The state holds every score to the last bit, so what the search asks for 
 The candidates of generation 0 are the profiles; `profile` is null in every other row.
 """
 
+import itertools
 import json
 from typing import Any
 
@@ -34,9 +35,9 @@ def read_candidates(workdir: epath.Path, name: str) -> list[dict[str, Any]]:
     rows = read_json_lines(workdir / candidates_file(name))
     if rows and 'profile' not in rows[0]:
         state = ask_tell.from_plain(json.loads((workdir / state_file(name)).read_text()))
-        profiles = [identity._asdict() for identity in ask_tell.profile_identities(state)]
-        profiles += [None] * (len(rows) - len(profiles))
-        rows = [row | {'profile': profile} for row, profile in zip(rows, profiles)]
+        profiles = ask_tell.profile_identities(state)
+        for row, profile in itertools.zip_longest(rows, profiles):
+            row['profile'] = profile and profile._asdict()
     return [row | {'profile': row['profile'] and Identity(**row['profile'])} for row in rows]
 
 

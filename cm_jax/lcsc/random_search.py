@@ -1,8 +1,8 @@
-"""Random search around the profiles that every search starts from: what the others must beat.
+"""Random search around the profiles that every search starts from: the control of the other methods.
 
 A candidate is one of the profiles, drawn alike, plus Gaussian steps in all directions of the
 sum-to-one plane. Nobody knows the best length of a step beforehand, so it is drawn for each
-candidate, log-uniform from a tenth of `scale` to ten times it. No score is looked at.
+candidate, log-uniform from a tenth of `scale` to ten times it. Scores do not influence the search.
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ def check(settings: Settings) -> None:
 def propose(
     settings: Settings, archive: Archive, memory: None, random: np.random.Generator
 ) -> np.ndarray:
-    """`population` candidates [P, G, K]."""
+    """Returns `population` candidates [P, G, K]."""
     groups, k = archive.coefficients.shape[1:]
     profiles = stacked_profiles(k, groups, settings.ema_rates)
     centres = profiles[random.integers(len(profiles), size=settings.population)]
@@ -39,4 +39,4 @@ def propose(
 
 
 def learn(settings: Settings, archive: Archive, memory: None, told: Archive) -> None:
-    """There is nothing to learn."""
+    """Returns None: a random search learns nothing."""

@@ -10,6 +10,7 @@ LCSC's finalists are the best candidates of the search and, with them, the profi
 from, so that on selection noise it is never behind EMA*.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -54,6 +55,10 @@ class Choice(NamedTuple):
     coefficients: np.ndarray
     search_score: float
     selection_score: float
+
+    def identity(self, kind: str) -> Identity:
+        """Returns the profile that was chosen, or, for another candidate, who it is by its kind."""
+        return self.profile or Identity(kind, kind)
 
 
 class Chosen(NamedTuple):
@@ -166,14 +171,14 @@ def models(
 
     yield ReportModel(Identity(LAST, LAST), lambda: run.params(last, ema))
     for name in run.emas(last):
-        yield ReportModel(Identity(EMA, f'{EMA} {name}'), lambda name=name: run.params(last, name))
-    yield ReportModel(choices[EMA_STAR].profile, of_choice(EMA_STAR))
+        load = functools.partial(run.params, last, name)
+        yield ReportModel(Identity(EMA, f'{EMA} {name}'), load)
+    yield ReportModel(choices[EMA_STAR].identity(EMA_STAR), of_choice(EMA_STAR))
     uniform = np.full(len(choices[LCSC].coefficients), 1 / k)
     yield ReportModel(Identity(UNIFORM, UNIFORM), lambda: combined(uniform))
     if chosen.posthoc:
-        yield ReportModel(
-            Identity(POSTHOC, chosen.posthoc), lambda: run.params(last, chosen.posthoc)
-        )
+        load = functools.partial(run.params, last, chosen.posthoc)
+        yield ReportModel(Identity(POSTHOC, chosen.posthoc), load)
     if RANDOM in choices:
         yield ReportModel(Identity(RANDOM, RANDOM), of_choice(RANDOM))
     yield ReportModel(Identity(LCSC, LCSC), of_choice(LCSC))

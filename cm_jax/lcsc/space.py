@@ -15,10 +15,11 @@ TOP_LEVEL = 'top_level'
 
 
 class Space(NamedTuple):
-    """G groups by patterns: a leaf is in the first group whose regular expression is found in its
-    path, 'params/encoder/conv1/kernel'. The pattern '' takes every leaf.
+    """G groups of weights, each with coefficients of its own, by regular expressions.
 
-    A candidate is the groups' coefficients one after another, [G K], each K of which sum to 1.
+    A leaf belongs to the first group whose pattern matches somewhere in its path, which is written
+    'params/encoder/conv1/kernel'. The pattern '' matches every leaf. A candidate is the coefficients of
+    the groups one after another, [G K]; the K of each group sum to 1.
     """
 
     patterns: tuple[str, ...] = ('',)
@@ -28,16 +29,16 @@ class Space(NamedTuple):
         return len(self.patterns)
 
     def indices(self, params: Params) -> Params:
-        """The group of each leaf. Raises UserError if a leaf has none."""
+        """Returns the group of each leaf. Raises UserError if a leaf has none."""
         paths = ['/'.join(path) for path in tree.flatten(params)]
-        found = [self._index(path) for path in paths]
-        if missing := [path for path, index in zip(paths, found) if index is None]:
+        groups = [self._index(path) for path in paths]
+        if missing := [path for path, group in zip(paths, groups) if group is None]:
             raise UserError(
                 f'no pattern of the groups {", ".join(self.patterns)} is found in '
                 f'{len(missing)} of {len(paths)} weights, such as {missing[0]}; a last pattern '
                 "'' takes the rest"
             )
-        return jax.tree.unflatten(jax.tree.structure(params), found)
+        return jax.tree.unflatten(jax.tree.structure(params), groups)
 
     def _index(self, path: str) -> int | None:
         return next((i for i, p in enumerate(self.patterns) if re.search(p, path)), None)
@@ -47,11 +48,11 @@ ONE = Space()
 
 
 def build(groups: str | Sequence[str], params: Params) -> Space:
-    """The space of a config's `groups`, checked against weights.
+    """Returns the space of the setting `groups`, checked against weights.
 
-    () is one group; 'top_level' makes each top-level part of the weights one; else regular
-    expressions, see Space. Raises UserError on one that is none, on a leaf without a group and on a
-    group without a leaf.
+    () is one group of all weights; 'top_level' makes a group of each part at the level where the
+    weights first part; anything else is patterns (see Space). Raises UserError on a pattern that is no
+    regular expression, on a leaf without a group and on a group without a leaf.
     """
     if groups == TOP_LEVEL:
         return _top_level(params)
@@ -74,7 +75,7 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
 
 
 def add(space: Space, weights: Params, differences: Params, coefficients: Array) -> Params:
-    """weights + sum_k c_k d_k of each candidate, with each group's c, in float32.
+    """Returns weights + sum_k c_k d_k of each candidate, with the c of each group, in float32.
 
     Leaves [devices, T, ...], leaves [K, ...] of any dtype and [devices, T, G, K] -> leaves
     [devices, T, ...].
@@ -89,7 +90,7 @@ def add(space: Space, weights: Params, differences: Params, coefficients: Array)
 
 
 def _top_level(params: Params) -> Space:
-    """One group for each name at the level where the weights first part."""
+    """Returns one group for each name at the level where the weights first part."""
     outer, node = '', params
     while isinstance(node, Mapping) and len(node) == 1:
         (name,) = node

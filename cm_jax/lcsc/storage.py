@@ -47,7 +47,7 @@ DTYPES = ('float32', 'bfloat16')
 class Stored(NamedTuple):
     """K snapshots, oldest first, as differences from the last."""
 
-    count: int
+    k: int
     last: Params  # float32
     stacked: Params | None  # the differences, numpy leaves [K, ...]; None on disk
     difference: Callable[[int], Params]  # number k of them
@@ -61,8 +61,11 @@ def store(
     where: str = 'device',
     dtype: str = 'float32',
 ) -> Stored:
-    """The snapshots `load(step)`, read one at a time. Raises UserError on unknown names and, when it
-    is read, on a snapshot that is not finite: it would make every candidate so."""
+    """Returns the snapshots `load(step)`, which are read one at a time.
+
+    Raises UserError on unknown names and, when it is read, on a snapshot with weights that are not
+    finite: every candidate would have such weights, too.
+    """
     check_name('storage of snapshots', where, WHERE)
     check_name('dtype of stored snapshots', dtype, DTYPES)
     last = load(steps[-1])
@@ -77,17 +80,25 @@ def store(
         return jax.tree.map(lambda x, y: np.subtract(x, y).astype(dtype), snapshot, last)
 
     if where == 'disk':
-        return Stored(len(steps), last, None, lambda k: difference(steps[k]), True)
+        return Stored(
+            k=len(steps),
+            last=last,
+            stacked=None,
+            difference=lambda k: difference(steps[k]),
+            streamed=True,
+        )
     stacked = combine.stack(difference, steps)
     row = lambda k: jax.tree.map(lambda leaf: leaf[k], stacked)  # noqa: E731
-    return Stored(len(steps), last, stacked, row, where == 'host')
+    return Stored(
+        k=len(steps), last=last, stacked=stacked, difference=row, streamed=where == 'host'
+    )
 
 
 def make_combine(stored: Stored, space: Space, mesh: Mesh) -> Callable[[np.ndarray], Params]:
     """Returns `combined(candidates [devices, T, G K]) -> weights`, leaves [devices, T, ...].
 
-    They are split over the devices; where the snapshots are streamed, each is read once for all
-    candidates.
+    The weights are split over the devices. Where the snapshots are streamed, each of them is read once
+    for all candidates.
     """
     split, whole = by_example(mesh), replicated(mesh)
     last = jax.device_put(stored.last, whole)
@@ -121,11 +132,11 @@ def make_combine(stored: Stored, space: Space, mesh: Mesh) -> Callable[[np.ndarr
 
 
 def _ahead(stored: Stored) -> Iterator[Params]:
-    """The differences in order; the next is read while one is used."""
+    """Yields the differences in order; the next is read while one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(stored.difference, 0)
-        for k in range(stored.count):
+        for k in range(stored.k):
             ready = coming.result()
-            if k + 1 < stored.count:
+            if k + 1 < stored.k:
                 coming = pool.submit(stored.difference, k + 1)
             yield ready

@@ -107,7 +107,9 @@ def centred_sums(features: Array, shift: Array) -> tuple[Array, Array]:
     return jnp.sum(y, axis=0), jnp.matmul(y.T, y, precision='highest')
 
 
-def from_centred_sums(count: int, sums: Array, outer: Array, shift: Array) -> Moments:
+def from_centred_sums(
+    count: int, sums: Array | np.ndarray, outer: Array | np.ndarray, shift: Array
+) -> Moments:
     """The moments behind `centred_sums` of `count` features; `shift` is the one given there."""
     sums, outer = np.asarray(sums, np.float64), np.asarray(outer, np.float64)
     if count == 0:

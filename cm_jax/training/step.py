@@ -142,7 +142,7 @@ def make_train_step(
             )
 
         state = jax.lax.cond(finite, advance, skip, state)
-        metrics = metrics | {
+        metrics = dict(metrics) | {
             'loss': loss,
             'learning_rate': jnp.float32(learning_rate),
             'grad_norm': grad_norm,
