@@ -5,13 +5,13 @@
     python -m cm_jax.train --config=configs/cifar10_cd.py --workdir=runs/cifar10/cd \
         --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
-Its distance is LPIPS: VGG-16 features as torchvision publishes them and the heads of the lpips package.
-Global batch 512, 800,000 steps = 410 million images, the teacher's not counted; 18 levels, Heun. (The
-paper's teacher is an NCSN++ of its own, trained as EDM's.) The paper's FID-50k, 1 and 2 steps: 3.55 and
-2.93. Ours: not run.
+The distance is LPIPS, with the features of VGG-16 as torchvision publishes it and the heads of the
+lpips package. The global batch is 512: 800,000 steps see 410 million images, those of the teacher
+not counted. There are 18 levels, and the solver is Heun's. (The paper's teacher is an NCSN++ of its
+own, trained as EDM's.) The paper's FID-50k, 1 and 2 steps: 3.55 and 2.93. Ours: not run.
 """
 
-from configs.cifar10_ect import cifar10_config
+from configs.common.cifar10 import cifar10_config
 
 
 def get_config():

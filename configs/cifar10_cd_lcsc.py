@@ -7,25 +7,14 @@
     python -m cm_jax.search --config=configs/cifar10_cd_lcsc.py --workdir=runs/cifar10/cd_lcsc \
         --config.evaluation.weights=pt_inception-2015-12-05-6726825d.pth
 
-A finished run, trained on for the paper's 40,000 steps with a snapshot every 1,000, and searched: 41
-snapshots. The paper ranks candidates by the FID of 5,000 to 10,000 samples on fixed noise and reports
-the FID of 50,000 on other noise; its window, stride and number of candidates are not known, those
-here are ours: 2,010 candidates. The paper says that its FID-50k in 1 step is then below CD's in 2
-steps, 2.93. To cut training instead, it searches a run of 100,000 steps at batch 128: FID-50k 3.34, at
-a 23rd of the cost of 800,000 steps at batch 512, search counted. Ours: not run.
+The finished run is trained on for the paper's 40,000 steps with a snapshot every 1,000 steps. The
+search over these 41 snapshots has 2,010 candidates of 5,000 samples. The paper says that its
+FID-50k in 1 step is then below CD's in 2 steps, 2.93. To cut training instead, the paper searches a
+run of 100,000 steps at batch 128: FID-50k 3.34, at a 23rd of the cost of 800,000 steps at batch
+512, search counted. Ours: not run.
 """
 
-from cm_jax.config import search_config
-
-
-def fid_search(run, start, sampler='onestep'):
-    """What the searches by FID share."""
-    c = search_config()
-    c.basis.update({'workdir': run, 'start': start})
-    c.budget.update({'sampler': sampler, 'generations': 125, 'samples': 5000, 'batch_size': 250})
-    c.controls.landscape = 21
-    c.evaluation.update({'extractor': 'inception', 'samplers': (sampler,), 'samples': 50_000})
-    return c
+from configs.common.lcsc import fid_search
 
 
 def get_config():

@@ -3,12 +3,12 @@
     python -m cm_jax.train --config=configs/cifar10_ct.py --workdir=runs/cifar10/ct \
         --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
-Its distance is LPIPS: VGG-16 features as torchvision publishes them and the heads of the lpips package.
-NCSN++; global batch 512, 800,000 steps = 410 million images. The paper's FID-50k, 1 and 2
-steps: 8.70 and 5.83. Ours: not run.
+The distance is LPIPS, with the features of VGG-16 as torchvision publishes it and the heads of the
+lpips package. The network is NCSN++. The global batch is 512: 800,000 steps see 410 million images.
+The paper's FID-50k, 1 and 2 steps: 8.70 and 5.83. Ours: not run.
 """
 
-from configs.cifar10_ect import cifar10_config
+from configs.common.cifar10 import cifar10_config
 
 
 def get_config():

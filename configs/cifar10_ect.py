@@ -1,30 +1,16 @@
-"""ECT on CIFAR-10, from EDM's DDPM++, unconditional; arXiv 2406.14548.
+"""Easy consistency tuning (ECT) on CIFAR-10, from EDM's DDPM++, unconditional; arXiv 2406.14548.
 
     python -m cm_jax.convert import --from=edm-cifar10-32x32-uncond-vp.pkl --network=ddpmpp_cifar10 \
         --workdir=runs/cifar10/edm
     python -m cm_jax.train --config=configs/cifar10_ect.py --workdir=runs/cifar10/ect
 
-Global batch 128, 200,000 steps = 25.6 million images, the teacher's not counted; q = 2, doubled every
-25,000 steps: eight stages. The paper's FID-50k, 1 and 2 steps (middle level 0.821): 3.86 and 2.15; at
-100,000 steps 4.54 and 2.20, at 400,000 steps 3.60 and 2.11. Ours: not run.
+The global batch is 128: 200,000 steps see 25.6 million images, those of the teacher not counted.
+There are eight stages of 25,000 steps, with q = 2. The paper's FID-50k, 1 and 2 steps (middle level
+0.821): 3.86 and 2.15; at 100,000 steps 4.54 and 2.20, at 400,000 steps 3.60 and 2.11. Ours: not
+run.
 """
 
-from cm_jax.config import base_config
-from cm_jax.models.presets import PRESETS
-
-
-def cifar10_config(network):
-    """What the few-step runs on CIFAR-10 share: the data and a network of the paper's."""
-    c = base_config()
-    c.dataset.update({'source': 'tfds', 'name': 'cifar10', 'data_dir': ''})
-    c.model.update(PRESETS[network].settings)
-    c.model.dtype = 'float32'
-    c.objective.sigma_data = 0.5
-    c.train.resume_every = 2000
-    c.trajectory.every = 1000
-    c.sampling.update({'sampler': 'onestep', 'every': 5000})
-    c.evaluation.samplers = ('onestep', 'multistep@80,0.821')
-    return c
+from configs.common.cifar10 import cifar10_config
 
 
 def get_config():

@@ -4,12 +4,13 @@
         --workdir=runs/cifar10/edm
     python -m cm_jax.train --config=configs/cifar10_pd.py --workdir=runs/cifar10/pd
 
-Global batch 128, 500,000 steps = 64 million images, the teacher's not counted: from 1024 steps of the
-teacher to 1 in ten stages of 50,000 training steps. Network, noise levels and stages are ours, to stand
-beside the other rows; the rate is not annealed within a stage. Ours: not run.
+The global batch is 128: 500,000 steps see 64 million images, those of the teacher not counted. The
+1024 steps of the teacher become 1 in ten stages of 50,000 training steps. Network, noise levels and
+stages are ours, so that the run compares with the other configs; the learning rate is not annealed
+within a stage. Ours: not run.
 """
 
-from configs.cifar10_ect import cifar10_config
+from configs.common.cifar10 import cifar10_config
 
 
 def get_config():

@@ -2,14 +2,16 @@
 
     python -m cm_jax.train --config=configs/digits_ct.py --workdir=runs/digits/ct
 
-Global batch 64, 1,000 steps = 64,000 images; squared error where the paper has LPIPS. The schedules are
-short, as the run is: what is learned at low noise reaches high noise a level at a time, with a target
-that lags by 1/(1 - mu) steps, so the paper's s1 = 150 and mu0 = 0.9, made for 800,000 steps, leave grey
-images (fd_lenet_5k 1876 in one step; training seed 0, 2 CPU cores). Result: the table of
-`bash launch/study.sh digits` in the README.
+The global batch is 64: 1,000 steps see 64,000 images. The distance is the squared error where the
+paper has LPIPS. The result is in the table of `bash launch/study.sh digits` in docs/results.md.
+
+The schedules are shorter than the paper's, as the run is. What is learned at low noise reaches high
+noise one level at a time, with a target that lags by 1/(1 - mu) steps. The paper's s1 = 150 and
+mu0 = 0.9, made for 800,000 steps, therefore leave grey images (fd_lenet_5k 1876 in one step;
+training seed 0, 2 CPU cores).
 """
 
-from configs.digits_edm import digits_config
+from configs.common.digits import digits_config
 
 
 def get_config():

@@ -1,23 +1,12 @@
-"""EDM diffusion teacher on scikit-learn's digits (1,500 images of 8x8, 10 classes).
+"""EDM diffusion teacher on scikit-learn's digits; arXiv 2206.00364.
 
-    python -m cm_jax.train --config=configs/digits_edm.py --workdir=runs/quickstart/teacher
+    python -m cm_jax.train --config=configs/digits_edm.py --workdir=runs/digits/edm
 
-Global batch 64, 1,000 steps = 64,000 images.
+The global batch is 64: 1,000 steps see 64,000 images. The result is in the table of
+`bash launch/study.sh digits` in docs/results.md.
 """
 
-from cm_jax.config import base_config
-
-
-def digits_config():
-    """What the runs on the digits share: the data and a network of 76,321 parameters."""
-    c = base_config()
-    c.batch_size = 64
-    c.class_conditional = True
-    c.model.update({'channels': 16, 'channel_mult': (1, 1), 'num_blocks': 1})
-    c.model.update({'attn_resolutions': (), 'dropout': 0.0, 'dtype': 'float32'})
-    c.objective.sigma_data = 0.5
-    c.evaluation.seeds = (1000, 1001)
-    return c
+from configs.common.digits import digits_config
 
 
 def get_config():

@@ -5,10 +5,11 @@
         --config.trajectory.emas=True
     python -m cm_jax.search --config=configs/digits_edm_lcsc.py --workdir=runs/digits/edm_lcsc
 
-41 snapshots (steps 200 to 1,000), 138 candidates of 500 samples with DPM-Solver++ of order 3 on
-equal steps of logSNR, the paper's for diffusion models, and as many of a random search; the report on
-2,000 samples a seed. Small numbers, so that `bash launch/study.sh lcsc`, whose searches these are,
-takes 109 minutes on 2 cores that have other work too.
+It searches over 41 snapshots (steps 200 to 1,000) with 138 candidates of 500 samples. The sampler
+is DPM-Solver++ of order 3 on equal steps of logSNR, the paper's for diffusion models. A random
+search with as many candidates is the control. The report takes 2,000 samples for each seed. The
+numbers are small, so that `bash launch/study.sh lcsc`, whose searches these are, takes 109 minutes
+on 2 cores that have other work too; the result is in its tables in docs/results.md.
 """
 
 from cm_jax.config import search_config

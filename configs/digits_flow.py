@@ -2,28 +2,13 @@
 
     python -m cm_jax.train --config=configs/digits_flow.py --workdir=runs/digits/flow
 
-The diffusion teacher on the process of digits_cud_rk12.py, and the flow beside which that is read.
-Global batch 64, 1,000 steps = 64,000 images.
+This is the diffusion model on the process of digits_cud.py, to be compared with it. The global
+batch is 64: 1,000 steps see 64,000 images. The result is in the table of
+`bash launch/study.sh digits-cud` in docs/results.md.
 """
 
-from ml_collections import ConfigDict
-
-from configs.digits_edm import digits_config
-
-
-def rectified_flow(c, **objective):
-    """Moves a config to rectified flow, with this objective and its samplers."""
-    c.process.update({'name': 'rf', 't_min': 1e-5, 't_max': 1.0})
-    c.objective = ConfigDict(objective)
-    c.sampling.sampler = 'euler@16'
-    c.evaluation.samplers = ('euler@16', 'heun@8', 'euler@4', 'onestep')
-    return c
+from configs.common.digits import flow_config
 
 
 def get_config():
-    c = rectified_flow(digits_config(), name='flow')
-    c.steps = 1000
-    c.ema_rates = (0.995,)
-    c.optimizer.update({'name': 'adam', 'learning_rate': 3e-3, 'warmup_steps': 100})
-    c.sampling.update({'ema': '0.995', 'count': 50, 'every': 1000})
-    return c
+    return flow_config(name='flow')

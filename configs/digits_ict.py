@@ -1,12 +1,13 @@
-"""iCT on scikit-learn's digits, from data alone; arXiv 2310.14189.
+"""Improved consistency training (iCT) on scikit-learn's digits, from data alone; arXiv 2310.14189.
 
     python -m cm_jax.train --config=configs/digits_ict.py --workdir=runs/digits/ict
 
-Global batch 64, 1,000 steps = 64,000 images, eight stages from 10 to 1280 gaps. The network keeps its
-positional embedding and no dropout. Result: the table of `bash launch/study.sh digits` in the README.
+The global batch is 64: 1,000 steps see 64,000 images, in eight stages from 10 to 1280 gaps. Unlike
+the paper's, the network keeps its positional embedding and has no dropout. The result is in the
+table of `bash launch/study.sh digits` in docs/results.md.
 """
 
-from configs.digits_edm import digits_config
+from configs.common.digits import digits_config
 
 
 def get_config():

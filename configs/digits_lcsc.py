@@ -1,9 +1,10 @@
-"""LCSC on the trajectory of digits_ect.py, as quick as it gets; arXiv 2404.02241.
+"""LCSC on the trajectory of digits_ect.py, the shortest search; arXiv 2404.02241.
 
-    python -m cm_jax.search --config=configs/digits_lcsc.py --workdir=runs/quickstart/lcsc
+    python -m cm_jax.search --config=configs/digits_lcsc.py --workdir=runs/digits/lcsc
 
-35 snapshots (steps 320 to 1,000), 106 candidates of 2,000 one-step samples. digits_ect_lcsc.py has
-the controls besides.
+It searches over 35 snapshots (steps 320 to 1,000) with 106 candidates of 2,000 one-step samples,
+and has no controls: digits_ect_lcsc.py has them. This is the search of `bash launch/quickstart.sh`;
+the result is in its table in the README.
 """
 
 from cm_jax.config import search_config
@@ -12,7 +13,7 @@ from configs.digits_ect import get_config as ect_config
 
 def get_config():
     c = search_config()
-    c.basis.update({'workdir': 'runs/quickstart/ect', 'start': 320})
+    c.basis.update({'workdir': 'runs/digits/ect', 'start': 320})
     c.search.population = 12
     c.evolution.crossover = 0.7
     c.budget.update({'generations': 8, 'samples': 2000, 'finalists': 8})

@@ -1,13 +1,12 @@
-"""Consistency training (CT) on Fashion-MNIST, from data alone;
-arXiv 2303.01469.
+"""Consistency training (CT) on Fashion-MNIST, from data alone; arXiv 2303.01469.
 
     python -m cm_jax.train --config=configs/fashion_mnist_ct.py --workdir=runs/fashion_mnist/ct
 
-Global batch 128, 20,000 steps = 2,560,000 images; squared error where the paper has LPIPS. Result: not
-run to its end.
+The global batch is 128: 20,000 steps see 2,560,000 images. The distance is the squared error where
+the paper has LPIPS. Ours: not run to its end.
 """
 
-from configs.fashion_mnist_edm import fashion_mnist_config
+from configs.common.fashion_mnist import fashion_mnist_config
 
 
 def get_config():

@@ -1,25 +1,12 @@
-"""EDM diffusion teacher on Fashion-MNIST (60,000 images of 28x28, 10 classes).
+"""EDM diffusion teacher on Fashion-MNIST; arXiv 2206.00364.
 
     python -m cm_jax.prepare --dataset=fashion_mnist
-    python -m cm_jax.train --config=configs/fashion_mnist_edm.py --workdir=runs/fashion_mnist/teacher
+    python -m cm_jax.train --config=configs/fashion_mnist_edm.py --workdir=runs/fashion_mnist/edm
 
-Global batch 128, 20,000 steps = 2,560,000 images. Result: not run to its end.
+The global batch is 128: 20,000 steps see 2,560,000 images. Ours: not run to its end.
 """
 
-from cm_jax.config import base_config
-
-
-def fashion_mnist_config():
-    """What the runs on Fashion-MNIST share: the data and a network of 1,259,745 parameters."""
-    c = base_config()
-    c.batch_size = 128
-    c.class_conditional = True
-    c.dataset.update({'source': 'tfds', 'name': 'fashion_mnist', 'data_dir': ''})
-    c.model.update({'channels': 32, 'channel_mult': (1, 2, 2), 'num_blocks': 1})
-    c.model.update({'attn_resolutions': (7,), 'dropout': 0.0, 'dtype': 'float32'})
-    c.objective.sigma_data = 0.5
-    c.evaluation.extractor = 'lenet_fashion_mnist'
-    return c
+from configs.common.fashion_mnist import fashion_mnist_config
 
 
 def get_config():

@@ -1,13 +1,12 @@
-"""iCT on Fashion-MNIST, from data alone;
-arXiv 2310.14189.
+"""Improved consistency training (iCT) on Fashion-MNIST, from data alone; arXiv 2310.14189.
 
     python -m cm_jax.train --config=configs/fashion_mnist_ict.py --workdir=runs/fashion_mnist/ict
 
-Global batch 128, 20,000 steps = 2,560,000 images, eight stages from 10 to 1280 gaps. Result: not
-run to its end.
+The global batch is 128: 20,000 steps see 2,560,000 images, in eight stages from 10 to 1280 gaps.
+Ours: not run to its end.
 """
 
-from configs.fashion_mnist_edm import fashion_mnist_config
+from configs.common.fashion_mnist import fashion_mnist_config
 
 
 def get_config():

@@ -2,8 +2,9 @@
 
     python -m cm_jax.search --config=configs/fashion_mnist_lcsc.py --workdir=runs/fashion_mnist/lcsc
 
-61 snapshots (steps 4,000 to 10,000), 1,610 candidates of 5,000 one-step samples, and as many of a
-random search. Result: not run to its end.
+It searches over 61 snapshots (steps 4,000 to 10,000) with 1,610 candidates of 5,000 one-step
+samples. The controls are a random search with as many candidates and the plane through three
+snapshots. Ours: not run to its end.
 """
 
 from cm_jax.config import search_config

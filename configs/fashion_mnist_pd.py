@@ -1,14 +1,13 @@
-"""Progressive distillation (PD) on Fashion-MNIST, from the teacher of fashion_mnist_edm.py;
-arXiv 2202.00512.
+"""Progressive distillation (PD) on Fashion-MNIST; arXiv 2202.00512.
 
     python -m cm_jax.train --config=configs/fashion_mnist_pd.py --workdir=runs/fashion_mnist/pd
 
-Global batch 128, 10,000 steps = 1,280,000 images, the teacher's not counted:
-from 64 steps of the teacher to 32, 16, 8, 4, 2 and 1. Result: not
-run to its end.
+It starts from the run of fashion_mnist_edm.py. The global batch is 128: 10,000 steps see 1,280,000
+images, those of the teacher not counted. The 64 steps of the teacher become 32, 16, 8, 4, 2 and 1.
+Ours: not run to its end.
 """
 
-from configs.fashion_mnist_edm import fashion_mnist_config
+from configs.common.fashion_mnist import fashion_mnist_config
 
 
 def get_config():
@@ -18,7 +17,7 @@ def get_config():
     c.objective.update({'name': 'pd', 'start_steps': 64, 'halve_every': 1667})
     c.objective.weight = 'truncated_snr'
     c.optimizer.update({'name': 'radam', 'learning_rate': 3e-4})
-    c.init_from.update({'workdir': 'runs/fashion_mnist/teacher', 'ema': '0.999'})
+    c.init_from.update({'workdir': 'runs/fashion_mnist/edm', 'ema': '0.999'})
     c.trajectory.every = 200
     c.sampling.update({'sampler': 'ddim@1', 'ema': '0.999', 'count': 50, 'every': 1000})
     c.evaluation.samplers = ('ddim@1', 'ddim@2')

@@ -8,11 +8,12 @@
         --workdir=runs/imagenet64/cd_lcsc \
         --config.evaluation.weights=pt_inception-2015-12-05-6726825d.pth
 
-A finished run, trained on for the paper's 20,000 steps with a snapshot every 500, and searched: 41
-snapshots, that stay in the host's memory; 2,010 candidates of 5,000 samples. Ours: not run.
+The finished run is trained on for the paper's 20,000 steps with a snapshot every 500 steps. The
+search over these 41 snapshots, which stay in the host's memory, has 2,010 candidates of 5,000
+samples. Ours: not run.
 """
 
-from configs.cifar10_cd_lcsc import fid_search
+from configs.common.lcsc import fid_search
 
 
 def get_config():

@@ -8,11 +8,11 @@
         --workdir=runs/imagenet64/ct_lcsc \
         --config.evaluation.weights=pt_inception-2015-12-05-6726825d.pth
 
-51 snapshots (the last 50,000 steps), that stay in the host's memory; 2,010 candidates of 5,000
-samples. (The paper's enhanced weights are of step 1,000,000.) Ours: not run.
+The search over 51 snapshots of the last 50,000 steps, which stay in the host's memory, has 2,010
+candidates of 5,000 samples. (The paper's enhanced weights are of step 1,000,000.) Ours: not run.
 """
 
-from configs.cifar10_cd_lcsc import fid_search
+from configs.common.lcsc import fid_search
 
 
 def get_config():

@@ -3,25 +3,26 @@
     python -m cm_jax.train --config=configs/imagenet64_edm2.py:s --workdir=runs/imagenet64/edm2_s \
         --config.dataset.path=PATH
 
-PATH is a folder of images of 64x64 in one folder a class. Sizes, the paper's global batch of 2048 and
-its learning rates, dropout and images:
+PATH is a folder of images of 64x64 with one folder for each class. The variants are the paper's
+sizes; s is the default. The global batch of 2048, learning rates, dropout and numbers of images are
+the paper's:
 
-    size  parameters     rate    dropout  million images  the paper's FID-50k, 63 evaluations
-    s     280,209,381    0.0100  0        1,074           1.58
-    m     497,803,173    0.0090  0.1      2,147           1.43
-    l     777,492,325    0.0080  0.1      1,074           1.33
-    xl    1,119,276,837  0.0070  0.1      671             1.33
+    variant  parameters     rate    dropout  million images  the paper's FID-50k, 63 evaluations
+    s        280,209,381    0.0100  0        1,074           1.58
+    m        497,803,173    0.0090  0.1      2,147           1.43
+    l        777,492,325    0.0080  0.1      1,074           1.33
+    xl       1,119,276,837  0.0070  0.1      671             1.33
 
 The rate falls with the square root of the step from step 35,000. The averages kept are the paper's
-two, from which `--ema=posthoc0.075` and the like are made; its table is at the best of each size. Not
-yet the paper's: the loss weighted by the uncertainty that the network estimates. Ours: not run.
+two, from which `--ema=posthoc0.075` and the like are made; the paper's table has the best average
+of each size. The paper's loss, weighted by the uncertainty that the network estimates, is not
+implemented. Ours: not run.
 """
 
 from cm_jax.errors import check_name
-from cm_jax.models.presets import PRESETS
-from configs.imagenet64_adm import imagenet64_config
+from configs.common.imagenet64 import imagenet64_config
 
-SIZES = {  # learning rate, dropout, images
+VARIANTS = {  # the size: learning rate, dropout, images
     's': (0.0100, 0.0, 1024 * 2**20),
     'm': (0.0090, 0.1, 2048 * 2**20),
     'l': (0.0080, 0.1, 1024 * 2**20),
@@ -29,17 +30,16 @@ SIZES = {  # learning rate, dropout, images
 }
 
 
-def get_config(size='s'):
-    check_name('size', size, SIZES)
-    rate, dropout, images = SIZES[size]
-    c = imagenet64_config()
+def get_config(variant='s'):
+    check_name('variant', variant, VARIANTS)
+    rate, dropout, images = VARIANTS[variant]
+    c = imagenet64_config(f'edm2_imagenet64_{variant}')
     c.batch_size = 2048
     c.steps = images // c.batch_size
     c.ema_rates = ()
     c.ema_sigma_rels = (0.05, 0.1)
     c.trajectory.emas = True
-    c.model.update(PRESETS[f'edm2_imagenet64_{size}'].settings)
-    c.model.update({'dropout': dropout, 'dtype': 'bfloat16'})
+    c.model.dropout = dropout
     c.objective.update({'name': 'edm', 'p_mean': -0.8, 'p_std': 1.6})
     c.optimizer.update({'name': 'adam', 'learning_rate': rate, 'b2': 0.99, 'warmup_steps': 4883})
     c.optimizer.update({'decay': 'inverse_sqrt', 'decay_steps': 35_000})

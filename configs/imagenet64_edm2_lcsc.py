@@ -4,16 +4,16 @@ arXiv 2404.02241.
     python -m cm_jax.train --config=configs/imagenet64_edm2.py:s --workdir=runs/imagenet64/edm2_s \
         --config.dataset.path=PATH --config.trajectory.every=8192
     python -m cm_jax.search --config=configs/imagenet64_edm2_lcsc.py \
-        --workdir=runs/imagenet64/edm2_s_lcsc \
+        --workdir=runs/imagenet64/edm2_lcsc \
         --config.evaluation.weights=pt_inception-2015-12-05-6726825d.pth
 
-The paper searches a DDPM; this is a diffusion model whose trajectory has the power-function averages
-beside the weights, so that the post-hoc averages are among the controls. DPM-Solver++ of order 3 on
-equal steps of logSNR. 33 snapshots (the second half), that stay in the host's memory; 2,010 candidates
-of 5,000 samples. Ours: not run.
+The paper searches a DDPM. This is a diffusion model whose trajectory has the power-function
+averages beside the weights, so that the post-hoc averages are among the controls. The sampler is
+DPM-Solver++ of order 3 on equal steps of logSNR. The search over 33 snapshots of the second half,
+which stay in the host's memory, has 2,010 candidates of 5,000 samples. Ours: not run.
 """
 
-from configs.cifar10_cd_lcsc import fid_search
+from configs.common.lcsc import fid_search
 
 
 def get_config():

@@ -3,12 +3,12 @@
 # Trains methods on one data set at an equal number of images seen, with the same network, over three
 # training seeds (or SEEDS), scores them on noise that nothing was chosen by, and writes a table and a
 # plot into runs/study/NAME. Run again, it continues where it was.
-#   digits: the consistency objectives from and beside their diffusion teacher; a run is a minute or
-#     two on 2 cores, eighteen of them and their scores 40 minutes on 2 that had other work too
+#   digits: the consistency objectives from and beside their diffusion teacher. A run takes a minute or
+#     two on 2 cores; eighteen runs and their scores take 40 minutes on 2 cores that had other work too.
 #   digits-cud: catch-up distillation of order 1, 2 and 3 beside rectified flow, each from scratch, and
-#     its one-step stage. Here nothing is given: that stage starts from cud_rk12's 500th step, and its
-#     own 500 steps are counted with those, 1,000 steps = 64,000 images like the others
-#   lcsc: searches over the trajectories of consistency and diffusion models: launch/study_lcsc.sh
+#     its one-step stage. That stage starts from the 500th step of cud_rk12, and its own 500 steps are
+#     counted with those: 1,000 steps and 64,000 images, as many as the others have.
+#   lcsc: searches over the trajectories of consistency and diffusion models; launch/study_lcsc.sh has it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=${1:-} seeds=${2:-3}
@@ -31,7 +31,8 @@ for ((seed = 0; seed < seeds; seed++)); do
   teacher=$runs/edm/seed$seed half=$runs/cud_rk12/seed$seed
   for method in $methods; do
     printf '\n== %s, seed %s\n' "$method" "$seed"
-    extra=()
+    config=digits_$method.py extra=()
+    case $method in cud_rk*) config=digits_cud.py:${method#cud_} ;; esac
     case $method in
       cd) extra=(--config.init_from.workdir="$teacher" --config.teacher.workdir="$teacher") ;;
       ect | pd) extra=(--config.init_from.workdir="$teacher") ;;
@@ -41,7 +42,7 @@ for ((seed = 0; seed < seeds; seed++)); do
         extra+=(--config.teacher.workdir="$half" --config.teacher.step=500)
         ;;
     esac
-    python -m cm_jax.train --config=configs/digits_$method.py --workdir="$runs/$method/seed$seed" \
+    python -m cm_jax.train --config=configs/$config --workdir="$runs/$method/seed$seed" \
       --config.seed=$seed "${extra[@]}"
   done
 done

@@ -2,16 +2,17 @@
 # bash launch/study.sh lcsc [SEARCH_SEEDS]
 # What a search over 41 snapshots of a training run brings (LCSC), on the digits: for a consistency
 # model (ECT) and for a diffusion model (EDM) with DPM-Solver++ at 5 to 15 evaluations; with less
-# training than a longer run has (use a); after a finished run, trained on for a little (use b). Three
-# search seeds (or SEARCH_SEEDS), one for the diffusion model at other than 9 evaluations. Tables and a
-# plot in runs/study/lcsc: cm_jax/reports/study_lcsc.py says what they mean. Run again, it continues.
+# training than a longer run has (use a); after a finished run, trained on for a little (use b). There
+# are three search seeds (or SEARCH_SEEDS), and one for the diffusion model at other than 9 evaluations.
+# It writes tables and a plot into runs/study/lcsc; docs/results.md says what they mean. Run again, it
+# continues where it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seeds=${1:-3} runs=runs/study/lcsc
 source launch/environment.sh
 environment .venv "" ""
 
-train() { # NAME CONFIG ARGUMENTS: the run NAME/seed0, with what post-hoc averages are made of
+train() { # NAME CONFIG ARGUMENTS: trains NAME/seed0 and keeps what post-hoc averages are made of
   local name=$1 config=$2
   shift 2
   printf '\n== training: %s\n' "$name"
@@ -19,7 +20,7 @@ train() { # NAME CONFIG ARGUMENTS: the run NAME/seed0, with what post-hoc averag
     --config.ema_sigma_rels='(0.05,0.1)' --config.trajectory.emas=True "$@"
 }
 
-search() { # USE SEED CONFIG RUN ARGUMENTS: a search of its own noise and its own choices
+search() { # USE SEED CONFIG RUN ARGUMENTS: searches over RUN/seed0 with noise and choices of its own
   local use=$1 seed=$2 config=$3 run=$4
   shift 4
   printf '\n== search: %s, seed %s\n' "$use" "$seed"

@@ -371,7 +371,7 @@ def test_augmentation_needs_a_network_that_is_told_of_it():
     assert wire(settings_of(config), (64, 64, 3), 0).objective.augment_dim == 0
 
 
-@pytest.mark.parametrize('network', sorted(cifar10_edm.NETWORKS))
+@pytest.mark.parametrize('network', sorted(cifar10_edm.VARIANTS))
 def test_cifar10_teachers_train_with_the_papers_augmentation(network):
     config = cifar10_edm.get_config(network)
     assert config.objective.augment == 0.12

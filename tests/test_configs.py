@@ -25,7 +25,14 @@ from cm_jax.wiring import wire
 from tests.tiny import search_settings_of, settings_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
-VARIANTS = {'cifar10_edm': ('ddpmpp', 'ncsnpp'), 'imagenet64_edm2': ('s', 'm', 'l', 'xl')}
+VARIANTS = {
+    'cifar10_edm': ('ddpmpp', 'ncsnpp'),
+    'digits_cud': ('rk12', 'rk23', 'rk34'),
+    'mnist_cud': ('rk12', 'rk23', 'rk34'),
+    'cifar10_cud': ('rk12', 'rk23', 'rk34'),
+    'imagenet64_edm2': ('s', 'm', 'l', 'xl'),
+    'imagenet64_ect': ('s', 'm', 'l', 'xl'),
+}
 IMAGES = {  # shape and classes of the data that a config's name begins with
     'digits': ((8, 8, 1), 10),
     'mnist': ((28, 28, 1), 10),
@@ -42,13 +49,13 @@ IMPORTED = {  # the network of the run folders that the docstrings make with `co
     'runs/imagenet64/edm2_xl': 'edm2_imagenet64_xl',
 }
 TRAINED = {  # and of those that another config trains
-    'runs/quickstart/teacher': 'digits_edm',
-    'runs/fashion_mnist/teacher': 'fashion_mnist_edm',
+    'runs/digits/edm': 'digits_edm',
+    'runs/fashion_mnist/edm': 'fashion_mnist_edm',
     'runs/imagenet64/adm': 'imagenet64_adm',
-    'runs/digits/cud_rk12': 'digits_cud_rk12',
-    'runs/fashion_mnist/cud_rk12': 'fashion_mnist_cud_rk12',
-    'runs/mnist/cud_rk12': 'mnist_cud_rk12',
-    'runs/cifar10/cud_rk12': 'cifar10_cud_rk12',
+    'runs/digits/cud_rk12': 'digits_cud',
+    'runs/fashion_mnist/cud': 'fashion_mnist_cud',
+    'runs/mnist/cud_rk12': 'mnist_cud',
+    'runs/cifar10/cud_rk12': 'cifar10_cud',
 }
 
 

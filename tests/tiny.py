@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from cm_jax.settings import parse_run, parse_search
-from configs.digits_edm import digits_config
+from configs.common.digits import digits_config
 
 
 def get_config(objective='edm'):

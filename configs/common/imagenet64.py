@@ -1,0 +1,22 @@
+"""What the configs on ImageNet at 64x64 pixels share: a folder of images in 1,000 classes."""
+
+from cm_jax.config import base_config
+from cm_jax.models.presets import PRESETS
+
+
+def imagenet64_config(network):
+    """Returns a config with the data and a published network, a name of `cm_jax/models/presets.py`.
+
+    Pictures and scores are those of a diffusion model.
+    """
+    c = base_config()
+    c.class_conditional = True
+    c.dataset.update({'source': 'folder', 'path': ''})
+    c.model.update(PRESETS[network].settings)
+    c.model.dtype = 'bfloat16'
+    c.objective.sigma_data = 0.5
+    c.train.resume_every = 2000
+    c.trajectory.every = 20_000
+    c.sampling.update({'sampler': 'heun@40', 'every': 10_000})
+    c.evaluation.samplers = ('heun@40',)
+    return c
