@@ -30,6 +30,7 @@ def trained(tmp_path_factory) -> pathlib.Path:
         (['--config.steps=0'], ['config.steps', '0']),
         (['--config.seed=-1'], ['config.seed', '-1', '2147483647']),
         (['--config=configs/digits_ect.py:x'], ['get_config() takes 0 positional arguments']),
+        (['--config=configs/imagenet64_ect.py:zz'], ["'zz'", 'legal: l, m, s, xl']),
         (['--config.sampling.sampler=multistep@0.8,80'], ['0.8, 80', 'descend']),
         (
             ['--config.class_conditional=False', '--config.sampling.sampler=onestep+cfg2'],

@@ -25,13 +25,10 @@ from cm_jax.wiring import wire
 from tests.tiny import search_settings_of, settings_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
-VARIANTS = {
-    'cifar10_edm': ('ddpmpp', 'ncsnpp'),
-    'digits_cud': ('rk12', 'rk23', 'rk34'),
-    'mnist_cud': ('rk12', 'rk23', 'rk34'),
-    'cifar10_cud': ('rk12', 'rk23', 'rk34'),
-    'imagenet64_edm2': ('s', 'm', 'l', 'xl'),
-    'imagenet64_ect': ('s', 'm', 'l', 'xl'),
+VARIANTS = {  # of the files that are families; configs/README.md is checked to list them all
+    path.stem: tuple(module.VARIANTS)
+    for path in sorted(CONFIGS.glob('*.py'))
+    if hasattr(module := importlib.import_module(f'configs.{path.stem}'), 'VARIANTS')
 }
 IMAGES = {  # shape and classes of the data that a config's name begins with
     'digits': ((8, 8, 1), 10),
