@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # bash launch/tpu_pod.sh NAME ZONE CONFIG gs://BUCKET/RUN [--config.x=y ...]
+# CONFIG is a file of configs/, with its variant where it has some: configs/imagenet64_ect.py:xl.
 # Trains on every worker of a Cloud TPU VM pod slice (v2 to v6e) that exists already. The checkout is
 # copied to each worker, installed with the `tpu` extra, and the same command started on all of them.
 # Run again, it continues the run. Not tried on a pod by us: written after Cloud TPU's documentation.
