@@ -14,8 +14,10 @@ from cm_jax.samplers import GenerativeModel
 from cm_jax.sharding import by_example, replicated, to_host
 from cm_jax.types import Array, DenoiseFn, Key, Params
 
-LABELS = ('balanced', 'uniform')  # a sample's class: its index modulo them, or any, by its index
-LABEL_STREAM = 1_000_003  # folded into a sample's key: those of its noise come from a split
+# Which class a sample has: its index modulo the classes, or one that is drawn by its index.
+LABELS = ('balanced', 'uniform')
+# Folded into a sample's key to draw its class; the keys of its noise come from a split of it.
+LABEL_STREAM = 1_000_003
 
 
 def build_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
@@ -27,7 +29,7 @@ def build_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
 
 
 def labels_policy(model: GenerativeModel, labels: str = LABELS[0]) -> str:
-    """A policy of LABELS for the model, in a protocol's words.
+    """Returns the words of a protocol for a policy of LABELS.
 
     Raises UserError on another one, and on 'uniform' for a network without classes.
     """
@@ -41,7 +43,7 @@ def labels_policy(model: GenerativeModel, labels: str = LABELS[0]) -> str:
 
 
 def uniform_labels(num_classes: int, seed: Array, indices: Array) -> Array:
-    """[B] int32: the classes of the samples number `indices` [B], each drawn by (seed, index)."""
+    """Returns the classes [B] int32 of the samples number `indices` [B], drawn by (seed, index)."""
 
     def draw(index: Array) -> Array:
         key: Key = jax.random.fold_in(jax.random.key(seed), index)
@@ -51,7 +53,7 @@ def uniform_labels(num_classes: int, seed: Array, indices: Array) -> Array:
 
 
 def with_labels(denoise: DenoiseFn, labels: Array) -> DenoiseFn:
-    """`denoise` with these labels [B] wherever it is given labels: no label stays none."""
+    """Returns `denoise` with these labels [B] wherever it is given labels; without, it gets none."""
 
     def relabelled(params: Params, x: Array, t: Array, label: Any = None, key: Any = None) -> Array:
         return denoise(params, x, t, None if label is None else labels, key)
@@ -68,11 +70,12 @@ def make_generator(
     weights: tuple[Params, ...] = (),
     labels: str = LABELS[0],
 ) -> Callable[..., Any]:
-    """`generate(params, seed, first)`: finish(*weights, samples first .. first + batch_size - 1).
+    """Returns `generate(params, seed, first)`, one jitted program, spread over the devices by example.
 
-    One jitted program, spread over the devices by example, of which `weights` are arguments; the
-    result is numpy, on every process. A fourth argument gives the sampler other noise levels, as
-    many as its own, with the same program. `finish` gives arrays [B,...]; `labels` is one of LABELS.
+    It gives `finish(*weights, x0)` as numpy on every process, where x0 are the samples number first to
+    first + batch_size - 1 and `finish` returns arrays [B,...]. `weights` are arguments of the program,
+    so that they are not compiled in. A fourth argument gives the sampler other noise levels, as many as
+    its own, without another compilation. `labels` is one of LABELS.
     """
     padded = -(-batch_size // mesh.size) * mesh.size
 

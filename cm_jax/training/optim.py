@@ -15,7 +15,7 @@ MAX_RADAM_B2 = 0.999
 
 
 class Optimizer(NamedTuple):
-    """An optax transformation, and `learning_rate(n)`: that of the update after n updates."""
+    """An optax transformation, and `learning_rate(n)`: the rate of the update after n updates."""
 
     init: Callable
     update: Callable
@@ -25,7 +25,7 @@ class Optimizer(NamedTuple):
 def schedule(
     learning_rate: float, warmup_steps: int = 0, decay: str = 'constant', decay_steps: int = 0
 ) -> optax.Schedule:
-    """The learning rate after n updates: learning_rate min(n / warmup_steps, 1) d(n).
+    """Returns the learning rate after n updates: learning_rate min(n / warmup_steps, 1) d(n).
 
     d is 1 for 'constant', and 1 / sqrt(max(n / decay_steps, 1)) for 'inverse_sqrt' (EDM2, arXiv
     2312.02696, and ECT's from it on ImageNet). Raises UserError on a setting out of its range.
@@ -60,15 +60,16 @@ def make(
     decay_steps: int = 0,
     clip: float = 0.0,
 ) -> Optimizer:
-    """The optimiser `name`, one of OPTIMISERS, with the learning rate of `schedule`.
+    """Returns the optimiser `name`, one of OPTIMISERS, with the learning rate of `schedule`.
 
-    The gradient is scaled down to a global norm of `clip` where it is longer; 0 leaves it.
+    A gradient whose global norm is above `clip` is scaled down to it; 0 leaves gradients as they are.
 
-    'radam' is optax's, which rectifies where rho_t >= 5, PyTorch's where rho_t > 5: the same steps,
-    the sixth and later. But optax has rho_t in float32 as a difference of numbers near 2 / (1 - b2).
+    'radam' is optax's. It rectifies where rho_t >= 5, and PyTorch's where rho_t > 5: in both the sixth
+    and later steps. But optax computes rho_t in float32 as a difference of numbers near 2 / (1 - b2).
     Measured against PyTorch's formula in float64, its steps are within 1e-4 for b2 = 0.99, within
     0.6 % for 0.999 (the sixth and seventh; 0.03 % at the 50th), and wrong by factors of 2 to 170 in
-    the first ten for 0.9999 and 0.99993. So b2 is at most MAX_RADAM_B2 there; Adam takes any.
+    the first ten for 0.9999 and 0.99993. So b2 is at most MAX_RADAM_B2 for 'radam'; 'adam' takes any.
+    Raises UserError on a setting out of its range.
     """
     check_name('optimizer', name, OPTIMISERS)
     rate = schedule(learning_rate, warmup_steps, decay, decay_steps)
@@ -86,5 +87,5 @@ def make(
 
 
 def build(settings: Mapping[str, Any]) -> Optimizer:
-    """The optimiser of a config's `optimizer` section."""
+    """Returns the optimiser of the section `optimizer`."""
     return call('optimizer', make, settings)
