@@ -18,7 +18,7 @@ import pytest
 
 HERE = pathlib.Path(__file__).parent
 FIXTURES = HERE / 'fixtures'
-LONGEST = ('test_train.py', 'test_story.py', 'test_commands.py', 'test_networks.py')
+LONGEST = ('test_train.py', 'test_story.py', 'test_refusals.py', 'test_networks.py')
 # Compiled programs are kept for the next run of the tests, and of the commands that they start.
 KEPT = {
     'jax_compilation_cache_dir': str(HERE.parent / '.pytest_cache' / 'jax'),

@@ -22,7 +22,7 @@ from cm_jax.models.presets import PRESETS
 from cm_jax.training import optim
 from cm_jax.training.transfer import OF_TRAINING
 from cm_jax.wiring import wire
-from tests.tiny import search_settings_of, settings_of
+from tests.helpers.tiny import search_settings_of, settings_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 VARIANTS = {  # of the files that are families; configs/README.md is checked to list them all

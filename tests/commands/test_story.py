@@ -1,0 +1,267 @@
+"""The whole story as commands, on a run of seconds: teacher, ECT, LCSC, scores, report."""
+
+import json
+import pathlib
+import shutil
+import time
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from cm_jax import data
+from cm_jax.errors import UserError
+from cm_jax.lcsc import combine
+from cm_jax.metrics import named
+from cm_jax.run import open_run
+from tests.helpers import commands
+
+pytestmark = pytest.mark.devices
+
+
+@pytest.fixture(scope='module')
+def story(tmp_path_factory):
+    runs = tmp_path_factory.mktemp('story')
+    commands.run('train', '--config=tests/helpers/tiny.py:edm', f'--workdir={runs}/teacher')
+    commands.run(
+        'train',
+        '--config=tests/helpers/tiny.py:ect',
+        f'--workdir={runs}/ect',
+        f'--config.init_from.workdir={runs}/teacher',
+        '--config.init_from.ema=0.9',
+    )
+    commands.run('search', *search_arguments(runs))
+    commands.run('evaluate', f'--workdir={runs}/ect')
+    samplers = ['--sampler=heun@3', '--sampler=onestep']
+    commands.run('evaluate', f'--workdir={runs}/teacher', '--ema=', *samplers)
+    return runs
+
+
+@pytest.fixture(scope='module')
+def tuned(story):
+    """The output of tune_levels on the run ect."""
+    arguments = ['--levels=2', '--budget=4', '--ema=0.9', '--step=12']
+    return commands.run('tune_levels', f'--workdir={story}/ect', *arguments)
+
+
+def search_arguments(runs):
+    return [
+        '--config=tests/helpers/tiny_search.py',
+        f'--workdir={runs}/lcsc',
+        f'--config.basis.workdir={runs}/ect',
+    ]
+
+
+def test_the_result_of_a_search_is_a_run_that_opens(story):
+    run, source = open_run(story / 'lcsc'), open_run(story / 'ect')
+    record = json.loads((story / 'lcsc' / 'coefficients.json').read_text())
+    assert record['steps'] == [2, 4, 6, 8, 10, 12] and run.steps() == [12]
+    assert abs(sum(record['coefficients']) - 1) < 1e-9
+    assert record['groups'] == ['']
+    combined = combine.combine(source.params, record['steps'], record['coefficients'])
+    found = run.sample(run.params(), 'onestep', 4, seed=5)
+    np.testing.assert_array_equal(found, source.sample(combined, 'onestep', 4, seed=5))
+
+
+def test_metrics_beside_the_distance_are_stored_and_found_again(story, tmp_path):
+    shutil.copytree(story / 'ect', tmp_path / 'ect')
+    arguments = [f'--workdir={tmp_path}/ect', '--ema=0.9', '--sampler=onestep']
+    arguments.append('--metrics=fd_lenet,kd_lenet,is_lenet,pr_lenet')
+    out = commands.run('evaluate', *arguments)
+    assert 'kd_lenet' in out and 'precision_lenet' in out and 'stored)' not in out
+    assert 'stored)' in commands.run('evaluate', *arguments)
+    rows = open_run(tmp_path / 'ect').scores()
+    row = rows.pop()
+    (plain,) = [r for r in rows if r['protocol'] == row['protocol']]
+    assert plain['values'] == row['values'] and plain['fd_lenet'] == row['fd_lenet']
+    names = ['kd_lenet', 'is_lenet', *(f'{part}_lenet' for part in named.PARTS)]
+    assert all(row[f'{name}_std'] >= 0 for name in names) and not row.keys() & {'fid', 'kid'}
+    assert row['kd_lenet'] > 0 and 1 <= row['is_lenet'] <= 10 and 0 <= row['recall_lenet'] <= 1
+    assert row['settings']['kd_lenet']['size'] == 40
+
+
+def test_inception_needs_the_file_of_its_weights(story, tmp_path):
+    arguments = [f'--workdir={story}/ect', '--config=tests/helpers/tiny.py:ect', '--ema=']
+    weights = f'--config.evaluation.weights={tmp_path}/none.pth'
+    line = commands.error('evaluate', *arguments, weights)
+    assert "the extractor is 'lenet_digits'" in line
+    inception = '--config.evaluation.extractor=inception'
+    line = commands.error('evaluate', *arguments, weights, inception, '--metrics=fid')
+    assert line == f'error: no weights file {tmp_path}/none.pth'
+
+
+def test_the_report_repeats_to_the_digit_in_evaluate(story):
+    rows = json.loads((story / 'lcsc' / 'report.json').read_text())['rows']
+    reported = {(r['label'], r['protocol']['sampler']): r['fd_lenet'] for r in rows}
+    commands.run('evaluate', f'--workdir={story}/lcsc', '--ema=')
+    for row in open_run(story / 'lcsc').scores():
+        np.testing.assert_allclose(
+            row['fd_lenet'], reported['lcsc', row['protocol']['sampler']], rtol=1e-5
+        )
+    for row in open_run(story / 'ect').scores():
+        protocol = row['protocol']
+        label = f'ema {protocol["ema"]}' if protocol['ema'] else 'last'
+        np.testing.assert_allclose(row['fd_lenet'], reported[label, protocol['sampler']], rtol=1e-5)
+
+
+def test_the_search_writes_every_candidate_and_uses_three_noises(story):
+    lines = (story / 'lcsc' / 'search.jsonl').read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row['generation'] for row in rows] == [0] * 10 + [1] * 3 + [2] * 3
+    assert all(abs(sum(row['coefficients']) - 1) < 1e-9 for row in rows)
+    report = json.loads((story / 'lcsc' / 'report.json').read_text())
+    best = min(row['score'] for row in rows)
+    assert report['lcsc_search_score'] >= best
+    assert {tuple(r['protocol']['seeds']) for r in report['rows']} == {(1000, 1001)}
+    evaluations = 40 * (10 + 2 * 3), 40 * 2 * (10 + 2)
+    assert report['cost'] == dict(zip(('search', 'selection'), evaluations))
+
+
+def test_the_report_of_a_search_has_every_control_and_its_pictures(story):
+    folder = story / 'lcsc'
+    rows = json.loads((folder / 'report.json').read_text())['rows']
+    who = [(r['kind'], r['label']) for r in rows if r['protocol']['sampler'] == 'onestep']
+    own = [('ema', 'ema 0.5'), ('ema', 'ema 0.9'), ('ema', 'ema power0.1')]
+    assert who[:4] == [('last', 'last'), *own]
+    assert [kind for kind, _ in who[4:]] == ['ema*', 'uniform', 'posthoc', 'random', 'lcsc']
+    assert all(label.startswith(kind) for kind, label in who)
+    assert len({row['protocol']['id'] for row in rows}) == 1
+    random = (folder / 'random.jsonl').read_text().splitlines()
+    assert len(random) == len((folder / 'search.jsonl').read_text().splitlines())
+    for name in ('progress', 'coefficients', 'landscape', 'samples/lcsc'):
+        assert np.asarray(PIL.Image.open(folder / f'{name}.png')).std() > 0
+    assert len(json.loads((folder / 'landscape.json').read_text())) == 9
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_three_times_ends_as_if_it_had_not_been(story, tmp_path):
+    """In the search, in its random search and in its report; by SIGKILL."""
+    folder = tmp_path / 'lcsc'
+    arguments = [*search_arguments(story), f'--workdir={folder}']
+    for name, lines in (('search.jsonl', 11), ('random.jsonl', 12), ('report.jsonl', 3)):
+        process = commands.start('search', *arguments)
+        while not (folder / name).exists() or (folder / name).read_text().count('\n') < lines:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        process.communicate()
+    commands.run('search', *arguments)
+    for name in ('search.jsonl', 'random.jsonl', 'landscape.json', 'chosen.json', 'report.json'):
+        assert (folder / name).read_text() == (story / 'lcsc' / name).read_text(), name
+    weights = (open_run(path).params() for path in (folder, story / 'lcsc'))
+    jax.tree.map(np.testing.assert_array_equal, *weights)
+
+
+def test_a_finished_search_says_so_and_another_is_refused(story):
+    assert 'is done' in commands.run('search', *search_arguments(story))
+    line = commands.error('search', *search_arguments(story), '--config.seed=9')
+    assert 'seed: 0 there, 9 here' in line
+
+
+def test_evaluate_does_not_score_twice(story):
+    before = (story / 'ect' / 'scores.jsonl').read_text()
+    assert 'stored' in commands.run('evaluate', f'--workdir={story}/ect')
+    assert (story / 'ect' / 'scores.jsonl').read_text() == before
+
+
+def test_tuned_levels_are_the_best_of_those_that_were_tried(story, tuned):
+    run = open_run(story / 'ect')
+    (record,) = run.tuned()
+    scores = [one['score'] for one in record['tries']]
+    assert len(scores) == 4 and record['score'] == min(scores)
+    assert record['sampler'] == record['tries'][np.argmin(scores)]['sampler']
+    assert record['protocol']['sampler'] == record['sampler']
+    assert record['protocol']['seeds'] == [100] and record['protocol']['samples'] == 40
+    assert f'--sampler={record["sampler"]}' in tuned
+    assert run.sampler_spec('tuned', 12, '0.9') == record['sampler']
+    assert run.sampler_spec('tuned@2', 12, '0.9') == record['sampler']
+    assert run.sampler_spec('heun@18', 12, '0.9') == 'heun@18'
+    for spec, step, ema, words in (
+        ('tuned', 12, '', r"python -m cm_jax.tune_levels .* --step=12 --ema=''"),
+        ('tuned', 10, '0.9', '--step=10'),
+        ('tuned@3', 12, '0.9', "unknown sampler 'tuned@3'.*legal: tuned@2"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run.sampler_spec(spec, step, ema)
+
+
+def test_sample_writes_a_picture_and_where_it_came_from(story, tuned):
+    out = commands.run(
+        'sample',
+        f'--workdir={story}/ect',
+        '--sampler=tuned',
+        '--npz',
+        '--ema=0.9',
+        '--step=12',
+        '--count=7',
+        '--seed=3',
+    )
+    path = pathlib.Path(out.split(': ')[1].strip())
+    record = json.loads(path.with_suffix('.json').read_text())
+    assert record['step'] == 12 and record['ema'] == '0.9' and record['seed'] == 3
+    assert record['sampler'] == open_run(story / 'ect').tuned()[-1]['sampler']
+    images = np.load(path.with_suffix('.npz'))['images']
+    assert images.shape == (7, 8, 8, 1) and images.dtype == np.uint8
+
+
+def test_edit_draws_the_originals_what_is_known_and_results_that_agree_with_it(story):
+    arguments = ['--task=superres', '--factor=4', '--levels=80,5,1,0.2', '--count=3']
+    out = commands.run('edit', f'--workdir={story}/ect', *arguments)
+    path = pathlib.Path(out.split(': ')[1].strip())
+    record = json.loads(path.with_suffix('.json').read_text())
+    assert record['split'] == 'test' and record['indices'] == [0, 99, 198]
+    assert record['factor'] == 4 and record['mask'] is None
+    np.testing.assert_allclose(record['levels'], [80, 5, 1, 0.2])
+    picture = np.asarray(PIL.Image.open(path), int)[::6, ::6]  # 6 by 6 for each pixel
+    assert picture.shape == (4 * 9 - 1, 3 * 9 - 1)
+    cells = np.pad(picture, (0, 1)).reshape(4, 9, 3, 9)[:, :8, :, :8].swapaxes(1, 2)
+    originals, known, one, other = cells  # rows of three images
+    source = data.open_source('digits', 'test')
+    np.testing.assert_array_equal(originals, source.get(np.array(record['indices']))[0][..., 0])
+    means = originals.reshape(3, 2, 4, 2, 4).mean((2, 4))
+    np.testing.assert_allclose(known, means.repeat(4, 1).repeat(4, 2), atol=1)
+    assert (one != other).any() and (one != known).any()
+
+
+def test_a_study_compares_runs_that_sample_without_an_average(story, tmp_path):
+    """The scores are those that `evaluate` wrote."""
+    for method, run in (('edm', 'teacher'), ('ect', 'ect')):
+        shutil.copytree(story / run, tmp_path / method / 'seed0')
+        config = json.loads((tmp_path / method / 'seed0' / 'config.json').read_text())
+        config['sampling']['ema'] = ''
+        (tmp_path / method / 'seed0' / 'config.json').write_text(json.dumps(config))
+    commands.run('study', f'--workdir={tmp_path}', '--order=ect')
+    rows = json.loads((tmp_path / 'study.json').read_text())
+    assert {(row['method'], row['sampler']) for row in rows} == {
+        ('ect', 'onestep'),
+        ('ect', 'multistep@80,1'),
+        ('edm', 'onestep'),
+        ('edm', 'heun@3'),
+    }
+    assert {row['ema'] for row in rows} == {''}
+    (row,) = [r for r in rows if (r['method'], r['sampler']) == ('ect', 'onestep')]
+    (stored,) = [
+        r['fd_lenet']
+        for r in open_run(story / 'ect').scores()
+        if (r['protocol']['ema'], r['protocol']['sampler']) == ('', 'onestep')
+    ]
+    assert row['values'] == [stored]
+
+
+def test_the_report_has_the_rows_that_were_asked_for(story):
+    commands.run('report', f'--workdir={story}')
+    rows = json.loads((story / 'results.json').read_text())
+    assert {row['model'] for row in rows} == {'teacher', 'ect', 'ema', 'lcsc'}
+    for row in rows:
+        assert set(row) == {
+            'model',
+            'steps',
+            'evaluations',
+            'fd_lenet',
+            'fd_lenet_std',
+            'samples',
+            'seeds',
+        }
+    assert (story / 'report.html').stat().st_size > 10_000

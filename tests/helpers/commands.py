@@ -1,0 +1,111 @@
+"""Starting the commands as a user does, for the tests.
+
+`start` is a process like a user's. `run` and `error` fork one that has imported the libraries, which
+saves their three seconds each time; nothing of JAX has started there, and the command's own modules
+are not yet imported.
+"""
+
+import multiprocessing
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+from unittest import mock
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+LIBRARIES = ('cm_jax', 'orbax.checkpoint', 'cm_jax.training.setup', 'cm_jax.cli', 'tqdm')
+LIBRARIES += ('cmaes', 'matplotlib.figure', 'PIL.Image')
+FORKS = multiprocessing.get_context('forkserver')
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    """The environment of a command on `devices` fake CPU devices."""
+    flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
+    return os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT)}
+
+
+def start(command: str, *arguments: object, devices: int = 1, **settings) -> subprocess.Popen:
+    """Starts `python -m cm_jax.<command>` in the repository."""
+    return subprocess.Popen(
+        [sys.executable, '-m', f'cm_jax.{command}', *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **settings,
+    )
+
+
+class Ended(NamedTuple):
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def fork(
+    command: str,
+    *arguments: object,
+    devices: int = 1,
+    timeout: float = 300,
+    package: str = 'cm_jax',
+) -> Ended:
+    """Runs a command to its end."""
+    FORKS.set_forkserver_preload(list(LIBRARIES))
+    with tempfile.TemporaryDirectory() as folder:
+        names = [f'{folder}/out', f'{folder}/err']
+        settings = (
+            f'{package}.{command}',
+            [str(a) for a in arguments],
+            environment(devices),
+            names,
+        )
+        process = FORKS.Process(target=_forked, args=settings)
+        with mock.patch.dict(os.environ, JAX_PLATFORMS='cpu'):  # as the libraries are imported
+            process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f'{command} took more than {timeout} s')
+        out, err = (pathlib.Path(name).read_text() for name in names)
+        return Ended(process.exitcode, out, err)
+
+
+def _forked(module: str, arguments: list, env: dict, names: list) -> None:
+    """What the fork does: what `python -m` would."""
+    os.chdir(ROOT)
+    os.environ.update(env)
+    for name, descriptor in zip(names, (1, 2), strict=True):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(module, run_name='__main__', alter_sys=True)
+    finally:
+        sys.stdout.flush()
+
+
+def run(command: str, *arguments: object, devices: int = 1, timeout: float = 300) -> str:
+    """Runs a command to its end; its output. Fails if it does, or after `timeout` seconds."""
+    ended = fork(command, *arguments, devices=devices, timeout=timeout)
+    assert ended.status == 0, ended.err[-3000:]
+    return ended.out
+
+
+def error(command: str, *arguments: object, devices: int = 1) -> str:
+    """The one line that a command which must be refused prints."""
+    ended = fork(command, *arguments, devices=devices)
+    return refusal(ended.status, ended.err)
+
+
+def refusal(status: int, err: str) -> str:
+    """The one line of a refused command; asserts exit status 2."""
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert status == 2, err[-3000:]
+    assert lines[-1].startswith('error: '), err[-3000:]
+    assert 'Traceback' not in err, err[-3000:]
+    return lines[-1]
