@@ -36,6 +36,7 @@ setuptools.setup(
     ],
     extras_require={
         'test': [
+            'mypy>=2.4,<3',
             'pytest>=8',
             'pytest-xdist>=3.6',
             'ruff>=0.12,<0.18',
