@@ -22,7 +22,7 @@ def check_name(kind: str, name: str, legal: Iterable[str]) -> None:
         raise UserError(f'unknown {kind} {name!r}{hint}; legal: {", ".join(legal) or "none"}')
 
 
-def call(section: str, factory: Callable, settings: Mapping[str, Any], **wired: Any) -> Any:
+def build_from(section: str, factory: Callable, settings: Mapping[str, Any], **wired: Any) -> Any:
     """Returns `factory(**wired, **settings)`, with wrong keys refused by name first.
 
     `settings` is one section of a config; `wired` is what the program adds, which a config may not

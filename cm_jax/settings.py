@@ -14,7 +14,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from cm_jax.errors import UserError, call, check_name
+from cm_jax.errors import UserError, build_from, check_name
 
 MAX_SEED = 2**31 - 1
 Settings = TypeVar('Settings')
@@ -252,7 +252,7 @@ def _parse(config: Mapping[str, Any], settings: type[Settings]) -> Settings:
         check_name(f'key config.{name}', name, fields)
         if dataclasses.is_dataclass(fields[name]):
             value = {key: _tuple(entry) for key, entry in value.items()}
-            parsed[name] = call(name, fields[name], value)
+            parsed[name] = build_from(name, fields[name], value)
         else:
             parsed[name] = dict(value or {}) if isinstance(value, Mapping) else _tuple(value)
     return settings(**parsed)

@@ -20,11 +20,11 @@ from cm_jax.config import to_plain
 from cm_jax.errors import UserError
 from cm_jax.files import append_json_line
 from cm_jax.generate import build_sampler, make_generator
-from cm_jax.training.logs import Log
 from cm_jax.metrics.features import to_bytes
 from cm_jax.plotting import write_grid
 from cm_jax.run_folder import DISTANCE, ORIGIN, RAW, RESUME, SAMPLES, SKIPPED, TRAJECTORY, item_name
 from cm_jax.settings import parse_run
+from cm_jax.training.logs import Log
 from cm_jax.training.setup import Setup, describe, set_up
 from cm_jax.training.step import TrainState
 from cm_jax.types import Distance, Metrics, Params

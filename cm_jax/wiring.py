@@ -8,7 +8,7 @@ from cm_jax import data, models, objectives
 from cm_jax.core import process as processes
 from cm_jax.core.process import Process
 from cm_jax.data import Source
-from cm_jax.errors import UserError, call
+from cm_jax.errors import UserError, build_from
 from cm_jax.evaluation import references
 from cm_jax.evaluation.extractors import open_extractor
 from cm_jax.evaluation.scores import Reference, reference
@@ -52,7 +52,7 @@ def wire(
     if settings.class_conditional and not data_classes:
         raise UserError('config.class_conditional is True, and the data has no labels')
     num_classes = data_classes if settings.class_conditional else 0
-    process = call('process', processes.build, settings.process)
+    process = build_from('process', processes.build, settings.process)
     model, prior = build_networks(settings, image_shape, num_classes)
     objective = objectives.build(
         settings.objective,

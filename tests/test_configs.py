@@ -16,7 +16,7 @@ from cm_jax import models, samplers
 from cm_jax.config import base_config, search_config, to_plain
 from cm_jax.core import ema as averages
 from cm_jax.core import process
-from cm_jax.errors import UserError, call
+from cm_jax.errors import UserError, build_from
 from cm_jax.lcsc import evolution, job
 from cm_jax.models.presets import PRESETS
 from cm_jax.training import optim
@@ -99,7 +99,7 @@ def test_every_config_builds_what_it_describes(path, config):
     image_shape, classes = images_of(path)
     wire(settings_of(config), image_shape, classes)
     optim.build(config.optimizer)
-    p = call('process', process.build, config.process)
+    p = build_from('process', process.build, config.process)
     for spec in (config.sampling.sampler, *config.evaluation.samplers):
         samplers.build(spec, p)
     averages = [str(r) for r in config.ema_rates] + [f'power{r}' for r in config.ema_sigma_rels]

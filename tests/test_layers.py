@@ -158,7 +158,7 @@ def test_what_is_allowed_is_not_refused():
         'cm_jax.weights.edm': 'from cm_jax import models\nfrom cm_jax.core import tree',
         'cm_jax.config': 'from ml_collections import ConfigDict\nfrom cm_jax.files import sha256',
         'cm_jax.lcsc.job': 'from cm_jax.run import Run\nfrom cm_jax.lcsc import ask_tell',
-        'cm_jax.lcsc.ask_tell': 'from cm_jax.errors import call\nfrom cm_jax.lcsc import archive',
+        'cm_jax.lcsc.ask_tell': 'from cm_jax.errors import build_from\nfrom cm_jax.lcsc import archive',
         'cm_jax.train': """
             from ml_collections import config_flags
             from cm_jax import cli, run

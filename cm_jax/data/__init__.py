@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cm_jax.data import sources
-from cm_jax.errors import UserError, call, check_name
+from cm_jax.errors import UserError, build_from, check_name
 
 CACHE_BYTES = 1 << 30  # a set whose images fit in this is kept decoded in memory
 
@@ -45,7 +45,7 @@ def open_source(source: str, split: str, **settings: Any) -> Source:
     """Opens a source by name. Raises UserError on an unknown name, setting or split."""
     check_name('data source', source, source_names())
     module = importlib.import_module(f'cm_jax.data.sources.{source}')
-    return call('dataset', module.open_source, {'split': split, **settings})
+    return build_from('dataset', module.open_source, {'split': split, **settings})
 
 
 def cached(source: Source) -> Source:

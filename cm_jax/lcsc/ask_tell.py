@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cm_jax.errors import UserError, call, check_name
+from cm_jax.errors import UserError, build_from, check_name
 from cm_jax.lcsc import cma_es, evolution, random_search
 from cm_jax.lcsc.archive import Archive, ranking
 from cm_jax.lcsc.identity import Identity
@@ -68,7 +68,7 @@ def init(
     `settings` are those of the method's Settings. Raises UserError on wrong ones.
     """
     check_name('search method', method, METHODS)
-    checked = call('search', METHODS[method].Settings, settings)
+    checked = build_from('search', METHODS[method].Settings, settings)
     if k < 2:
         raise UserError(f'a search needs at least 2 checkpoints, got {k}')
     if groups < 1:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cm_jax.errors import call, check_name
+from cm_jax.errors import build_from, check_name
 from cm_jax.types import Key, NetFn, Params
 
 NETWORKS = ('song_unet', 'adm_unet', 'edm2_unet')
@@ -42,7 +42,9 @@ def build(
     name = settings.pop('name', None)
     check_name('network', name, NETWORKS)
     module = importlib.import_module(f'cm_jax.models.{name}')
-    return call('model', module.build, settings, image_shape=image_shape, num_classes=num_classes)
+    return build_from(
+        'model', module.build, settings, image_shape=image_shape, num_classes=num_classes
+    )
 
 
 def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +64,9 @@ def build_prior(settings: Mapping[str, Any], image_shape: tuple[int, int, int]) 
     name = settings.pop('name', None)
     check_name('network of a prior', name, PRIORS)
     module = importlib.import_module(f'cm_jax.models.{name}')
-    return call('prior', module.build, settings, image_shape=image_shape, num_classes=0, heads=2)
+    return build_from(
+        'prior', module.build, settings, image_shape=image_shape, num_classes=0, heads=2
+    )
 
 
 def side_by_side(net: Model, **others: Model) -> tuple[Model, dict[str, NetFn]]:

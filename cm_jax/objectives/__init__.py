@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from cm_jax.core.process import Process
-from cm_jax.errors import UserError, call, check_name
+from cm_jax.errors import UserError, build_from, check_name
 from cm_jax.types import Array, Batch, DenoiseFn, Distance, Key, Metrics, NetFn, Params
 
 LPIPS = 'lpips'  # the distance that is a network
@@ -119,4 +119,4 @@ def build(
         wired['prior'] = prior
     elif prior is not None:
         raise UserError(f'objective {name!r} takes no prior; config.prior must be empty')
-    return call('objective', maker(name), settings, **wired)
+    return build_from('objective', maker(name), settings, **wired)

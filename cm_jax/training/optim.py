@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from cm_jax.errors import UserError, call, check_name
+from cm_jax.errors import UserError, build_from, check_name
 from cm_jax.types import Array
 
 OPTIMISERS = {'adam': optax.adam, 'radam': optax.radam}
@@ -88,4 +88,4 @@ def make(
 
 def build(settings: Mapping[str, Any]) -> Optimizer:
     """Returns the optimiser of the section `optimizer`."""
-    return call('optimizer', make, settings)
+    return build_from('optimizer', make, settings)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cm_jax.core import tree
-from cm_jax.errors import UserError, call
+from cm_jax.errors import UserError, build_from
 from cm_jax.files import sha256
 from cm_jax.models import lpips
 from cm_jax.types import Distance, Params
@@ -30,7 +30,7 @@ LEAVES = {'kernel': 'weight', 'bias': 'bias'}
 
 def distance_of(settings: Mapping[str, Any]) -> Distance:
     """The LPIPS of a config's `lpips` section: the keyword arguments of `load`."""
-    return call('lpips', load, settings)
+    return build_from('lpips', load, settings)
 
 
 def load(

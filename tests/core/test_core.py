@@ -16,7 +16,7 @@ from cm_jax.core import (
     tree,
     weighting,
 )
-from cm_jax.errors import UserError, call, check_name
+from cm_jax.errors import UserError, build_from, check_name
 
 SIGMA_DATA = 0.5
 LEVELS = np.geomspace(0.002, 80, 40)
@@ -49,15 +49,15 @@ def test_call_refuses_unknown_missing_and_wired_settings():
     def factory(net, size, depth=2):
         return net, size, depth
 
-    assert call('model', factory, {'size': 3}, net='n') == ('n', 3, 2)
+    assert build_from('model', factory, {'size': 3}, net='n') == ('n', 3, 2)
     with pytest.raises(
         UserError, match=r'config\.model\.sise.*did you mean .size.*legal: depth, size'
     ):
-        call('model', factory, {'sise': 3}, net='n')
+        build_from('model', factory, {'sise': 3}, net='n')
     with pytest.raises(UserError, match=r'config\.model\.net'):
-        call('model', factory, {'net': 'other', 'size': 3}, net='n')
+        build_from('model', factory, {'net': 'other', 'size': 3}, net='n')
     with pytest.raises(UserError, match=r'config\.model lacks size; its keys: size, depth'):
-        call('model', factory, {}, net='n')
+        build_from('model', factory, {}, net='n')
 
 
 # Processes
