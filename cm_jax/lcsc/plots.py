@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from cm_jax.lcsc.identity import EMA_STAR
 from cm_jax.plotting import COLOURS, mark_stages, panel, plain_log
 
+WIDE = 5.0  # scores that differ by more than this factor are drawn on a logarithmic axis
 REACH = (-0.5, 1.5)  # of the plane's two coordinates: beyond the triangle on all sides
 
 
@@ -63,10 +64,11 @@ def progress(
             if rows:
                 label = f'{name}, best so far'
                 axes.step(*best_so_far(rows), color=COLOURS[kind], where='post', label=label)
-        low = np.nanmin(scores)
+        low, high = np.nanmin(scores), np.nanquantile(scores, 0.95)
         if low > 0:
-            plain_log(axes)
-            axes.set_ylim(0.95 * low, 1.05 * np.nanquantile(scores, 0.95))
+            if high > WIDE * low:
+                plain_log(axes)
+            axes.set_ylim(0.95 * low, 1.05 * high)
         axes.legend()
         return figure
 
