@@ -1,4 +1,4 @@
-"""What a method is: four pure functions; and loading one by its file name."""
+"""The type that every method is (`Objective`, four pure functions), and how one is made by name."""
 
 import importlib
 import inspect
@@ -10,21 +10,26 @@ from cm_jax.core.process import Process
 from cm_jax.errors import UserError, build_from, check_name
 from cm_jax.types import Array, Batch, DenoiseFn, Distance, Key, Metrics, NetFn, Params
 
-LPIPS = 'lpips'  # the distance that is a network
-POSITIVE = ('sigma_data', 'p_std', 'rho')  # what these names mean is > 0 in every objective
+LPIPS = 'lpips'  # the one distance that is a network
+# Settings that must be > 0 in every objective that has them.
+POSITIVE = ('sigma_data', 'p_std', 'rho')
 
 
 class Objective(NamedTuple):
-    """A method.
+    """A training method.
 
-    denoise: (params, x, t, label=None, key=None) -> x0_hat, all that samplers, metrics and LCSC see.
-    init: (params) -> refs, what the method keeps beside the weights (a target network), or ().
-    loss: (params, refs, teacher, batch, key, step) -> (loss [B], metrics). `teacher` is the frozen
-      weights of another network, or (). metrics holds [B] arrays, 't' (the noise level) among them.
-    update: (refs, params, step) -> refs, after each optimiser step.
-    augment_dim: how many augmentation labels `loss` gives the network in `cond`, after its noise
-      level; the network must take as many. 0 is none.
-    heads: D of each head, for a network of several (see models.Model); `denoise` is one of them.
+    denoise: (params, x, t, label=None, key=None) -> x0_hat. Samplers, metrics and the search for
+      weights (LCSC) use this function and nothing else of the method.
+    init: (params) -> refs. What the method keeps beside the weights, e.g. a target network; () if it
+      keeps nothing.
+    loss: (params, refs, teacher, batch, key, step) -> (loss [B], metrics). `teacher` holds the frozen
+      weights of another network, or is (). Every value of `metrics` is an array [B]; the key 't', the
+      noise level, is always there.
+    update: (refs, params, step) -> refs. Called after each step of the optimiser.
+    augment_dim: the number of augmentation labels that `loss` appends to the noise level in `cond`.
+      The network must accept exactly as many; 0 means that `loss` does not augment.
+    heads: one denoiser for each head of a network with several (see models.Model); `denoise` is one
+      of them. Empty for a network with one head.
     """
 
     denoise: DenoiseFn
@@ -36,19 +41,19 @@ class Objective(NamedTuple):
 
 
 def no_refs(params: Params) -> tuple:
-    """`init` of a method that keeps nothing."""
+    """The `init` of a method that keeps nothing beside the weights: returns ()."""
     del params
     return ()
 
 
 def keep_refs(refs: Any, params: Params, step: Array) -> Any:
-    """`update` of a method that keeps nothing."""
+    """The `update` of a method that keeps nothing beside the weights: returns `refs` as they are."""
     del params, step
     return refs
 
 
 def require_process(objective: str, process: Process, *legal: str) -> None:
-    """Raises UserError unless the objective is defined on this process."""
+    """Raises UserError unless the name of `process` is one of `legal`."""
     if process.name not in legal:
         raise UserError(
             f'objective {objective!r} is defined on process {" or ".join(legal)}, '
@@ -57,33 +62,43 @@ def require_process(objective: str, process: Process, *legal: str) -> None:
 
 
 def names() -> list[str]:
-    """The objectives that there are: the files of this folder whose names do not begin with _."""
-    return [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith('_')]
+    """Returns the names of all objectives: the files here whose names do not begin with _."""
+    modules = pkgutil.iter_modules(__path__)
+    return [module.name for module in modules if not module.name.startswith('_')]
 
 
 def maker(name: str | None) -> Callable[..., Objective]:
-    """`make` of the objective `name`."""
-    check_name('objective', name, names())
+    """Returns the function `make` of an objective. Raises UserError on an unknown name or None."""
+    legal = names()
+    if name is None:
+        raise UserError(f'unknown objective None; legal: {", ".join(legal)}')
+    check_name('objective', name, legal)
     return importlib.import_module(f'cm_jax.objectives.{name}').make
 
 
 def takes_teacher(name: str | None) -> bool:
-    """Whether the objective learns from the frozen weights of another run."""
+    """Returns whether the objective learns from the frozen weights of another run, its teacher."""
     return 'teacher_denoise' in inspect.signature(maker(name)).parameters
 
 
 def takes_prior(name: str | None) -> bool:
-    """Whether the objective can learn the noise that goes with an image, with a network of its own."""
+    """Returns whether the objective can learn the noise of each image by a second network."""
     return 'prior' in inspect.signature(maker(name)).parameters
 
 
 def no_teacher(*args: Any) -> Array:
-    """The denoiser of a teacher that was not opened, which only training needs."""
+    """Stands in for the teacher's denoiser where no teacher was opened. Raises UserError if called.
+
+    Only the loss calls it, so that a run can be sampled and evaluated without its teacher.
+    """
     raise UserError('config.teacher.workdir is not set: this objective learns from a teacher')
 
 
 def no_lpips(*args: Any) -> Array:
-    """LPIPS without its weights, which only training needs."""
+    """Stands in for LPIPS where its weights were not loaded. Raises UserError if called.
+
+    Only the loss calls it, so that a run can be sampled and evaluated without these weights.
+    """
     raise UserError('config.lpips names no files: the distance of this objective needs its weights')
 
 
@@ -95,11 +110,19 @@ def build(
     lpips: Distance | None = None,
     prior: NetFn | None = None,
 ) -> Objective:
-    """The objective of a config's `objective` section: its `name` and its settings.
+    """Returns the objective that the section `objective` of a config describes.
 
-    `teacher_denoise`: D of the teacher, for an objective that takes one; `lpips`: the network behind
-    the distance 'lpips'. Both may be None if only the denoiser will be used. `prior`: the network of
-    config.prior, None if there is none. Raises UserError where the objective takes no such part.
+    Raises UserError on an unknown name, on settings that are unknown, missing or out of range, and on
+    a teacher or a prior for an objective that takes none.
+
+    Args:
+      settings: the section: the objective's `name`, and the settings that its `make` takes.
+      net: the network that is trained.
+      process: how noise is added to an image.
+      teacher_denoise: the teacher's denoiser, for an objective that takes one. None is enough where
+        the loss is not called.
+      lpips: the network behind the distance 'lpips'. None is enough where the loss is not called.
+      prior: the network of config.prior, or None if the config has none.
     """
     settings = dict(settings)
     name = settings.pop('name', None)
@@ -108,7 +131,7 @@ def build(
             raise UserError(f'config.objective.{key} must be > 0, got {settings[key]}')
     if settings.get('distance') == LPIPS:
         settings['distance'] = lpips or Distance(LPIPS, no_lpips, (), {})
-    wired = {'net': net, 'process': process}
+    wired: dict[str, Any] = {'net': net, 'process': process}
     if takes_teacher(name):
         wired['teacher_denoise'] = teacher_denoise or no_teacher
     elif teacher_denoise is not None:

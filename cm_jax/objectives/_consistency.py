@@ -1,10 +1,14 @@
-"""The body of consistency training: CT, iCT, CD and ECT pick its parts (no objective by itself).
+"""The loss that CT, iCT, CD and ECT share; each of them chooses its parts (no objective by itself).
 
     E  w(t, r) d( D_theta(x_t, t), stopgrad D_target(x_r, r) ),   x_t = a(t) x0 + t eps,  t > r
 
-The parts: how the levels (t, r) are drawn; how x_r is reached, with the noise of x_t or by a
-teacher's ODE step; whose weights the target has, the current ones or their moving average; distance
-and weighting. Where r = 0 the target is x0. Both passes get one key, hence one dropout mask.
+The parts are:
+- how the pair of noise levels (t, r) is drawn;
+- how x_r is reached: by adding the noise of x_t at level r, or by a step of a teacher's ODE from x_t;
+- which weights the target has: the current ones, or their moving average;
+- the distance d and the weighting w.
+
+Where r = 0 the target is x0. Both passes get the same key, hence the same dropout mask.
 """
 
 from collections.abc import Callable
@@ -14,25 +18,32 @@ import jax
 import jax.numpy as jnp
 
 from cm_jax.core import distance as distances
-from cm_jax.core import ema, ode, weighting
+from cm_jax.core import ode, tree, weighting
 from cm_jax.core.distance import DistanceFn
 from cm_jax.core.process import Process, expand, perturb
 from cm_jax.objectives import Objective, keep_refs, no_refs
 from cm_jax.types import Array, Batch, DenoiseFn, Distance, Key, Metrics, Params
 
-# (key, number of examples, step) -> t [B], r [B]
+# (key, number of examples B, step) -> (t [B], r [B]): draws the pairs of noise levels
 Levels = Callable[[Key, int, Array], tuple[Array, Array]]
-# (teacher, x0, eps, x_t, t, r, label) -> x_r
+# (teacher, x0, eps, x_t, t, r, label) -> x_r: the noisy image at the lower level of a pair
 Reach = Callable[[Params, Array, Array, Array, Array, Array, Array | None], Array]
 
 
 def same_noise(process: Process) -> Reach:
-    """x_r = a(r) x0 + r eps, with the eps of x_t: the reach of CT, iCT and ECT."""
-    return lambda teacher, x0, eps, x_t, t, r, label: perturb(process, x0, eps, r)
+    """Returns the reach of CT, iCT and ECT: x_r = a(r) x0 + r eps, with the eps of x_t."""
+
+    def reach(
+        teacher: Params, x0: Array, eps: Array, x_t: Array, t: Array, r: Array, label: Array | None
+    ) -> Array:
+        del teacher, x_t, t, label
+        return perturb(process, x0, eps, r)
+
+    return reach
 
 
 def ode_step(solver: ode.Step, teacher_denoise: DenoiseFn) -> Reach:
-    """x_r by one step of the teacher's probability-flow ODE from x_t: the reach of CD."""
+    """Returns the reach of CD: one step of the teacher's probability-flow ODE from x_t to level r."""
 
     def reach(
         teacher: Params, x0: Array, eps: Array, x_t: Array, t: Array, r: Array, label: Array | None
@@ -57,12 +68,13 @@ def pair(
     label: Array | None = None,
     key: Key | None = None,
 ) -> tuple[Array, Array]:
-    """(D_theta(x_t, t), target): the target is stopgrad D_target(x_r, r), and x0 where r = 0.
+    """Returns (D_theta(x_t, t), target), both of x0's shape.
 
-    Shapes of x0. Both passes get the same key, hence the same dropout mask.
+    The target is stopgrad D_target(x_r, r), and x0 where r = 0. Both passes get the same key, hence
+    the same dropout mask.
     """
     clean = r <= 0
-    r = jnp.where(clean, t, r)  # any legal level: the pass is not used there
+    r = jnp.where(clean, t, r)  # the network needs a legal level; its output is not used there
     x_t = perturb(process, x0, eps, t)
     x_r = reach(teacher, x0, eps, x_t, t, r, label)
     student = denoise(params, x_t, t, label, key)
@@ -82,14 +94,22 @@ def make_consistency(
     sigma_data: float,
     target_rate: Callable[[Array], Array | float] | None = None,
 ) -> Objective:
-    """The objective with these parts.
+    """Returns the objective that is made of these parts.
+
+    Raises UserError if `weight` is no weighting.
 
     Args:
-      trained, denoise: D in training, and as samplers see it.
-      distance: if it is a network, its weights are frozen too: the loss's `teacher` is then the pair
-        (weights of the teacher, weights of the distance).
-      weight: one of core.weighting.WEIGHTINGS.
-      target_rate: rate of the target's moving average by step; None: the current weights.
+      trained: the denoiser that the loss trains.
+      denoise: the denoiser that samplers see; the same network, which may be scaled differently.
+      process: how noise is added to an image.
+      levels: draws the pairs of noise levels.
+      reach: gives x_r.
+      distance: d. If it is a network, its frozen weights come with the teacher's: the loss's
+        `teacher` is then the pair (weights of the teacher, weights of the distance).
+      weight: the name of w, one of core.weighting.WEIGHTINGS.
+      sigma_data: the standard deviation of the data in [-1, 1], for the weighting.
+      target_rate: step -> the rate at which the target's weights average the current ones. None: the
+        target has the current weights.
     """
     weigh = weighting.get(weight)
 
@@ -100,25 +120,32 @@ def make_consistency(
         key_t, key_eps, key_drop = jax.random.split(key, 3)
         t, r = levels(key_t, x0.shape[0], step)
         eps = jax.random.normal(key_eps, x0.shape)
-        teacher, measure = frozen_parts(distance, teacher)
+        teacher, measure_distance = frozen_parts(distance, teacher)
         target_params = params if target_rate is None else refs
         student, target = pair(
             trained, reach, process, params, target_params, teacher, x0, eps, t, r, label, key_drop
         )
-        d = measure(student, target)
+        d = measure_distance(student, target)
         return weigh(t, r, sigma_data) * d, {'t': t, 'gap': (t - r) / t, 'distance': d}
 
     if target_rate is None:
-        return Objective(denoise, no_refs, loss, keep_refs)
+        return Objective(denoise=denoise, init=no_refs, loss=loss, update=keep_refs)
 
-    def follow(refs: Params, params: Params, step: Array) -> Params:
-        return ema.update(refs, params, target_rate(step))
+    def copy_params(params: Params) -> Params:
+        return jax.tree.map(jnp.copy, params)
 
-    return Objective(denoise, lambda params: jax.tree.map(jnp.copy, params), loss, follow)
+    def average_params(refs: Params, params: Params, step: Array) -> Params:
+        return tree.lerp(refs, params, 1 - target_rate(step))
+
+    return Objective(denoise=denoise, init=copy_params, loss=loss, update=average_params)
 
 
 def frozen_parts(distance: DistanceFn | Distance, frozen: Params) -> tuple[Params, DistanceFn]:
-    """(weights of the teacher, the distance with its weights), from what the loss is given."""
+    """Returns (weights of the teacher, distance function), from the `teacher` that the loss is given.
+
+    Where the distance is a network, `frozen` is the pair (weights of the teacher, weights of the
+    distance), and the function returned uses the second.
+    """
     if not isinstance(distance, Distance):
         return frozen, distance
     teacher, weights = frozen
@@ -126,5 +153,8 @@ def frozen_parts(distance: DistanceFn | Distance, frozen: Params) -> tuple[Param
 
 
 def distance_of(distance: str | Distance) -> DistanceFn | Distance:
-    """A distance by name (see core.distance.get), or a network that the program built: LPIPS."""
+    """Returns the distance of this name, or `distance` itself if it is a network (LPIPS).
+
+    Raises UserError on an unknown name (see core.distance.get).
+    """
     return distances.get(distance) if isinstance(distance, str) else distance

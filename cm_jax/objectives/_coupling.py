@@ -1,12 +1,14 @@
 """Which noise goes with which image, for the objectives on rectified flow (no objective by itself).
 
-Independent: x1 ~ N(0, I). Learned: a network reads mean and log variance of a prior q(x1 | x0) off the
-image, and its distance from N(0, I), which sampling draws from, is part of the loss:
+Independent: the noise x1 ~ N(0, I) does not depend on the image x0. Learned: a network reads the image
+and gives the mean and the log variance of a prior q(x1 | x0), from which the noise is drawn. Sampling
+starts from N(0, I), so the distance of the prior from N(0, I) is a part of the loss:
 
     x1 = mean + exp(logvar / 2) eps,   KL = 1/2 mean(mean^2 + exp(logvar) - 1 - logvar)
 
-with the mean over the values of an image. Lee et al. (arXiv 2301.12003), as Catch-Up Distillation
-(arXiv 2305.10769) takes it. Both networks learn from the loss, through x1.
+with the mean over the values of an image. The method is that of Lee et al. (arXiv 2301.12003), in the
+form that Catch-Up Distillation (arXiv 2305.10769) uses. The gradient of the loss reaches the prior's
+network through x1, so that both networks learn from one loss.
 """
 
 from collections.abc import Callable
@@ -18,27 +20,34 @@ from cm_jax.errors import UserError
 from cm_jax.types import Array, Key, Metrics, NetFn, Params
 
 PRIOR_WEIGHT = 20.0  # arXiv 2305.10769
-# (params, x0, key) -> noise x1, of x0's shape, and the prior's part of the loss [B], and metrics
+# (params, x0, key) -> (noise x1 of x0's shape, the prior's part of the loss [B], metrics)
 Coupling = Callable[[Params, Array, Key], tuple[Array, Array, Metrics]]
 
 
 def kl_to_normal(mean: Array, log_variance: Array) -> Array:
-    """KL(N(mean, exp(log_variance)) | N(0, 1)), the mean over an example's values: [B,...] -> [B]."""
+    """Returns KL(N(mean, exp(log_variance)) | N(0, 1)), averaged over an example's values.
+
+    Shapes: [B,...] -> [B].
+    """
     kl = (mean**2 + jnp.exp(log_variance) - 1 - log_variance) / 2
     return jnp.mean(kl.reshape(kl.shape[0], -1), axis=1)
 
 
 def independent(params: Params, x0: Array, key: Key) -> tuple[Array, Array, Metrics]:
-    """Noise that does not depend on the image."""
+    """Returns noise x1 ~ N(0, I) that does not depend on the image, no loss and no metrics."""
     del params
     return jax.random.normal(key, x0.shape), jnp.zeros(x0.shape[0]), {}
 
 
 def make_coupling(prior: NetFn | None, prior_weight: float | None = None) -> Coupling:
-    """The coupling by the network `prior`, of two heads: mean and log variance; None is `independent`.
+    """Returns the coupling that the network `prior` learns, or `independent` if it is None.
 
-    The network is called at t = 1, without labels. `prior_weight`: of its KL; None is the paper's, 20.
-    Raises UserError if it is negative, or given without a prior.
+    Raises UserError if `prior_weight` is negative, or is given without a prior.
+
+    Args:
+      prior: a network with two heads, the mean and the log variance. It is called at t = 1, without
+        labels.
+      prior_weight: the factor of the KL in the loss, >= 0; None means the paper's, 20.
     """
     if prior is None:
         if prior_weight is not None:

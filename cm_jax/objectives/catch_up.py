@@ -3,31 +3,33 @@
     E  sum_{i=1..order}  a |F_i(x_t, t) - v_i|^2 + b |F_i(x_t, t) - (x1 - x0)|^2,
     x_t = (1 - t) x0 + t x1
 
-with squared differences averaged over the values of an image. Head i catches up with what head 1,
-the velocity v, will say i steps of length h later; a Runge-Kutta slope s leads there:
+with squared differences averaged over the values of an image. F_1 .. F_order are the heads of the
+network, and head 1 is the velocity v. Head i learns at (x_t, t) what head 1 says i steps of length h
+later on the path to the data, v_i; a Runge-Kutta slope s leads there:
 
     v_i = stopgrad v(x_t - i h s, t - i h)
     order 1, RK12:  s = k1 = v(x_t, t)
     order 2, RK23:  s = (k1 + k2)/2,                   k2 = v(x_t - h k1, t - h)
     order 3, RK34:  s = 5/12 k1 + 2/3 k2 - 1/12 k3,    k3 = v(x_t - h (7 k1 + k2)/4, t - 2 h)
 
-The weights are the current ones. Where a step would pass the end, t < t_min + order h, all v_i are the
-ground truth x1 - x0. The noise x1 is drawn on its own, or by a learned prior (config.prior, see
-coupling.py), as in the paper on small images. `skip_scaling` of the networks is the paper's "Prior
-ShakeDrop".
+The weights behind v_i are the current ones. Where a step would pass the end of the path, at
+t < t_min + order h, every v_i is the ground truth x1 - x0. The noise x1 does not depend on the image,
+or it is drawn from a learned prior (config.prior; see _coupling.py), as in the paper on small images.
+`skip_scaling` of the networks is the paper's "Prior ShakeDrop".
 
 | paper and code | here |
 | X_0 (data), X_1 (noise), t, h (dt) | x0, x1, t, h |
-| g_1(f), g_2(f), g_3(f) | the heads of net: model.heads = order |
+| g_1(f), g_2(f), g_3(f) | the heads of the network: model.heads = order |
 | N, TN = 16 | steps |
 | adapt_cu: uniform, rule, origin | step_size: uniform, proportional, fixed |
 | w1, w2; adaptive_weight | catch_up_weight, truth_weight; ramp_steps |
 | prior weight 20 | prior_weight |
-| two forward passes in train mode | share_dropout False: each pass its own mask |
+| two forward passes in train mode | share_dropout False: each pass has its own dropout mask |
 | discrete: h = U{0 .. t N - 1}/N (uniform, one step), 1/N | discrete, any order |
 """
 
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -42,41 +44,55 @@ from cm_jax.objectives._coupling import make_coupling
 from cm_jax.types import Array, Batch, DenoiseFn, Key, Metrics, NetFn, Params
 
 STEP_SIZES = ('uniform', 'proportional', 'fixed')
-OFF_GRID = 'proportional'  # the step size that has no discrete form
+OFF_GRID = 'proportional'  # the one step size that has no discrete form
+# (params, x, t [B], label, key) -> the velocities that the heads give, each of x's shape, head 1 first
+Heads = Callable[[Params, Array, Array, Array | None, Key | None], list[Array]]
 
 
 def targets(
     velocity: Velocity, x0: Array, x1: Array, t: Array, h: Array, order: int, eps: float = 1e-5
 ) -> list[Array]:
-    """What heads 1 .. `order` catch up with, each of x0's shape (the module's v_i); no gradient.
+    """Returns the targets v_1 .. v_order of the heads (see the module), without gradient.
 
-    velocity(x [B,...], t [B]); x0 data, x1 noise [B,...]; t, h [B]; eps is the lowest level. It calls
-    the velocity 2, 4 or 6 times, k1 first, v_1 .. v_order last.
+    Each has x0's shape. `velocity` is called 2, 4 or 6 times for order 1, 2 or 3: first for k1, k2, ..,
+    then for v_1 .. v_order.
+
+    Args:
+      velocity: (x [B,...], t [B]) -> v.
+      x0, x1: data and noise [B,...].
+      t, h: noise levels and step lengths [B].
+      order: 1, 2 or 3.
+      eps: the lowest noise level.
     """
     x_t = perturb(rectified_flow(), x0, x1, t)
 
-    def later(slope: Array, i: int) -> Array:
+    def velocity_after(i: int, slope: Array) -> Array:
         return velocity(x_t - i * expand(h, x_t) * slope, jnp.maximum(t - i * h, eps))
 
     slope = k1 = velocity(x_t, t)
     if order > 1:
-        k2 = later(k1, 1)
+        k2 = velocity_after(1, k1)
         slope = (k1 + k2) / 2
     if order > 2:
-        k3 = later((7 * k1 + k2) / 8, 2)
+        k3 = velocity_after(2, (7 * k1 + k2) / 8)
         slope = 5 / 12 * k1 + 2 / 3 * k2 - 1 / 12 * k3
-    ended = expand(t < eps + order * h, x0)
-    found = [jnp.where(ended, x1 - x0, later(slope, i)) for i in range(1, order + 1)]
-    return jax.lax.stop_gradient(found)
+    past_end = expand(t < eps + order * h, x0)
+    velocities = [velocity_after(i, slope) for i in range(1, order + 1)]
+    return jax.lax.stop_gradient([jnp.where(past_end, x1 - x0, v_i) for v_i in velocities])
 
 
 def draw_levels(
     key: Key, count: int, process: Process, steps: int, step_size: str, discrete: bool
 ) -> tuple[Array, Array]:
-    """Levels t and step lengths h, both [count].
+    """Returns noise levels t and step lengths h, both [count]; N = steps.
 
-    t ~ U(t_min, t_max), and h ~ U(0, 1) t_max/N, t/N or t_max/N by `step_size`, N = steps. Discrete:
-    both on the grid of t_max/N, t from 1 to N steps, and h from 0 to one less than t, or one.
+    t ~ U(t_min, t_max), and h depends on `step_size`:
+      'uniform': h ~ U(0, 1) t_max/N
+      'proportional': h = t/N
+      'fixed': h = t_max/N
+
+    If `discrete`, t and h are multiples of t_max/N: t = k t_max/N with k uniform in 1 .. N. For
+    'uniform' h = j t_max/N with j uniform in 0 .. k - 1, and for 'fixed' h = t_max/N.
     """
     key_t, key_h = jax.random.split(key)
     u, unit = jax.random.uniform(key_h, (count,)), process.t_max / steps
@@ -91,15 +107,21 @@ def draw_levels(
 def loss_weights(
     step: Array, catch_up_weight: float, truth_weight: float, ramp_steps: int
 ) -> tuple[Array, Array]:
-    """(a, b) at a training step: constant, or from (0, 2 b) to (2 a, 0) over `ramp_steps` if > 0."""
+    """Returns the weights (a, b) of the two terms of the loss at a training step.
+
+    Without a ramp (`ramp_steps` = 0) they are (catch_up_weight, truth_weight). With one they go
+    linearly from (0, 2 truth_weight) to (2 catch_up_weight, 0) over `ramp_steps` steps.
+    """
     if not ramp_steps:
         return jnp.asarray(catch_up_weight), jnp.asarray(truth_weight)
-    done = jnp.minimum(step / ramp_steps, 1)
-    return 2 * done * catch_up_weight, 2 * (1 - done) * truth_weight
+    progress = jnp.minimum(step / ramp_steps, 1)
+    return 2 * progress * catch_up_weight, 2 * (1 - progress) * truth_weight
 
 
-def check(order: int, head: int, steps: int, step_size: str, discrete: bool, **weights: float):
-    """Raises UserError on settings out of their ranges."""
+def check(
+    order: int, head: int, steps: int, step_size: str, discrete: bool, **weights: float
+) -> None:
+    """Raises UserError on settings out of their ranges. `weights` are the settings that are >= 0."""
     check_name('step_size', step_size, STEP_SIZES)
     if order not in (1, 2, 3) or not 1 <= head <= order or steps < 1:
         raise UserError(
@@ -109,8 +131,36 @@ def check(order: int, head: int, steps: int, step_size: str, discrete: bool, **w
     if discrete and step_size == OFF_GRID:
         raise UserError(f'catch_up: a discrete step_size is uniform or fixed, got {step_size!r}')
     if min(weights.values()) < 0:
-        shown = ', '.join(f'{name}={value}' for name, value in weights.items())
-        raise UserError(f'catch_up needs {" >= 0, ".join(weights)} >= 0, got {shown}')
+        values = ', '.join(f'{name}={value}' for name, value in weights.items())
+        raise UserError(f'catch_up needs {" >= 0, ".join(weights)} >= 0, got {values}')
+
+
+def split_heads(net: NetFn, order: int) -> Heads:
+    """Returns the function that gives the outputs of all `order` heads from one pass of `net`."""
+
+    def heads(
+        params: Params, x: Array, t: Array, label: Array | None, key: Key | None
+    ) -> list[Array]:
+        return jnp.split(net(params, x, t[:, None], label, key), order, axis=-1)
+
+    return heads
+
+
+def head_denoiser(heads: Heads, index: int) -> DenoiseFn:
+    """Returns the denoiser D(x, t) = x - t v of one head; `index` 0 is head 1."""
+
+    def head_net(
+        params: Params, x: Array, cond: Array, label: Array | None = None, key: Key | None = None
+    ) -> Array:
+        return heads(params, x, cond[:, 0], label, key)[index]
+
+    return precondition(head_net, flow_scalings)
+
+
+def summed_l2(predictions: list[Array], truths: list[Array]) -> Array:
+    """Returns the squared differences [B] of the heads from their targets, summed over the heads."""
+    distances = [l2(prediction, truth) for prediction, truth in zip(predictions, truths)]
+    return sum(distances[1:], start=distances[0])
 
 
 def make(
@@ -129,39 +179,35 @@ def make(
     ramp_steps: int = 0,
     share_dropout: bool = False,
 ) -> Objective:
-    """CUD's objective; the defaults are the paper's.
+    """Returns CUD's objective; the defaults are the paper's.
+
+    Raises UserError on another process and on settings out of their ranges.
 
     Args:
-      order: 1, 2 or 3 (RK12, RK23, RK34): heads of the network. `head` (1 the first) samples
-        where the sampler names none, as `euler@16+head1` does.
-      prior: the network of a learned coupling; None: independent noise.
-      prior_weight: of the prior's KL, >= 0; None is the paper's, 20. Only where there is a prior.
-      steps: N, of the sampler whose steps h is measured in.
-      step_size: one of STEP_SIZES; discrete: t and h on the grid of 1/N. See `draw_levels`.
-      catch_up_weight, truth_weight: a and b; ramp_steps: the length of their ramp, 0 for none. See
-        `loss_weights`.
-      share_dropout: the passes of student and targets have one dropout mask.
+      net: the network that is trained; it has `order` heads.
+      process: 'rf'.
+      order: 1, 2 or 3 (RK12, RK23, RK34), the number of heads.
+      prior: the network of a learned coupling. None: the noise does not depend on the image.
+      prior_weight: the factor of the prior's KL in the loss, >= 0. None takes the paper's, 20. To be
+        set only where there is a prior.
+      head: the head that samples if the sampler does not name one, as `euler@16+head1` does; from 1
+        to `order`.
+      steps: N, >= 1, the number of steps of a sampler; the lengths h are drawn in units of t_max/N.
+      step_size: how the step lengths are drawn, one of STEP_SIZES. See `draw_levels`.
+      discrete: whether t and h are multiples of t_max/N.
+      catch_up_weight, truth_weight: a and b, >= 0. See `loss_weights`.
+      ramp_steps: the length in training steps of the ramp of a and b, >= 0; 0 means no ramp.
+      share_dropout: whether the passes of the student and of its targets have the same dropout mask.
     """
     require_process('catch_up', process, 'rf')
-    weights = (catch_up_weight, truth_weight, ramp_steps)
-    names = ('catch_up_weight', 'truth_weight', 'ramp_steps')
-    check(order, head, steps, step_size, discrete, **dict(zip(names, weights)))
+    weights = {
+        'catch_up_weight': catch_up_weight,
+        'truth_weight': truth_weight,
+        'ramp_steps': ramp_steps,
+    }
+    check(order, head, steps, step_size, discrete, **weights)
     couple = make_coupling(prior, prior_weight)
-
-    def heads(params: Params, x: Array, t: Array, label: Array | None, key: Key | None) -> list:
-        return jnp.split(net(params, x, t[:, None], label, key), order, axis=-1)
-
-    def denoiser(i: int) -> DenoiseFn:
-        def one(
-            params: Params,
-            x: Array,
-            cond: Array,
-            label: Array | None = None,
-            key: Key | None = None,
-        ) -> Array:
-            return heads(params, x, cond[:, 0], label, key)[i]
-
-        return precondition(one, flow_scalings)
+    heads = split_heads(net, order)
 
     def loss(
         params: Params, refs: tuple, teacher: Params, batch: Batch, key: Key, step: Array
@@ -170,20 +216,22 @@ def make(
         x0, label = batch['image'], batch['label']
         key_t, key_x1, key_drop = jax.random.split(key, 3)
         t, h = draw_levels(key_t, x0.shape[0], process, steps, step_size, discrete)
-        x1, prior_loss, metrics = couple(params, x0, key_x1)
+        x1, prior_loss, prior_metrics = couple(params, x0, key_x1)
         passes = itertools.count(1)
 
         def velocity(x: Array, t: Array) -> Array:
-            own = key_drop if share_dropout else jax.random.fold_in(key_drop, next(passes))
-            return heads(params, x, t, label, own)[0]
+            key_pass = key_drop if share_dropout else jax.random.fold_in(key_drop, next(passes))
+            return heads(params, x, t, label, key_pass)[0]
 
-        aims = targets(velocity, x0, x1, t, h, order, process.t_min)
-        found = heads(params, perturb(process, x0, x1, t), t, label, key_drop)
-        catch_up = sum(l2(f, aim) for f, aim in zip(found, aims))
-        truth = sum(l2(f, x1 - x0) for f in found)
-        a, b = loss_weights(step, *weights)
-        metrics = metrics | {'t': t, 'catch_up': catch_up, 'truth': truth}
+        v_targets = targets(velocity, x0, x1, t, h, order, process.t_min)
+        predictions = heads(params, perturb(process, x0, x1, t), t, label, key_drop)
+        catch_up = summed_l2(predictions, v_targets)
+        truth = summed_l2(predictions, [x1 - x0] * order)
+        a, b = loss_weights(step, catch_up_weight, truth_weight, ramp_steps)
+        metrics = {**prior_metrics, 't': t, 'catch_up': catch_up, 'truth': truth}
         return a * catch_up + b * truth + prior_loss, metrics
 
-    each = tuple(denoiser(i) for i in range(order))
-    return Objective(each[head - 1], no_refs, loss, keep_refs, heads=each)
+    denoisers = tuple(head_denoiser(heads, index) for index in range(order))
+    return Objective(
+        denoise=denoisers[head - 1], init=no_refs, loss=loss, update=keep_refs, heads=denoisers
+    )

@@ -3,10 +3,11 @@
     E  w(t) d( D_theta(x_t, t), D_target(x_r, r) ),   x_t = x0 + t eps,
     x_r = one step of the teacher's probability-flow ODE from x_t, from t to r
 
-t and r are neighbours on the grid of `noise.levels` with N levels, the pair uniform among N - 1. The
-student usually starts from the teacher's weights (config.init_from). With `guidance` w the teacher's
-step follows D(none) + w (D(label) - D(none)) (arXiv 2207.12598). On rectified flow, where Catch-Up
-Distillation (arXiv 2305.10769) is compared with it, x_t = (1 - t) x0 + t eps and the grid is uniform.
+t and r are neighbours on the grid of `noise.levels` with N levels; each of the N - 1 pairs is drawn
+with the same probability. The student usually starts from the teacher's weights (config.init_from).
+With `guidance` w the teacher's step follows D(none) + w (D(label) - D(none)) (arXiv 2207.12598). On
+rectified flow, for the comparison with Catch-Up Distillation (arXiv 2305.10769), x_t = (1 - t) x0 +
+t eps and the grid is uniform.
 
 | paper and code | here |
 | t_{n+1}, t_n | t, r |
@@ -44,17 +45,26 @@ def make(
     guidance: float = 1.0,
     rho: float | None = None,
 ) -> Objective:
-    """CD's objective; the defaults are those of CIFAR-10, but for its distance, LPIPS.
+    """Returns CD's objective.
+
+    The defaults are the paper's for CIFAR-10, except the distance, which is LPIPS there. Raises
+    UserError on settings out of their ranges; those of sigma_data and rho are checked by
+    objectives.build.
 
     Args:
-      teacher_denoise: the teacher's D; its weights are the loss's `teacher`.
-      levels: N >= 2; 18 on CIFAR-10, 40 on ImageNet-64.
-      target_ema: rate of the target's moving average in [0, 1); 0 is the current weights.
-      distance: 'l1', 'l2', 'pseudo_huber' (with c = 0), or a network: in a config 'lpips', whose
-        files config.lpips names.
+      net: the student's network.
+      process: 've' or 'rf'.
+      sigma_data: the standard deviation of the data in [-1, 1], > 0.
+      teacher_denoise: the teacher's D. Its weights are the loss's `teacher`.
+      levels: N, the number of noise levels, >= 2. The paper has 18 on CIFAR-10 and 40 on ImageNet-64.
+      solver: the solver of the teacher's ODE, one of SOLVERS.
+      target_ema: the rate of the target's moving average, in [0, 1). With 0 the target has the
+        current weights.
+      distance: 'l1', 'l2', 'pseudo_huber' (with c = 0) or a network. A config names the network
+        'lpips', and its files in config.lpips.
       weight: one of core.weighting.WEIGHTINGS.
-      guidance: w >= 0 of the teacher's classifier-free guidance; 1 is none.
-      rho: of the grid; None is the process's, 7, or 1 on rectified flow: uniform.
+      guidance: w >= 0, the scale of the teacher's classifier-free guidance. 1 means no guidance.
+      rho: shapes the grid, > 0. None takes the process's: 7 on 've', 1 (a uniform grid) on 'rf'.
     """
     require_process('cd', process, 've', 'rf')
     check_name('solver', solver, SOLVERS)
@@ -66,7 +76,7 @@ def make(
     denoise = precondition(net, at_boundary(process, sigma_data))
     grid = noise.levels(process, levels, rho)
 
-    def draw(key: Key, count: int, step: Array) -> tuple[Array, Array]:
+    def draw_pair(key: Key, count: int, step: Array) -> tuple[Array, Array]:
         del step
         i = jax.random.randint(key, (count,), 0, levels - 1)
         return grid[i], grid[i + 1]
@@ -75,7 +85,7 @@ def make(
         denoise,
         denoise,
         process=process,
-        levels=draw,
+        levels=draw_pair,
         reach=ode_step(SOLVERS[solver], guided(teacher_denoise, guidance)),
         distance=distance_of(distance),
         weight=weight,

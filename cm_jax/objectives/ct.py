@@ -2,10 +2,10 @@
 
     E  w(t) d( D_theta(x_t, t), D_target(x_r, r) ),   x_t = x0 + t eps,  x_r = x0 + r eps
 
-t and r are neighbours on the grid of `noise.levels` with N(k) levels, the pair uniform among N - 1;
-the target's weights are a moving average of the student's at rate mu(k). N and mu are schedules in
-the step (core/curriculum.py). D has the boundary condition D(x, t_min) = x in training too. On
-rectified flow x_t = (1 - t) x0 + t eps, and so x_r.
+t and r are neighbours on the grid of `noise.levels` with N(k) levels; each of the N(k) - 1 pairs is
+drawn with the same probability. The target's weights are a moving average of the student's, at rate
+mu(k). N and mu depend on the training step k (core/curriculum.py). D satisfies the boundary condition
+D(x, t_min) = x in training too. On rectified flow x_t = (1 - t) x0 + t eps, and x_r likewise.
 
 | paper and code | here |
 | t_{n+1}, t_n | t, r |
@@ -42,15 +42,24 @@ def make(
     weight: str = 'uniform',
     rho: float | None = None,
 ) -> Objective:
-    """CT's objective; the defaults are the paper's for CIFAR-10, but for its distance, LPIPS.
+    """Returns CT's objective.
+
+    The defaults are the paper's for CIFAR-10, except the distance, which is LPIPS there. Raises
+    UserError on settings out of their ranges; those of sigma_data and rho are checked by
+    objectives.build.
 
     Args:
-      total_steps: K, where the schedules end.
-      s0, s1: levels at the start, gaps at the end; 2 <= s0 <= s1. mu0: in (0, 1).
-      distance: 'l1', 'l2', 'pseudo_huber' (with c = 0), or a network: in a config 'lpips', whose
-        files config.lpips names.
+      net: the network that is trained.
+      process: 've' or 'rf'.
+      sigma_data: the standard deviation of the data in [-1, 1], > 0.
+      total_steps: K, the training step at which the schedules end, >= 1.
+      s0: the number of levels of the grid at the start, >= 2.
+      s1: the number of gaps between levels at the end, >= s0.
+      mu0: the rate of the target's moving average at the start, in (0, 1).
+      distance: 'l1', 'l2', 'pseudo_huber' (with c = 0) or a network. A config names the network
+        'lpips', and its files in config.lpips.
       weight: one of core.weighting.WEIGHTINGS.
-      rho: of the grid; None is the process's, 7, or 1 on rectified flow: uniform.
+      rho: shapes the grid, > 0. None takes the process's: 7 on 've', 1 (a uniform grid) on 'rf'.
     """
     require_process('ct', process, 've', 'rf')
     if total_steps < 1 or not 2 <= s0 <= s1 or not 0 < mu0 < 1:
@@ -60,7 +69,7 @@ def make(
         )
     denoise = precondition(net, at_boundary(process, sigma_data))
 
-    def levels(key: Key, count: int, step: Array) -> tuple[Array, Array]:
+    def draw_pair(key: Key, count: int, step: Array) -> tuple[Array, Array]:
         n = ct_num_scales(step, total_steps, s0, s1)
         i = jax.random.randint(key, (count,), 0, n - 1)
         t, r = (noise.level(process, j, n, rho) for j in (i, i + 1))
@@ -70,7 +79,7 @@ def make(
         denoise,
         denoise,
         process=process,
-        levels=levels,
+        levels=draw_pair,
         reach=same_noise(process),
         distance=distance_of(distance),
         weight=weight,

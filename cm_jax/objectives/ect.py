@@ -3,9 +3,9 @@
     E  w(t, r) d( D(x_t, t), stopgrad D(x_r, r) ),   ln t ~ N(p_mean, p_std^2),
     r = t max(0, 1 - (1 + k sigmoid(-b t)) / q^(stage + 1)),  stage = floor(step / double_every)
 
-x_t and x_r share the noise, both passes share the dropout mask, the target uses the current weights,
-and where r = 0 the target is x0: diffusion training is the first stage's limit. d is the Euclidean
-distance (c = 0) or pseudo-Huber.
+x_t and x_r have the same noise, both passes have the same dropout mask, and the target has the current
+weights. Where r = 0 the target is x0; if r were 0 at every t, as it is in the first stage for q -> 1,
+ECT would be diffusion training. d is the Euclidean distance (c = 0) or pseudo-Huber.
 
 | paper and code | here |
 | t, r, q, k, b, c | the same |
@@ -43,11 +43,20 @@ def make(
     c: float = 0.0,
     weight: str = 'inverse_gap',
 ) -> Objective:
-    """ECT's objective; the defaults are the paper's for CIFAR-10.
+    """Returns ECT's objective; the defaults are the paper's for CIFAR-10.
+
+    Raises UserError on settings out of their ranges; those of sigma_data and p_std are checked by
+    objectives.build.
 
     Args:
-      double_every: steps a stage of the curriculum; the gap t - r is divided by q at each.
-      q: > 1. k >= 0 and b > 0 shape the gap over t. c >= 0: of the pseudo-Huber distance.
+      net: the network that is trained, usually from a diffusion model (config.init_from).
+      process: 've'.
+      sigma_data: the standard deviation of the data in [-1, 1], > 0.
+      double_every: the training steps in one stage of the curriculum, >= 1.
+      p_mean, p_std: the mean and the standard deviation of ln t; p_std > 0.
+      q: the factor by which each stage divides the gap t - r, > 1.
+      k, b: the shape of the gap as a function of t; k >= 0, b > 0.
+      c: the constant of the pseudo-Huber distance, >= 0.
       weight: one of core.weighting.WEIGHTINGS.
     """
     require_process('ect', process, 've')
@@ -59,7 +68,7 @@ def make(
     trained = precondition(net, lambda t: edm_scalings(t, sigma_data))
     denoise = precondition(net, lambda t: boundary_scalings(t, sigma_data, process.t_min))
 
-    def levels(key: Key, count: int, step: Array) -> tuple[Array, Array]:
+    def draw_pair(key: Key, count: int, step: Array) -> tuple[Array, Array]:
         t = noise.lognormal(key, count, p_mean, p_std)
         return t, ect_r(t, ect_stage(step, double_every), q, k, b)
 
@@ -67,7 +76,7 @@ def make(
         trained,
         denoise,
         process=process,
-        levels=levels,
+        levels=draw_pair,
         reach=same_noise(process),
         distance=functools.partial(pseudo_huber, c=c),
         weight=weight,

@@ -3,8 +3,9 @@
     E_{t, x0, eps}  lambda(t) |D(x_t, t) - x0|^2,  ln t ~ N(p_mean, p_std^2),
     lambda(t) = 1/t^2 + 1/sigma_data^2
 
-with the squared difference averaged over the values of an image. x0 is an image of the data, or an
-augmented one (core.augment), whose labels D is then given beside t (appendix F.2).
+with the squared difference averaged over the values of an image. x0 is an image of the data. With
+augmentation (core.augment; appendix F.2) x0 is the augmented image, and D gets, beside t, labels that
+say how it was augmented.
 
 | paper | here |
 | sigma | t |
@@ -26,11 +27,14 @@ from cm_jax.errors import UserError
 from cm_jax.objectives import Objective, keep_refs, no_refs, require_process
 from cm_jax.types import Array, Batch, Key, Metrics, NetFn, Params
 
-AUGMENT = 0xA06  # folded into the key of a step for its augmentation
+AUGMENT = 0xA06  # folded into the key of a training step: gives the key of its augmentation
 
 
 def informed(net: NetFn, labels: Array) -> NetFn:
-    """`net` with augmentation labels [B, n] after the noise level in its `cond`."""
+    """Returns `net` as it is when it is given these augmentation labels [B, n].
+
+    They follow the noise level in `cond`.
+    """
 
     def augmented_net(
         params: Params, x: Array, cond: Array, label: Array | None = None, key: Key | None = None
@@ -49,12 +53,18 @@ def make(
     p_std: float = 1.2,
     augment: float = 0.0,
 ) -> Objective:
-    """EDM's objective; the defaults are the paper's, without its augmentation.
+    """Returns EDM's objective; the defaults are the paper's, without its augmentation.
+
+    Raises UserError on settings out of their ranges; those of sigma_data and p_std are checked by
+    objectives.build.
 
     Args:
-      sigma_data: std of the data in [-1, 1].
-      augment: probability of each augmentation, in [0, 1]; 0.12 in the paper's training on CIFAR-10.
-        The network must take its labels, unless it is 0: no augmentation.
+      net: the network that is trained.
+      process: 've'.
+      sigma_data: the standard deviation of the data in [-1, 1], > 0.
+      p_mean, p_std: the mean and the standard deviation of ln t; p_std > 0.
+      augment: the probability of each augmentation, in [0, 1]; 0.12 in the paper's training on
+        CIFAR-10. 0 means no augmentation. Otherwise the network must accept the augmentation labels.
     """
     require_process('edm', process, 've')
     if not 0 <= augment <= 1:
@@ -69,13 +79,19 @@ def make(
         del refs, teacher, step
         x0, label, trained = batch['image'], batch['label'], net
         if augment:
-            x0, done = augmentation.augment(jax.random.fold_in(key, AUGMENT), x0, augment)
-            trained = informed(net, done)
+            key_augment = jax.random.fold_in(key, AUGMENT)
+            x0, augment_labels = augmentation.augment(key_augment, x0, augment)
+            trained = informed(net, augment_labels)
         key_t, key_eps, key_drop = jax.random.split(key, 3)
         t = noise.lognormal(key_t, x0.shape[0], p_mean, p_std)
         x_t = perturb(process, x0, jax.random.normal(key_eps, x0.shape), t)
         x0_hat = precondition(trained, scalings)(params, x_t, t, label, key_drop)
         return weighting.karras(t, t, sigma_data) * l2(x0_hat, x0), {'t': t}
 
-    augment_dim = augmentation.LABELS if augment else 0
-    return Objective(precondition(net, scalings), no_refs, loss, keep_refs, augment_dim)
+    return Objective(
+        denoise=precondition(net, scalings),
+        init=no_refs,
+        loss=loss,
+        update=keep_refs,
+        augment_dim=augmentation.LABELS if augment else 0,
+    )

@@ -4,8 +4,8 @@
 
 with the squared difference averaged over the values of an image. F is the velocity dx/dt, and
 D(x, t) = x - t F(x, t). t is uniform in [t_min, t_max], or logit-normal (Esser et al., arXiv
-2403.03206, section 3.1) where p_mean and p_std are given. The noise x1 is drawn on its own, or by a
-learned prior (config.prior, see coupling.py).
+2403.03206, section 3.1) where p_mean and p_std are given. The noise x1 does not depend on the image,
+or it is drawn from a learned prior (config.prior; see _coupling.py).
 
 | paper | here |
 | X_1 (data), X_0 (noise), t | x0, x1, 1 - t: our t is the noise level |
@@ -33,12 +33,19 @@ def make(
     p_mean: float | None = None,
     p_std: float | None = None,
 ) -> Objective:
-    """Rectified flow's objective.
+    """Returns rectified flow's objective.
+
+    Raises UserError on another process, on a wrong prior_weight, and if only one of p_mean and p_std
+    is given. The range of p_std is checked by objectives.build.
 
     Args:
-      prior: the network of a learned coupling; None: independent noise.
-      prior_weight: of the prior's KL, >= 0; None is the paper's, 20. Only where there is a prior.
-      p_mean, p_std: of the logit of t; both None: t is uniform.
+      net: the network that is trained; its output is the velocity.
+      process: 'rf'.
+      prior: the network of a learned coupling. None: the noise does not depend on the image.
+      prior_weight: the factor of the prior's KL in the loss, >= 0. None takes the paper's, 20. To be
+        set only where there is a prior.
+      p_mean, p_std: the mean and the standard deviation of the logit of t; p_std > 0. Where both are
+        None, t is uniform.
     """
     require_process('flow', process, 'rf')
     if (p_mean is None) != (p_std is None):
@@ -54,7 +61,7 @@ def make(
         del refs, teacher, step
         x0, label = batch['image'], batch['label']
         key_t, key_x1, key_drop = jax.random.split(key, 3)
-        if p_std is None:
+        if p_mean is None or p_std is None:
             u = jax.random.uniform(key_t, x0.shape[:1])
         else:
             u = noise.logit_normal(key_t, x0.shape[0], p_mean, p_std)
@@ -63,4 +70,6 @@ def make(
         velocity = net(params, perturb(process, x0, x1, t), t[:, None], label, key_drop)
         return l2(velocity, x1 - x0) + prior_loss, {'t': t, **metrics}
 
-    return Objective(precondition(net, flow_scalings), no_refs, loss, keep_refs)
+    return Objective(
+        denoise=precondition(net, flow_scalings), init=no_refs, loss=loss, update=keep_refs
+    )

@@ -2,10 +2,15 @@
 
     E  1/(t - r) d( D(x_t, t), stopgrad D(x_r, r) ),   x_t = x0 + t eps,  x_r = x0 + r eps
 
-What it changes in CT: the target has the current weights (mu = 0); d is pseudo-Huber with
-c = 0.00054 sqrt(d); the number of gaps doubles in stages, from s0 to s1; the pair of neighbours
-follows a lognormal law over the grid; the weight is the inverse gap. Both passes share the dropout
-mask. (Its smaller Fourier scale, 0.02, is the network's `embedding_scale`.)
+These points differ from CT:
+- the target has the current weights (mu = 0);
+- the distance d is pseudo-Huber with c = 0.00054 sqrt(number of values of an image);
+- the number of gaps of the grid doubles from stage to stage, from s0 to s1;
+- the pair of neighbours (t, r) on the grid is drawn with probabilities of a lognormal law;
+- the weight is the inverse gap.
+
+Both passes have the same dropout mask. The paper's smaller Fourier scale, 0.02, is a setting of the
+network: `embedding_scale`.
 
 | paper | here |
 | sigma_{i+1}, sigma_i | t, r |
@@ -43,15 +48,22 @@ def make(
     weight: str = 'inverse_gap',
     rho: float | None = None,
 ) -> Objective:
-    """iCT's objective; the defaults are the paper's.
+    """Returns iCT's objective; the defaults are the paper's.
+
+    Raises UserError on settings out of their ranges; those of sigma_data, p_std and rho are checked by
+    objectives.build.
 
     Args:
-      total_steps: K, the steps over which the stages are spread.
-      s0, s1: gaps in the first and in the last stage; 1 <= s0 <= s1.
-      p_mean, p_std: of ln t; p_std > 0.
-      c: of the pseudo-Huber distance, >= 0; None is the paper's 0.00054 sqrt(values of an image).
+      net: the network that is trained.
+      process: 've'.
+      sigma_data: the standard deviation of the data in [-1, 1], > 0.
+      total_steps: K, the training steps over which the stages are spread, >= 1.
+      s0, s1: the number of gaps in the first and in the last stage; 1 <= s0 <= s1.
+      p_mean, p_std: the mean and the standard deviation of ln t; p_std > 0.
+      c: the constant of the pseudo-Huber distance, >= 0. None takes the paper's,
+        0.00054 sqrt(number of values of an image).
       weight: one of core.weighting.WEIGHTINGS.
-      rho: of the grid; None is the process's, 7.
+      rho: shapes the grid, > 0. None takes the process's, 7.
     """
     require_process('ict', process, 've')
     if total_steps < 1 or not 1 <= s0 <= s1 or (c is not None and c < 0):
@@ -61,9 +73,10 @@ def make(
         )
     denoise = precondition(net, lambda t: boundary_scalings(t, sigma_data, process.t_min))
 
-    def levels(key: Key, count: int, step: Array) -> tuple[Array, Array]:
+    def draw_pair(key: Key, count: int, step: Array) -> tuple[Array, Array]:
         n = ict_num_scales(step, total_steps, s0, s1)
-        # Ascending, of one length at every stage: past n they repeat the highest level.
+        # Ascending. The array has the same length at every stage, so that a new stage compiles
+        # nothing: beyond the n levels of the grid it repeats the highest one.
         sigmas = noise.level(process, jnp.maximum(n - 1 - jnp.arange(s1 + 1), 0), n, rho)
         probs = noise.ict_level_probs(sigmas, p_mean, p_std)
         i = jax.random.choice(key, s1, (count,), p=probs)
@@ -76,7 +89,7 @@ def make(
         denoise,
         denoise,
         process=process,
-        levels=levels,
+        levels=draw_pair,
         reach=same_noise(process),
         distance=distance,
         weight=weight,

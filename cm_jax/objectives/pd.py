@@ -8,11 +8,13 @@ level m between them to s, which arrive at x_s:
     x0_target = (x_s - (s/t) x_t) / (1 - s/t)
 
 since an Euler step with D goes to (s/t) x_t + (1 - s/t) D, for both processes. The levels are those
-of the sampler `ddim@n`, s(i/n) for i < n, then 0. After `halve_every` steps the student becomes the
-teacher and n halves, until n = 1. Student and first teacher start from one diffusion model
-(config.init_from); `refs` are the teacher and n, so that a step that is passed over, as not finite,
-changes neither of them alone. The optimiser's state is kept at a change of teacher, and
-its rate is not annealed within a stage as the paper's is.
+of the sampler `ddim@n`: s(i/n) for i < n, then 0. After every `halve_every` training steps the student
+becomes the teacher and n halves, until n = 1. The student and the first teacher start from the same
+diffusion model (config.init_from).
+
+`refs` holds both the teacher and n, so that the two always change together, also where a training step
+is skipped because its loss or gradient is not finite. The optimiser keeps its state when the teacher changes.
+Its learning rate is not annealed within a stage; the paper's is.
 
 | paper | here |
 | eta, theta | refs, params |
@@ -33,7 +35,23 @@ from cm_jax.errors import UserError
 from cm_jax.objectives import Objective, require_process
 from cm_jax.types import Array, Batch, Key, Metrics, NetFn, Params
 
-Refs = dict[str, Params]
+Refs = dict[str, Params]  # 'teacher': its weights; 'n': the student's number of steps, int32 scalar
+
+
+def grid_level(process: Process, i: Array, n: Array, rho: float | None) -> Array:
+    """Returns the noise level s(i/n) of the student's grid, and 0 at i = n. `i` may be fractional."""
+    s = noise.level(process, i, n + 1, rho)
+    return jnp.where(i >= n, 0, s)
+
+
+def two_step_target(velocity: ode.Velocity, x_t: Array, t: Array, m: Array, s: Array) -> Array:
+    """Returns the x0_target (see the module) that two Euler steps of the teacher give, t to m to s.
+
+    It has x_t's shape and no gradient; t > m > s are levels [B].
+    """
+    x_s = ode.euler(velocity, ode.euler(velocity, x_t, t, m), m, s)
+    ratio = expand(s / t, x_t)
+    return jax.lax.stop_gradient((x_s - ratio * x_t) / (1 - ratio))
 
 
 def make(
@@ -46,14 +64,20 @@ def make(
     weight: str = 'truncated_snr',
     rho: float | None = None,
 ) -> Objective:
-    """Progressive distillation's objective.
+    """Returns progressive distillation's objective.
+
+    Raises UserError on settings out of their ranges; those of sigma_data and rho are checked by
+    objectives.build.
 
     Args:
-      halve_every: training steps a stage.
-      start_steps: Euler steps of the first teacher, a power of 2, >= 2; log2(start_steps) stages
-        lead to one step.
+      net: the student's network.
+      process: 've' or 'rf'.
+      sigma_data: the standard deviation of the data in [-1, 1], > 0.
+      halve_every: the training steps in one stage, >= 1.
+      start_steps: the Euler steps of the first teacher, a power of 2, >= 2. log2(start_steps) stages
+        lead to a student of one step.
       weight: one of core.weighting.WEIGHTINGS.
-      rho: of the grid; None is the process's, 7, or 1 on rectified flow: uniform.
+      rho: shapes the grid, > 0. None takes the process's: 7 on 've', 1 (a uniform grid) on 'rf'.
     """
     require_process('pd', process, 've', 'rf')
     if halve_every < 1 or start_steps < 2 or start_steps & (start_steps - 1):
@@ -64,35 +88,33 @@ def make(
     weigh = weighting.get(weight)
     denoise = precondition(net, diffusion_scalings(process, sigma_data))
 
-    def level(i: Array, n: Array) -> Array:
-        """s(i/n), and 0 at i = n."""
-        s = noise.level(process, i, n + 1, rho)
-        return jnp.where(i >= n, 0, s)
-
     def loss(
         params: Params, refs: Refs, teacher: Params, batch: Batch, key: Key, step: Array
     ) -> tuple[Array, Metrics]:
         del teacher, step
         x0, label = batch['image'], batch['label']
         key_t, key_eps, key_drop = jax.random.split(key, 3)
-        n, before = refs['n'], refs['teacher']
+        n = refs['n']
         i = jax.random.randint(key_t, x0.shape[:1], 0, n)
-        t, m, s = level(i, n), level(i + 0.5, n), level(i + 1, n)
+        t, m, s = (grid_level(process, i + offset, n, rho) for offset in (0, 0.5, 1))
         x_t = perturb(process, x0, jax.random.normal(key_eps, x0.shape), t)
-        velocity = ode.pf_ode(lambda x, t: denoise(before, x, t, label))
-        x_s = ode.euler(velocity, ode.euler(velocity, x_t, t, m), m, s)
-        ratio = expand(s / t, x_t)
-        target = jax.lax.stop_gradient((x_s - ratio * x_t) / (1 - ratio))
+        velocity = ode.pf_ode(lambda x, t: denoise(refs['teacher'], x, t, label))
+        target = two_step_target(velocity, x_t, t, m, s)
         d = l2(denoise(params, x_t, t, label, key_drop), target)
         return weigh(t, s, sigma_data) * d, {'t': t, 'gap': (t - s) / t, 'distance': d}
 
     def update(refs: Refs, params: Params, step: Array) -> Refs:
         n = pd_num_steps(step + 1, halve_every, start_steps)
-        latest = lambda old, new: jnp.where(n < refs['n'], new, old)  # noqa: E731
-        return {'teacher': jax.tree.map(latest, refs['teacher'], params), 'n': n}
+        is_new_stage = n < refs['n']
+        teacher = jax.tree.map(
+            lambda teacher, student: jnp.where(is_new_stage, student, teacher),
+            refs['teacher'],
+            params,
+        )
+        return {'teacher': teacher, 'n': n}
 
     def init(params: Params) -> Refs:
         n = pd_num_steps(jnp.int32(0), halve_every, start_steps)
         return {'teacher': jax.tree.map(jnp.copy, params), 'n': n}
 
-    return Objective(denoise, init, loss, update)
+    return Objective(denoise=denoise, init=init, loss=loss, update=update)
