@@ -1,4 +1,4 @@
-"""Images from weights: one jitted program for a model and a sampler, spread over the devices."""
+"""Makes images from weights: one jitted program for a model and a sampler, on all devices."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,14 +14,19 @@ from cm_jax.samplers import GenerativeModel
 from cm_jax.sharding import by_example, replicated, to_host
 from cm_jax.types import Array, DenoiseFn, Key, Params
 
-# Which class a sample has: its index modulo the classes, or one that is drawn by its index.
+# How the class of a sample is chosen. 'balanced': its index modulo the number of classes. 'uniform':
+# drawn at random from all classes, with a key that depends on the seed and the index of the sample.
 LABELS = ('balanced', 'uniform')
-# Folded into a sample's key to draw its class; the keys of its noise come from a split of it.
+# Folded into the key of a sample: gives the key that draws its class. The keys of its noise come from
+# a split of the sample's key.
 LABEL_STREAM = 1_000_003
 
 
 def build_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
-    """Returns the sampler written `spec`. Raises UserError on one that is not legal for the model."""
+    """Returns the sampler that `spec` describes, e.g. 'heun@18'.
+
+    Raises UserError on a sampler that does not exist or that the model does not allow.
+    """
     sampler = samplers.build(spec, model.process)
     samplers.check_guidance(sampler, model.num_classes)
     samplers.check_head(sampler, len(model.heads))
@@ -29,9 +34,9 @@ def build_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
 
 
 def labels_policy(model: GenerativeModel, labels: str = LABELS[0]) -> str:
-    """Returns the words of a protocol for a policy of LABELS.
+    """Returns the words by which a protocol describes how classes are chosen; `labels` is in LABELS.
 
-    Raises UserError on another one, and on 'uniform' for a network without classes.
+    Raises UserError on another value, and on 'uniform' for a network without classes.
     """
     check_name('labels', labels, LABELS)
     classes = model.num_classes
@@ -43,17 +48,23 @@ def labels_policy(model: GenerativeModel, labels: str = LABELS[0]) -> str:
 
 
 def uniform_labels(num_classes: int, seed: Array, indices: Array) -> Array:
-    """Returns the classes [B] int32 of the samples number `indices` [B], drawn by (seed, index)."""
+    """Returns a class [B] int32 for each sample of `indices` [B].
 
-    def draw(index: Array) -> Array:
+    Each is drawn uniformly, and depends on nothing but the seed and the index of the sample.
+    """
+
+    def draw_class(index: Array) -> Array:
         key: Key = jax.random.fold_in(jax.random.key(seed), index)
         return jax.random.randint(jax.random.fold_in(key, LABEL_STREAM), (), 0, num_classes)
 
-    return jax.vmap(draw)(indices)
+    return jax.vmap(draw_class)(indices)
 
 
 def with_labels(denoise: DenoiseFn, labels: Array) -> DenoiseFn:
-    """Returns `denoise` with these labels [B] wherever it is given labels; without, it gets none."""
+    """Returns `denoise` with these labels [B] in place of any labels that it is given.
+
+    Where it is given None, as classifier-free guidance does, it still gets None.
+    """
 
     def relabelled(params: Params, x: Array, t: Array, label: Any = None, key: Any = None) -> Array:
         return denoise(params, x, t, None if label is None else labels, key)
@@ -70,12 +81,21 @@ def make_generator(
     weights: tuple[Params, ...] = (),
     labels: str = LABELS[0],
 ) -> Callable[..., Any]:
-    """Returns `generate(params, seed, first)`, one jitted program, spread over the devices by example.
+    """Returns `generate(params, seed, first)`, one jitted program that runs on all devices.
 
-    It gives `finish(*weights, x0)` as numpy on every process, where x0 are the samples number first to
-    first + batch_size - 1 and `finish` returns arrays [B,...]. `weights` are arguments of the program,
-    so that they are not compiled in. A fourth argument gives the sampler other noise levels, as many as
-    its own, without another compilation. `labels` is one of LABELS.
+    It makes the samples x0 with the indices first .. first + batch_size - 1 and returns
+    `finish(*weights, x0)` as numpy arrays, on every process. A fourth argument of `generate` replaces
+    the noise levels of the sampler by as many others, without compiling again.
+
+    Args:
+      model: the denoiser, and what sampling has to know of it.
+      sampler: made by `build_sampler`.
+      mesh: the devices; each makes an equal part of the samples.
+      batch_size: the number of samples in one call.
+      finish: (*weights, x0) -> arrays [B,...], e.g. features of the images.
+      weights: the weights that `finish` needs. They are arguments of the program, so that they are not
+        compiled into it as constants.
+      labels: how classes are chosen, one of LABELS.
     """
     padded = -(-batch_size // mesh.size) * mesh.size
 
@@ -83,14 +103,14 @@ def make_generator(
         params: Params, weights: tuple[Params, ...], seed: Array, first: Array, ts: Array
     ) -> Any:
         indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
-        drawn_from = model
+        labelled = model
         if labels == 'uniform':
-            drawn = uniform_labels(model.num_classes, seed, indices)
-            drawn_from = model._replace(
-                denoise=with_labels(model.denoise, drawn),
-                heads=tuple(with_labels(head, drawn) for head in model.heads),
+            classes = uniform_labels(model.num_classes, seed, indices)
+            labelled = model._replace(
+                denoise=with_labels(model.denoise, classes),
+                heads=tuple(with_labels(head, classes) for head in model.heads),
             )
-        x0 = samplers.generate(samplers.at_levels(sampler, ts), drawn_from, params, seed, indices)
+        x0 = samplers.generate(samplers.at_levels(sampler, ts), labelled, params, seed, indices)
         return finish(*weights, x0)
 
     jitted = jax.jit(program, out_shardings=by_example(mesh))
@@ -99,7 +119,7 @@ def make_generator(
     def generate(
         params: Params, seed: int, first: int, levels: Sequence[float] = sampler.levels
     ) -> Any:
-        images = jitted(params, weights, seed, first, np.asarray(levels, np.float32))
-        return jax.tree.map(lambda leaf: to_host(leaf)[:batch_size], images)
+        outputs = jitted(params, weights, seed, first, np.asarray(levels, np.float32))
+        return jax.tree.map(lambda leaf: to_host(leaf)[:batch_size], outputs)
 
     return generate

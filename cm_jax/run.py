@@ -1,4 +1,4 @@
-"""Opens a run folder: its config, steps, weights, samples, metrics. What notebooks use.
+"""Opens a run folder and reads its config, steps, weights, samples and metrics, e.g. in a notebook.
 
 run = open_run('runs/quickstart/ect')
 run.steps()                                  # the trajectory
@@ -27,12 +27,14 @@ from cm_jax.settings import RunSettings, parse_run
 from cm_jax.types import Params
 from cm_jax.wiring import Parts, wire
 
-POSTHOC = 'posthoc'  # 'posthoc0.07': the power-function average made of those that are stored
-MAX_ERROR = 0.05  # of its profile, relative; beyond it an average is refused
+# The name 'posthoc0.07' stands for the power-function average that is combined from stored ones.
+POSTHOC = 'posthoc'
+# A post-hoc average is refused if the relative error of its profile is larger.
+MAX_ERROR = 0.05
 
 
 class Term(NamedTuple):
-    """A term of a post-hoc average: the coefficient of the stored average `ema` of `step`."""
+    """One term of the sum that is a post-hoc average: a stored average and its coefficient."""
 
     step: int
     ema: str
@@ -41,12 +43,12 @@ class Term(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run folder, made by `open_run`. It reads and never writes."""
+    """A run folder that `open_run` opened. Its methods read files and never write."""
 
     workdir: epath.Path
-    config: ConfigDict  # as it was resolved
-    settings: RunSettings  # the same, parsed
-    card: Mapping[str, Any]  # of the data that the weights were trained on
+    config: ConfigDict  # with all defaults and overrides resolved
+    settings: RunSettings  # the same config, parsed
+    card: Mapping[str, Any]  # describes the data that the weights were trained on
     parts: Parts
 
     def steps(self) -> list[int]:
@@ -54,7 +56,7 @@ class Run:
         return checkpoint.list_steps(self.workdir / TRAJECTORY)
 
     def step(self, step: int | None = None) -> int:
-        """Returns `step`, or the last one if None. Raises UserError if the run has no such step."""
+        """Returns `step`, or the last step if it is None. Raises UserError if there is no such step."""
         steps = self.steps()
         if not steps:
             raise UserError(f'{self.workdir} has no trajectory step yet: it was not trained')
@@ -70,16 +72,17 @@ class Run:
         return sorted(p.name[len('ema_') :] for p in folder.iterdir() if p.name.startswith('ema_'))
 
     def check_ema(self, step: int, ema: str) -> None:
-        """Raises UserError if an average is neither stored at a step nor can be made there."""
+        """Raises UserError unless the average `ema` is stored at a step or can be made there."""
         if ema.startswith(POSTHOC):
             self.posthoc(step, ema)
         elif ema != RAW:
             check_name(f'average of step {step} in {self.workdir}', ema, self.emas(step))
 
     def params(self, step: int | None = None, ema: str = RAW) -> Params:
-        """Returns the weights of a step (None: the last) as nested dicts of numpy arrays.
+        """Returns the weights of a step, or of the last if it is None, as nested dicts of numpy arrays.
 
-        `ema` is one of `emas(step)`, or 'posthoc' and a sigma_rel: see `posthoc`.
+        `ema` is RAW for the weights themselves, one of `emas(step)`, or 'posthoc' followed by a
+        sigma_rel (see `posthoc`). Raises UserError if the run has no such step or average.
         """
         step = self.step(step)
         if ema.startswith(POSTHOC):
@@ -92,27 +95,27 @@ class Run:
     def posthoc(self, step: int, ema: str) -> list[Term]:
         """Returns the terms whose sum is the post-hoc average `ema`, e.g. 'posthoc0.07', of `step`.
 
-        They are all power-function averages that the trajectory holds up to that step, with their
-        coefficients (`core.ema.posthoc`). Raises UserError if there are none, or if the profile that
-        they give is off by more than MAX_ERROR.
+        The terms are all power-function averages that the trajectory holds up to that step, with
+        their coefficients (`core.ema.posthoc`). Raises UserError if there are none, or if the profile
+        of their sum is off by more than MAX_ERROR.
         """
         try:
             sigma_rel = float(ema.removeprefix(POSTHOC))
         except ValueError:
             raise UserError(f'{POSTHOC} takes a number, as in {POSTHOC}0.07; got {ema!r}') from None
-        averages.sigma_rel_to_gamma(sigma_rel)  # refuses a number out of range
+        averages.sigma_rel_to_gamma(sigma_rel)  # raises UserError if it is out of range
         stored = [
-            (s, name, float(name.removeprefix(averages.POWER)))
-            for s in self.steps()
-            if 0 < s <= step
-            for name in self.emas(s)
+            (stored_step, name, float(name.removeprefix(averages.POWER)))
+            for stored_step in self.steps()
+            if 0 < stored_step <= step
+            for name in self.emas(stored_step)
             if name.startswith(averages.POWER)
         ]
         if not stored:
             raise UserError(
                 f'{ema} is made of stored power-function averages, and {self.workdir} has none up to '
-                f'step {step}: it takes config.ema_sigma_rels, e.g. (0.05, 0.1), and '
-                'config.trajectory.emas=True in training'
+                f'step {step}: training stores them with config.ema_sigma_rels, e.g. (0.05, 0.1), and '
+                'config.trajectory.emas=True'
             )
         steps, names, sigma_rels = zip(*stored)
         coefficients, error = averages.posthoc(steps, sigma_rels, step, sigma_rel)
@@ -124,31 +127,35 @@ class Run:
                 'theirs; in training, config.trajectory.emas=True and a smaller '
                 'config.trajectory.every widen the range'
             )
-        return [Term(s, name, float(c)) for s, name, c in zip(steps, names, coefficients)]
+        return [
+            Term(step=stored_step, ema=name, coefficient=float(coefficient))
+            for stored_step, name, coefficient in zip(steps, names, coefficients)
+        ]
 
     def generator(self, spec: str, count: int) -> Callable[[Params, int], np.ndarray]:
-        """Returns `generate(params, seed)`: `count` samples with the sampler written `spec`.
+        """Returns `generate(params, seed)`, which gives `count` samples: uint8 [count,H,W,C].
 
-        They are uint8 [count,H,W,C], and one program makes them for all weights and seeds.
+        `spec` describes the sampler. The program is compiled once for all weights and seeds.
         """
         model, mesh = self.parts.generative_model, sharding.make_mesh()
         generate = make_generator(model, build_sampler(spec, model), mesh, count, to_bytes)
         return lambda params, seed: generate(params, seed, 0)
 
     def sample(self, params: Params, spec: str, count: int, seed: int = 0) -> np.ndarray:
-        """Returns `count` samples with the sampler written `spec`: uint8 [count,H,W,C]."""
+        """Returns `count` samples of the sampler that `spec` describes: uint8 [count,H,W,C]."""
         return self.generator(spec, count)(params, seed)
 
     def tuned(self) -> list[dict[str, Any]]:
-        """Returns the records of tuned_levels.json, the newest last; [] where there are none."""
+        """Returns the records of tuned_levels.json, the newest last; [] if there is no such file."""
         path = self.workdir / TUNED_LEVELS
         return json.loads(path.read_text()) if path.exists() else []
 
     def sampler_spec(self, spec: str, step: int, ema: str) -> str:
-        """Returns the sampler that `spec` stands for.
+        """Returns the full description of the sampler `spec`.
 
-        'tuned', or 'tuned@n' with n levels, stands for what tune_levels chose last for these weights;
-        any other sampler stands for itself. Raises UserError if no levels were tuned for them.
+        'tuned', or 'tuned@n' for n levels, is replaced by the sampler that tune_levels chose last for
+        these weights. Any other description is returned as it is. Raises UserError if no levels were
+        tuned for these weights.
         """
         name, _, count = spec.partition('@')
         if name != 'tuned':
@@ -178,7 +185,11 @@ class Run:
 
 
 def open_run(workdir: str | epath.Path) -> Run:
-    """Opens a run folder. Raises UserError if it is none or its config is not one of ours."""
+    """Returns the run in a folder.
+
+    Raises UserError if the folder is no run folder, if its config is not one of this program, or if
+    training has not started in it.
+    """
     workdir = epath.Path(workdir)
     config = run_folder.read_config(workdir)
     path = workdir / DATA_CARD
@@ -193,6 +204,7 @@ def open_run(workdir: str | epath.Path) -> Run:
 
 
 def _listed(steps: list[int]) -> str:
+    """Returns the steps as words for a message, shortened if they are more than 12."""
     if len(steps) <= 12:
         return f'there are {", ".join(map(str, steps))}'
     return f'there are {len(steps)}: {", ".join(map(str, steps[:4]))}, ..., {steps[-1]}'

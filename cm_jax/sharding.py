@@ -1,4 +1,4 @@
-"""One mesh over every device there is: batches split over it, weights on all of it or split too."""
+"""One mesh over all devices. Batches are split over it; weights are copied to each device or split."""
 
 from typing import Any
 
@@ -14,60 +14,70 @@ WEIGHTS = ('replicated', 'fsdp')
 
 
 def make_mesh() -> Mesh:
-    """A one-dimensional mesh over jax.devices()."""
+    """Returns a one-dimensional mesh over jax.devices()."""
     kinds = (jax.sharding.AxisType.Auto,)
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=kinds)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Returns the sharding that keeps the whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def by_example(mesh: Mesh) -> NamedSharding:
-    """The first dimension split over the devices."""
+    """Returns the sharding that splits the first dimension over the devices."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def for_weights(shapes: Any, mesh: Mesh, weights: str) -> Any:
-    """Shardings of a state's leaves: 'replicated', or 'fsdp', which splits each leaf along its
-    largest dimension that the devices divide and replicates what has none."""
+    """Returns the shardings of the leaves of a state, as a tree like `shapes`.
+
+    `weights` is one of WEIGHTS. 'replicated' keeps every leaf whole on every device. 'fsdp' splits each
+    leaf along the largest of its dimensions that the number of devices divides, and keeps a leaf whole
+    that has no such dimension. Raises UserError on another value.
+    """
     check_name('weights', weights, WEIGHTS)
 
-    def of(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        legal = [d for d, n in enumerate(leaf.shape) if n >= mesh.size and n % mesh.size == 0]
-        if weights == 'replicated' or not legal:
+    def leaf_sharding(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        divisible = [
+            axis
+            for axis, size in enumerate(leaf.shape)
+            if size >= mesh.size and size % mesh.size == 0
+        ]
+        if weights == 'replicated' or not divisible:
             return replicated(mesh)
-        widest = max(legal, key=lambda d: leaf.shape[d])
-        return NamedSharding(mesh, PartitionSpec(*[None] * widest, AXIS))
+        largest = max(divisible, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * largest, AXIS))
 
-    return jax.tree.map(of, shapes)
+    return jax.tree.map(leaf_sharding, shapes)
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's part of a batch -> the global batch, split by example."""
-    place = by_example(mesh)
-    return {k: jax.make_array_from_process_local_data(place, v) for k, v in batch.items()}
+    """Returns the global batch, split by example, from the part of it that each process holds."""
+    split = by_example(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(split, array) for name, array in batch.items()
+    }
 
 
 def to_host(x: jax.Array) -> np.ndarray:
-    """The whole array as numpy, on every process."""
+    """Returns the whole array as numpy, on every process."""
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
 def is_primary() -> bool:
-    """Whether this process writes what is written once: logs, configs, pictures."""
+    """Returns whether this is the one process that writes logs, configs and pictures."""
     return jax.process_index() == 0
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come here."""
+    """Waits until every process has made this call. `what` names the point in the code."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
 
 
 def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
-    """Raises UserError unless each of `accumulate` micro-batches divides over the devices."""
+    """Raises UserError unless a batch splits evenly into `accumulate` parts on every device."""
     if batch_size < 1 or accumulate < 1 or batch_size % (accumulate * mesh.size):
         unit = max(1, accumulate) * mesh.size
         below = max(unit, batch_size // unit * unit)

@@ -1,4 +1,4 @@
-"""From settings to what they describe: process, networks, objective, data, reference."""
+"""Builds what settings describe: the process, the networks, the objective, the data, the reference."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from cm_jax.types import DenoiseFn, Distance, Extractor, NetFn, Params
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the settings of a run describe, built."""
+    """The parts of a run, built from its settings by `wire`."""
 
     process: Process
     model: Model
@@ -32,7 +32,7 @@ class Parts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """What an objective learns from and with: a teacher's D, LPIPS, and the weights of both."""
+    """The frozen networks that an objective's loss uses: a teacher and LPIPS, with their weights."""
 
     teacher_denoise: DenoiseFn | None = None
     lpips: Distance | None = None
@@ -45,9 +45,15 @@ def wire(
     data_classes: int,
     frozen: Frozen = Frozen(),
 ) -> Parts:
-    """Builds process, network and objective. Raises UserError on any setting that is wrong.
+    """Builds the process, the network and the objective of a run.
 
-    `frozen` is what training needs beside them; the denoiser alone needs none of it.
+    Raises UserError on any setting that is wrong.
+
+    Args:
+      settings: those of the run.
+      image_shape: (height, width, channels) of the data.
+      data_classes: the number of classes of the data; 0 if it has no labels.
+      frozen: the networks that only the loss uses. The default is enough for sampling.
     """
     if settings.class_conditional and not data_classes:
         raise UserError('config.class_conditional is True, and the data has no labels')
@@ -85,16 +91,16 @@ def wire(
 
 
 def prior_settings(settings: RunSettings) -> Mapping[str, Any]:
-    """Returns the section `prior`, or {} where it names no network."""
+    """Returns the section `prior` of the config, or {} if it names no network."""
     return settings.prior if settings.prior.get('name') else {}
 
 
 def build_networks(
     settings: RunSettings, image_shape: tuple[int, int, int], num_classes: int
 ) -> tuple[Model, NetFn | None]:
-    """Returns the model of a run, and the network of its prior, or None where there is no prior.
+    """Returns the model of a run and the network of its prior, which is None if there is no prior.
 
-    The parameters of a prior are a part of the model's (`models.side_by_side`).
+    The model's parameters include those of the prior (`models.side_by_side`).
     """
     model = models.build(settings.model, image_shape, num_classes)
     prior = prior_settings(settings)
@@ -105,12 +111,15 @@ def build_networks(
 
 
 def net_params(settings: RunSettings, params: Params) -> Params:
-    """Returns those of a run's parameters that are the network's, without a prior's."""
+    """Returns the parameters of the network from those of a run, without those of a prior."""
     return params[models.NET] if prior_settings(settings) else params
 
 
 def open_data(dataset: Mapping[str, Any], split: str | None = None) -> Source:
-    """Returns the data source of a section `dataset`, at its own split or another one."""
+    """Returns the data source that a section `dataset` describes.
+
+    `split` replaces the section's own split unless it is None. Raises UserError on wrong settings.
+    """
     settings = dict(dataset)
     if split is not None:
         settings['split'] = split
@@ -122,22 +131,22 @@ def open_data(dataset: Mapping[str, Any], split: str | None = None) -> Source:
 def open_reference(
     dataset: Mapping[str, Any], evaluation: Evaluation, metrics: Sequence[str] = ()
 ) -> tuple[Extractor, Reference]:
-    """Returns the extractor of an evaluation and its reference, with what `metrics` need of it.
+    """Returns the extractor of an evaluation and its reference.
 
-    The reference is a split of `dataset` or a file. Raises UserError on metrics that the extractor
-    does not have (see metrics.named), and on a file that is of another extractor (see
-    evaluation.references).
+    The reference is made from a split of `dataset`, or read from a file. It keeps the features of its
+    images if `metrics` need them. Raises UserError on metrics that the extractor does not have (see
+    metrics.named), and on a file that was made with another extractor (see evaluation.references).
     """
     extractor = open_extractor(evaluation)
     named.check(extractor, metrics, evaluation.samples)
     keep_features = bool(named.beyond(extractor, metrics))
     if references.is_file(evaluation.reference):
-        read = references.load(
+        stored = references.load(
             evaluation.reference, extractor, evaluation.batch_size, keep_features
         )
         if keep_features:
-            named.check(extractor, metrics, evaluation.samples, len(read.kept_features()))
-        return extractor, read
+            named.check(extractor, metrics, evaluation.samples, len(stored.kept_features()))
+        return extractor, stored
     source = open_data(dataset, evaluation.reference)
     named.check(extractor, metrics, evaluation.samples, source.count)
     return extractor, reference(source, extractor, evaluation.batch_size, keep_features)

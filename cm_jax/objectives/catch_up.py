@@ -157,9 +157,10 @@ def head_denoiser(heads: Heads, index: int) -> DenoiseFn:
     return precondition(head_net, flow_scalings)
 
 
-def summed_l2(predictions: list[Array], truths: list[Array]) -> Array:
+def summed_l2(predictions: list[Array], target_velocities: list[Array]) -> Array:
     """Returns the squared differences [B] of the heads from their targets, summed over the heads."""
-    distances = [l2(prediction, truth) for prediction, truth in zip(predictions, truths)]
+    pairs = zip(predictions, target_velocities)
+    distances = [l2(prediction, target) for prediction, target in pairs]
     return sum(distances[1:], start=distances[0])
 
 

@@ -26,7 +26,7 @@ training step draws new noise, from which the teacher walks j steps and makes on
 the estimate: 9, 12 and 15 evaluations in the three phases. With the digits' network on two CPU cores a
 training step takes 4 to 5.5 times as long as one with stored pairs would. In return there is no pool of
 pairs that has to fit in memory, has to be spread over the devices, has to be made again when a run
-continues, and could be memorised by the student.
+continues, or that the student could memorise.
 """
 
 from collections.abc import Sequence

@@ -13,8 +13,8 @@ becomes the teacher and n halves, until n = 1. The student and the first teacher
 diffusion model (config.init_from).
 
 `refs` holds both the teacher and n, so that the two always change together, also where a training step
-is skipped because its loss or gradient is not finite. The optimiser keeps its state when the teacher changes.
-Its learning rate is not annealed within a stage; the paper's is.
+is skipped because its loss or gradient is not finite. The optimiser keeps its state when the teacher
+changes. Its learning rate is not annealed within a stage; the paper's is.
 
 | paper | here |
 | eta, theta | refs, params |
