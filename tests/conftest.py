@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 # Before JAX starts, for the tests and for the commands that they start: most of their time goes
@@ -16,12 +15,12 @@ import jax
 import numpy as np
 import pytest
 
-HERE = pathlib.Path(__file__).parent
-FIXTURES = HERE / 'fixtures'
+from tests.helpers.paths import FIXTURES, ROOT
+
 LONGEST = ('test_train.py', 'test_story.py', 'test_refusals.py', 'test_networks.py')
 # Compiled programs are kept for the next run of the tests, and of the commands that they start.
 KEPT = {
-    'jax_compilation_cache_dir': str(HERE.parent / '.pytest_cache' / 'jax'),
+    'jax_compilation_cache_dir': str(ROOT / '.pytest_cache' / 'jax'),
     'jax_persistent_cache_min_compile_time_secs': 0.2,
 }
 

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import importlib
 import json
-import pathlib
 import types
 
 import jax
@@ -22,9 +21,10 @@ from cm_jax.models.presets import PRESETS
 from cm_jax.training import optim
 from cm_jax.training.transfer import OF_TRAINING
 from cm_jax.wiring import wire
+from tests.helpers.paths import ROOT
 from tests.helpers.tiny import search_settings_of, settings_of
 
-CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+CONFIGS = ROOT / 'configs'
 VARIANTS = {  # of the files that are families; configs/README.md is checked to list them all
     path.stem: tuple(module.VARIANTS)
     for path in sorted(CONFIGS.glob('*.py'))

@@ -1,18 +1,11 @@
 """Files of JSON lines, and files that are written whole: what a kill or a full disk leaves."""
 
-import json
 import math
 
-import numpy as np
 import pytest
 from etils import epath
 
-from cm_jax import run_folder
-from cm_jax.errors import UserError
-from cm_jax.evaluation import curve
 from cm_jax.files import append_json_line, read_json_lines, write_text
-
-CONFIG = {'seed': 0}
 
 
 @pytest.fixture
@@ -44,26 +37,3 @@ def test_a_file_that_cannot_be_written_is_as_before_and_leaves_nothing_beside(fo
     with pytest.raises(OSError, match='name'):
         write_text(folder / 'name', 'text')
     assert [path.name for path in folder.iterdir()] == ['name']
-
-
-def test_a_folder_whose_config_was_cut_short_is_new(folder):
-    (folder / f'{run_folder.CONFIG}.writing').write_text('{"se')
-    assert run_folder.is_new(folder, CONFIG)
-    (folder / 'thesis.txt').write_text('mine')
-    with pytest.raises(UserError, match='is not empty'):
-        run_folder.is_new(folder, CONFIG)
-
-
-def test_a_curve_with_a_score_that_is_not_finite_is_drawn(folder):
-    protocol = {'ema': '', 'sampler': 'onestep', 'evaluations': 1, 'samples': 5, 'seeds': [0]}
-    protocol |= {'id': 'x', 'score': 'fd_5'}
-    rows = [
-        append_json_line(
-            folder / 'rows.jsonl', {'fd': value, 'fd_std': None, 'protocol': protocol | {'step': i}}
-        )
-        for i, value in enumerate((2.0, math.nan, 1.0))
-    ]
-    assert curve.write(folder, rows, 'fd').stat().length > 1000
-    found = json.loads((folder / 'curve.json').read_text())
-    assert [point['value'] for point in found] == [2.0, None, 1.0]
-    assert np.isfinite([point['step'] for point in found]).all()

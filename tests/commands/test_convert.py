@@ -1,7 +1,6 @@
 """The command convert: a run folder from a weights file, and back, and fixtures checked."""
 
 import json
-import pathlib
 import re
 
 import jax
@@ -15,9 +14,8 @@ from cm_jax.weights.read import read_tensors
 from cm_jax.weights.write import write_safetensors
 from tests.helpers import commands, weight_files
 from tests.helpers.convert_tiny import preset
-from tests.weights.test_read import same
-
-FIXTURES = pathlib.Path(__file__).parent.parent / 'fixtures'
+from tests.helpers.paths import FIXTURES
+from tests.helpers.weight_files import same
 
 
 def convert(*arguments, status=0):

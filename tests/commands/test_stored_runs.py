@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cm_jax.run import open_run
-from tests.conftest import FIXTURES
 from tests.helpers import commands
+from tests.helpers.paths import FIXTURES
 
 pytestmark = pytest.mark.devices
 SEARCH = ['--config=tests/helpers/tiny_search.py', '--config.basis.start=0']

@@ -12,7 +12,7 @@ from cm_jax.errors import UserError
 from cm_jax.evaluation.straightness import straightness_protocol, straightness_row
 from cm_jax.metrics.straightness import straightness
 from cm_jax.samplers import GenerativeModel
-from tests.samplers.test_ode_closed_form import Gaussian
+from tests.helpers.gaussian import Gaussian
 
 RF = process.build('rf', 1e-5, 1.0)
 SHAPE = (3, 2, 1)

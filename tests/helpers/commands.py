@@ -15,7 +15,8 @@ import tempfile
 from typing import NamedTuple
 from unittest import mock
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+from tests.helpers.paths import ROOT
+
 LIBRARIES = ('cm_jax', 'orbax.checkpoint', 'cm_jax.training.setup', 'cm_jax.cli', 'tqdm')
 LIBRARIES += ('cmaes', 'matplotlib.figure', 'PIL.Image')
 FORKS = multiprocessing.get_context('forkserver')

@@ -169,3 +169,18 @@ def module(class_name: str, tensors: dict[str, np.ndarray], source: str = '') ->
         '_init_kwargs': {'sigma_data': 0.5},
     }
     return Persistent(class_name, state, source)
+
+
+DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int64, np.bool_]
+
+
+def values(dtype=np.float32, shape=(2, 3, 4)):
+    return np.random.default_rng(0).normal(0, 3, shape).astype(dtype)
+
+
+def same(found, wanted):
+    """Equal names, dtypes, shapes and bits."""
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert found[name].dtype == wanted[name].dtype and found[name].shape == wanted[name].shape
+        assert found[name].tobytes() == np.ascontiguousarray(wanted[name]).tobytes(), name

@@ -1,6 +1,5 @@
-"""LPIPS: the whole network against NumPy, the resize, gradients, and the files of its weights."""
+"""LPIPS: the whole network against NumPy, the resize, gradients."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,53 +11,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from cm_jax.errors import UserError
 from cm_jax.models import lpips
-from cm_jax.weights import lpips as files
-from cm_jax.weights.write import write_safetensors
-from tests.helpers import weight_files
+from tests.helpers.lpips_weights import LAYERS, SCALE, SHIFT, images, made_up, params_of
 
-# Index in torchvision's `features`, channels in and out, size, stride, padding; '+': a feature map.
-VGG = """
-0 3 64 3 1 1, 2 64 64 3 1 1 +, pool 2, 5 64 128 3 1 1, 7 128 128 3 1 1 +, pool 2,
-10 128 256 3 1 1, 12 256 256 3 1 1, 14 256 256 3 1 1 +, pool 2,
-17 256 512 3 1 1, 19 512 512 3 1 1, 21 512 512 3 1 1 +, pool 2,
-24 512 512 3 1 1, 26 512 512 3 1 1, 28 512 512 3 1 1 +
-"""
-ALEX = """
-0 3 64 11 4 2 +, pool 3, 3 64 192 5 1 2 +, pool 3, 6 192 384 3 1 1 +, 8 384 256 3 1 1 +,
-10 256 256 3 1 1 +
-"""
-LAYERS = {k: [line.split() for line in v.split(',')] for k, v in (('vgg', VGG), ('alex', ALEX))}
-SLICES = {'alex': {0: 1, 3: 2, 6: 3, 8: 4, 10: 5}}  # of the public package: index -> net.slice...
 SHAPE = (2, 31, 31, 3)  # the least of AlexNet
-SHIFT, SCALE = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
-
-
-def made_up(network):
-    """(features, heads): state dicts under torchvision's and the package's names."""
-    rng = np.random.default_rng(0)
-    features, heads = {}, {}
-    for first, *rest in LAYERS[network]:
-        if first == 'pool':
-            continue
-        inputs, outputs, size = map(int, rest[:3])
-        gain = np.float32(np.sqrt(2 / (inputs * size**2)))
-        weight = gain * rng.standard_normal((outputs, inputs, size, size), np.float32)
-        features[f'features.{first}.weight'] = weight
-        features[f'features.{first}.bias'] = rng.normal(0, 0.1, outputs).astype(np.float32)
-        if rest[-1] == '+':
-            shape = (1, outputs, 1, 1)
-            heads[f'lin{len(heads)}.model.1.weight'] = rng.random(shape, np.float32)
-    return features, heads
-
-
-def params_of(network, state):
-    features, heads = state
-    return files.to_params(features, network, 'features') | files.to_params(heads, network, 'heads')
-
-
-def images(shape, count=2, seed=0):
-    rng = np.random.default_rng(seed)
-    return [rng.uniform(-1, 1, shape).astype(np.float32) for _ in range(count)]
 
 
 class Made(NamedTuple):
@@ -246,133 +201,3 @@ def test_program_has_the_precision_asked_for_and_no_weights_in_it(precision):
     assert len(lines) >= 13
     assert all(('HIGHEST' in line) == (precision == 'highest') for line in lines)
     assert len(program.as_text()) < 100_000
-
-
-# Files
-
-
-def whole(state):
-    """The state dict of the package's whole module, which has each head twice."""
-    features, heads = state
-    found = {}
-    for name, value in features.items():
-        _, index, leaf = name.split('.')
-        found[f'net.slice{SLICES["alex"][int(index)]}.{index}.{leaf}'] = value
-    for name, value in heads.items():
-        found |= {name: value, name.replace('lin', 'lins.'): value}
-    constants = {'shift': SHIFT, 'scale': SCALE}
-    return found | {
-        f'scaling_layer.{k}': v.astype(np.float32).reshape(1, 3, 1, 1) for k, v in constants.items()
-    }
-
-
-def write(path, state):
-    if path.suffix == '.npz':
-        np.savez(path, **state)
-    elif path.suffix == '.safetensors':
-        write_safetensors(path, state, {})
-    else:
-        root = {name: weight_files.tensor(value) for name, value in state.items()}
-        path.write_bytes(weight_files.WRITERS[path.suffix](root))
-    return str(path)
-
-
-@pytest.fixture(scope='module')
-def stored(alex, tmp_path_factory):
-    """A config's section with the files of the made-up AlexNet, with a classifier beside it."""
-    folder, (features, heads) = tmp_path_factory.mktemp('lpips'), alex.state
-    classifier = {'classifier.1.weight': np.zeros((4, 3), np.float32)}
-    return {
-        'network': 'alex',
-        'features': write(folder / 'alexnet.pth', features | classifier),
-        'heads': write(folder / 'alex.pt', heads),
-    }
-
-
-def equal(found, wanted):
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
-    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(found))
-
-
-def test_files_of_the_public_weights(stored, alex):
-    found = files.distance_of(stored)
-    equal(found.params, alex.params)
-    for part in ('features', 'heads'):
-        with open(stored[part], 'rb') as file:
-            assert found.checksums[part] == hashlib.sha256(file.read()).hexdigest()
-    assert found.name == 'lpips_alex'
-    average = files.distance_of({**stored, 'pooling': 'average'})
-    assert average.name == 'lpips_alex_average_pooling'
-    a, b = images((1, 16, 16, 3))
-    np.testing.assert_allclose(found(a, b), jax.jit(found.apply)(alex.params, a, b), rtol=1e-5)
-    assert abs(found(a, b) / average(a, b) - 1) > 1e-3
-
-
-@pytest.mark.parametrize('suffix', ['.npz', '.safetensors', '.pt'])
-def test_one_file_of_the_whole_module(alex, tmp_path, suffix):
-    path = write(tmp_path / f'lpips{suffix}', whole(alex.state))
-    equal(files.load('alex', path, path).params, alex.params)
-
-
-def change(state, **changes):
-    """`state` with values replaced, or dropped where the new one is None."""
-    changed = state | changes
-    return {name: value for name, value in changed.items() if value is not None}
-
-
-HEAD, FIRST = 'lin2.model.1.weight', 'features.0.weight'
-
-
-@pytest.mark.parametrize(
-    'part, changes, message',
-    [
-        ('heads', {HEAD: None}, r"fit the heads of LPIPS 'alex': 1 missing: lin2.model.1.weight$"),
-        (
-            'heads',
-            {HEAD: np.zeros((1, 256, 1, 1))},
-            'lin2.model.1.weight is 1x256x1x1, not 1x384x1x1',
-        ),
-        ('heads', {HEAD: np.full((1, 384, 1, 1), -0.25)}, 'has the value -0.25; heads are >= 0'),
-        ('heads', {'lin5.model.1.weight': np.zeros(3)}, '1 unexpected: lin5.model.1.weight'),
-        (
-            'heads',
-            {'lins.2.model.1.weight': np.zeros(3)},
-            f'{HEAD} is there twice, the second time',
-        ),
-        (
-            'heads',
-            {'scaling_layer.shift': np.zeros(3)},
-            'scaling_layer.shift is not that of version',
-        ),
-        ('features', {FIRST: None, 'features.3.bias': None}, '2 missing: features.0.weight, feat'),
-        ('features', {FIRST: np.full((64, 3, 11, 11), np.inf)}, 'has values that are not finite'),
-        ('features', {'features.1.weight': np.zeros(64)}, '1 unexpected: features.1.weight'),
-    ],
-)
-def test_wrong_tensors_are_named(stored, alex, tmp_path, part, changes, message):
-    state = change(alex.state[('features', 'heads').index(part)], **changes)
-    path = write(tmp_path / 'wrong.npz', state)
-    with pytest.raises(UserError, match=message) as raised:
-        files.distance_of({**stored, part: path})
-    assert str(raised.value).startswith(f'{path}: ') and '\n' not in str(raised.value)
-
-
-def test_wrong_settings_are_refused(stored, tmp_path):
-    def refused(message, **settings):
-        with pytest.raises(UserError, match=message) as raised:
-            files.distance_of({**stored, **settings})
-        assert '\n' not in str(raised.value)
-
-    refused(
-        r"unknown LPIPS network 'vgg16' \(did you mean 'vgg'\?\); legal: alex, vgg", network='vgg16'
-    )
-    refused("unknown LPIPS pooling 'min'; legal: average, max", pooling='min')
-    refused("unknown LPIPS precision 'low'; legal: default, high, highest", precision='low')
-    refused(r"unknown key config\.lpips\.head 'head' \(did you mean 'heads'", head='x')
-    refused('no weights file .*none.pth', features=str(tmp_path / 'none.pth'))
-    refused("path of the file of its heads, got ''", heads='')
-    refused('path of the file of its features, got None', features=None)
-    refused(r"fit the features of LPIPS 'vgg': 22 missing", network='vgg')
-    refused(r"fit the heads of LPIPS 'alex': 5 missing", heads=stored['features'])
-    with pytest.raises(UserError, match=r'config\.lpips lacks heads'):
-        files.distance_of({'network': 'alex', 'features': stored['features']})

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from cm_jax import sharding
-from cm_jax.core import ema, precond, process, weighting
+from cm_jax.core import ema, precond, weighting
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
 from cm_jax.objectives import build as build_objective
@@ -23,15 +23,24 @@ from cm_jax.objectives import takes_teacher
 from cm_jax.training import optim
 from cm_jax.training.step import init_state, make_train_step
 from tests.helpers import commands
+from tests.helpers.objectives import (
+    BATCH,
+    RF,
+    SHAPE,
+    SIGMA_DATA,
+    STAGE,
+    VE,
+    dropped_net,
+    make_batch,
+    make_params,
+    several,
+    two_heads,
+)
 
-VE = process.build('ve', 0.002, 80.0)
-RF = process.build('rf', 1e-3, 1.0)
-SIGMA_DATA = 0.5
-SHAPE = (4, 4, 2)
-BATCH = 8
 VELOCITIES = ('flow', 'catch_up', 'one_step')  # objectives whose network is a velocity
-STAGE = 5  # steps a stage, in the table
+
 SHARED = {'share_dropout': True}
+
 WALK = {'total_steps': 6 * STAGE, 'teacher_steps': 4, 'estimates': (0, 2, 3)}
 
 
@@ -107,6 +116,7 @@ TABLE = [
     Row('one_step', WALK, passes=1, process=RF, refuses=VE),
     Row('one_step', WALK | {'ema_weight': 0.0}, passes=1, process=RF, refuses=VE),
 ]
+
 each_objective = pytest.mark.parametrize(
     'row',
     TABLE,
@@ -114,48 +124,6 @@ each_objective = pytest.mark.parametrize(
         [row.name, row.process.name, *map(str, row.settings.values()), *['prior'] * row.prior]
     ),
 )
-
-
-def dropped_net(params, x, cond, label=None, key=None):
-    """A small network with all that objectives use: conditions, label, dropout by key."""
-    h = (
-        jnp.einsum('bhwc,cd->bhwd', x, params['in'])
-        + expand(jnp.sum(cond, axis=1), x) * params['cond'][None, None, None]
-    )
-    if label is not None:
-        h = h + params['label'][label][:, None, None]
-    h = jnp.sin(h)
-    if key is not None:
-        h = jnp.where(jax.random.bernoulli(key, 0.5, h.shape), 2 * h, 0)
-    return jnp.einsum('bhwd,dc->bhwc', h, params['out'])
-
-
-def several(net, heads, alike):
-    """`net` with as many heads: its output, alike or divided by 1, 2, 3."""
-
-    def headed(params, x, cond, label=None, key=None):
-        f = net(params, x, cond, label, key)
-        parts = [f if alike else f / i for i in range(1, heads + 1)]
-        return jnp.concatenate(parts, axis=-1)
-
-    return headed
-
-
-def two_heads(params, x, cond, label=None, key=None):
-    """The network of a prior, with the parameters of `dropped_net`."""
-    return jnp.concatenate([dropped_net(params, 0.1 * x, cond, None, key), 0.1 * x**2], axis=-1)
-
-
-def make_params(dtype=np.float32, seed=0):
-    rng = np.random.default_rng(seed)
-    shapes = {'in': (2, 6), 'cond': (6,), 'label': (3, 6), 'out': (6, 2)}
-    return {name: jnp.asarray(rng.standard_normal(shape), dtype) for name, shape in shapes.items()}
-
-
-def make_batch(dtype=np.float32, batch=BATCH):
-    rng = np.random.default_rng(1)
-    image = np.clip(SIGMA_DATA * rng.standard_normal((batch, *SHAPE)), -1, 1)
-    return {'image': jnp.asarray(image, dtype), 'label': jnp.arange(batch) % 3}
 
 
 def test_every_objective_is_in_the_table():
@@ -333,10 +301,11 @@ def losses_over_devices():
 
 @pytest.mark.slow
 def test_four_devices_give_what_one_gives():
-    call = 'print(json.dumps(test_objectives.losses_over_devices()))'
-    script = (
-        f'import json; from tests.objectives import test_all_objectives as test_objectives; {call}'
-    )
+    script = """
+import json
+from tests.objectives.test_all_objectives import losses_over_devices
+print(json.dumps(losses_over_devices()))
+"""
     four = subprocess.run(
         [sys.executable, '-c', script],
         cwd=commands.ROOT,
@@ -363,29 +332,3 @@ def test_wrong_process_and_unknown_settings_are_refused_by_name(row):
         del settings[row.needs]
         with pytest.raises(UserError, match=rf'config\.objective lacks {row.needs}'):
             build_objective(settings, dropped_net, row.process)
-
-
-def test_a_teacher_is_refused_where_none_is_taken_and_missed_where_one_is():
-    with pytest.raises(UserError, match="objective 'ict' takes no teacher"):
-        build_objective({'name': 'ict'}, dropped_net, VE, lambda *a: a)
-    objective = build_objective({'name': 'cd', 'sigma_data': 0.5}, dropped_net, VE)
-    with pytest.raises(UserError, match=r'config\.teacher\.workdir is not set'):
-        objective.loss(make_params(), (), (), make_batch(), jax.random.key(0), jnp.int32(0))
-
-
-@pytest.mark.parametrize('key', ['sigma_data', 'p_std', 'rho'])
-@pytest.mark.parametrize('value', [0.0, -7.0, float('nan')])
-def test_what_must_be_positive_is_refused_otherwise(key, value):
-    settings = {'name': 'ict', 'sigma_data': 0.5, 'total_steps': 8, key: value}
-    with pytest.raises(UserError, match=rf'config\.objective\.{key} must be > 0, got {value}'):
-        build_objective(settings, dropped_net, VE)
-
-
-def test_unknown_objective_lists_those_there_are():
-    with pytest.raises(
-        UserError,
-        match=r"unknown objective 'etc' .*legal: catch_up, cd, ct, ect, edm, flow, ict, one_step, pd",
-    ):
-        build_objective({'name': 'etc'}, dropped_net, VE)
-    with pytest.raises(UserError, match=r'unknown objective None; legal: '):
-        build_objective({}, dropped_net, VE)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -16,9 +15,8 @@ from etils import epath
 from cm_jax.errors import UserError
 from cm_jax.lcsc.identity import of_earlier_label
 from cm_jax.reports import study_lcsc
-from tests.reports.test_study_methods import make_run, score
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
+from tests.helpers.paths import ROOT
+from tests.helpers.studies import make_run, score
 
 
 def make_search(folder, run, models, sampler='onestep'):

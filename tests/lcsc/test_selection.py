@@ -1,116 +1,18 @@
-"""The search command's parts: going on after a kill, who is chosen, what is reported, pictures."""
+"""Who is chosen on selection noise, and the rows of the report."""
 
 import dataclasses
-import json
 import types
 
-import jax
 import numpy as np
 import pytest
 from etils import epath
 
 from cm_jax.errors import UserError
 from cm_jax.files import read_json_lines
-from cm_jax.lcsc import ask_tell, generations, job, plots, selection
+from cm_jax.lcsc import ask_tell, generations, selection
 from cm_jax.lcsc.identity import Identity
 from cm_jax.lcsc.profiles import stacked_profiles
-from cm_jax.plotting import save_figure
-from cm_jax.settings import Budget
-
-K = 6
-BUDGET = Budget(generations=5, seed=3)
-OPTIMUM = np.array([0.5, -0.4, 0.2, 0.1, -0.1, 0.7])
-
-
-class Killed(BaseException):
-    """What stands for a kill."""
-
-
-def fitness(coefficients, seed):
-    """A quadratic whose optimum moves with the noise; one side has no score."""
-    values = np.sum((coefficients - OPTIMUM - 0.01 * seed) ** 2, axis=1)
-    return np.where(coefficients[:, 4] > 0.24, np.nan, values)
-
-
-def start(method='evolution', **settings):
-    return ask_tell.init(jax.random.key(0), K, method=method, population=5, **settings)
-
-
-def killed_after(calls):
-    """The fitness of a program that is killed in its call number `calls`."""
-    left = iter(range(calls))
-
-    def limited(coefficients, seed):
-        if next(left, None) is None:
-            raise Killed
-        return fitness(coefficients, seed)
-
-    return limited
-
-
-def files(folder):
-    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
-
-
-def same(a, b):
-    assert a._replace(coefficients=0, scores=0, memory=0) == b._replace(
-        coefficients=0, scores=0, memory=0
-    )
-    np.testing.assert_array_equal(a.coefficients, b.coefficients)
-    np.testing.assert_array_equal(a.scores, b.scores)
-
-
-@pytest.fixture
-def whole(tmp_path):
-    """An uninterrupted search of each method: its last state and its files."""
-
-    def run(method):
-        folder = epath.Path(tmp_path / f'whole_{method}')
-        folder.mkdir()
-        state = generations.run(start(method), fitness, BUDGET, folder, 'search')
-        return state, files(folder)
-
-    return run
-
-
-@pytest.mark.parametrize('method', ['evolution', 'cma_es', 'random'])
-def test_a_killed_search_ends_as_if_it_had_not_been(method, whole, tmp_path):
-    expected, expected_files = whole(method)
-    assert len(expected.scores) == 10 + 5 * 5 and not np.isfinite(expected.scores).all()
-    folder = epath.Path(tmp_path)
-    for calls in (0, 2, 1):
-        with pytest.raises(Killed):
-            generations.run(start(method), killed_after(calls), BUDGET, folder, 'search')
-    found = generations.run(start(method), fitness, BUDGET, folder, 'search')
-    same(found, expected)
-    assert files(folder) == expected_files
-
-
-def test_rows_that_the_state_does_not_know_of_are_written_again(whole, tmp_path):
-    """A kill between the rows of a generation and its state, and in the middle of a line."""
-    expected, expected_files = whole('evolution')
-    folder = epath.Path(tmp_path)
-    with pytest.raises(Killed):
-        generations.run(start(), killed_after(3), BUDGET, folder, 'search')
-    rows = folder / 'search.jsonl'
-    lines = expected_files['search.jsonl'].splitlines(keepends=True)
-    assert rows.read_text() == ''.join(lines[:20])
-    rows.write_text(''.join(lines[:23]) + lines[23][:30])
-    same(generations.run(start(), fitness, BUDGET, folder, 'search'), expected)
-    assert files(folder) == expected_files
-
-
-def test_a_finished_search_is_not_searched_again(whole, tmp_path):
-    folder = epath.Path(tmp_path)
-    first = generations.run(start(), fitness, BUDGET, folder, 'search')
-    same(generations.run(start(), killed_after(0), BUDGET, folder, 'search'), first)
-
-
-def test_no_generation_after_the_profiles_scores_these_alone(tmp_path):
-    budget = dataclasses.replace(BUDGET, generations=0)
-    state = generations.run(start(), fitness, budget, epath.Path(tmp_path), 'search')
-    assert len(state.scores) == 10 and state.generation == 1
-
+from tests.helpers.quadratic_search import BUDGET, K, Killed, fitness, start
 
 # Who is chosen
 
@@ -162,19 +64,6 @@ def test_profiles_of_groups_are_the_first_candidates():
     np.testing.assert_array_equal(stacked, candidates)
     kinds = [identity.kind for identity in ask_tell.profile_identities(state)]
     assert kinds == ['last', *['ema*'] * 8, 'uniform'] and len(kinds) == len(candidates)
-
-
-def test_rows_of_candidates_say_which_profile_they_are(whole, tmp_path):
-    """Also the rows that earlier versions wrote, which did not."""
-    state, _ = whole('evolution')
-    folder = epath.Path(tmp_path / 'whole_evolution')
-    rows = generations.read_candidates(folder, 'search')
-    profiles = [row['profile'] for row in rows]
-    assert profiles[:10] == ask_tell.profile_identities(state) and set(profiles[10:]) == {None}
-    earlier = [{k: v for k, v in row.items() if k != 'profile'} for row in rows]
-    text = ''.join(json.dumps(row) + '\n' for row in earlier)
-    (folder / 'search.jsonl').write_text(text)
-    assert generations.read_candidates(folder, 'search') == rows
 
 
 def test_a_choice_is_kept_to_the_last_bit(searched, tmp_path):
@@ -276,65 +165,3 @@ def test_post_hoc_averages_are_those_that_the_run_can_make(capsys):
     assert 'posthoc0.2 is out of the range' in capsys.readouterr().out
     assert selection.posthoc_names(a_run(['0.9']), 6, (0.1, 0.2)) == []
     assert 'the run stored none to make them of at step 6' in capsys.readouterr().out
-
-
-# What a search is told
-
-
-@pytest.mark.parametrize(
-    'text, expected',
-    [
-        ('', {}),
-        ('kd_lenet', {'kd_lenet': 1.0}),
-        ('fd_lenet+100*kd_lenet', {'fd_lenet': 1.0, 'kd_lenet': 100.0}),
-        ('0.5*fid + 2*kid', {'fid': 0.5, 'kid': 2.0}),
-    ],
-)
-def test_metrics_of_a_search(text, expected):
-    assert job.parse_metric(text) == expected
-    with pytest.raises(UserError, match=r'as fd_lenet\+100\*kd_lenet'):
-        job.parse_metric('kd_lenet*100')
-
-
-# Pictures
-
-
-def test_the_plane_goes_through_its_three_snapshots():
-    grid = plots.plane(5, 5)
-    grid = grid._replace(x=np.array([0.0, 1.0, 2.0]), y=np.array([0.0, 1.0]))
-    rows = grid.coefficients(5, 2)
-    assert rows.shape == (6, 10)
-    np.testing.assert_allclose(rows[:, :5], rows[:, 5:])
-    eye = np.eye(5)
-    np.testing.assert_array_equal(rows[[0, 1, 3], :5], eye[[0, 2, 4]])
-    np.testing.assert_array_equal(rows[2, :5], 2 * eye[2] - eye[0])
-    np.testing.assert_allclose(rows.sum(1), 2)
-
-
-def test_the_best_so_far_never_rises_and_counts_candidates():
-    scores = [None, 5.0, 7.0, 4.0, 6.0]
-    rows = [{'generation': g, 'score': s} for g, s in zip((0, 0, 1, 1, 2), scores)]
-    counts, best = plots.best_so_far(rows)
-    assert counts.tolist() == [2, 4, 5] and best.tolist() == [5.0, 4.0, 4.0]
-
-
-def test_a_plane_without_a_score_is_drawn_too(tmp_path):
-    grid = plots.plane(K, 3)
-    figure = plots.landscape(grid, np.full((3, 3), np.nan), range(K), 'fd_lenet')
-    save_figure(epath.Path(tmp_path) / 'landscape.png', figure)
-    assert (tmp_path / 'landscape.png').stat().st_size > 1000
-
-
-def test_pictures_are_drawn_whatever_is_missing(tmp_path):
-    profile = Identity('ema*', 'ema* 0.5')
-    rows = [{'generation': 0, 'score': s, 'profile': profile} for s in (None, -1.0)]
-    folder, steps = epath.Path(tmp_path), [10, 20, 30]
-    save_figure(folder / 'progress.png', plots.progress(rows, [], 'is'))
-    one, two = np.ones((1, 3)), np.ones((2, 3))
-    for found in (one, two):
-        figure = plots.coefficients(steps, found, ('a', ''), np.ones(3) / 3, 'ema* 0.5')
-        save_figure(folder / f'coefficients{len(found)}.png', figure)
-    scores = np.array([[1.0, np.nan], [2.0, 3.0]])
-    grid = plots.plane(3, 2)
-    save_figure(folder / 'landscape.png', plots.landscape(grid, scores, steps, 'fd'))
-    assert len(list(folder.glob('*.png'))) == 4

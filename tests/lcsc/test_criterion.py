@@ -1,0 +1,77 @@
+"""The metric that a search optimises is that of evaluate, turned so that less is better."""
+
+import numpy as np
+import pytest
+
+from cm_jax import data, sharding
+from cm_jax.core import process as processes
+from cm_jax.errors import UserError
+from cm_jax.evaluation import scores
+from cm_jax.lcsc import combine, criterion
+from cm_jax.metrics import named
+from cm_jax.models import lenet
+from cm_jax.samplers import GenerativeModel
+from tests.helpers.small_search import (
+    COEFFICIENTS,
+    COUNT,
+    small_denoise,
+    small_fitness,
+    small_snapshots,
+)
+
+
+@pytest.fixture(scope='module')
+def rows():
+    """What evaluate finds of each of COEFFICIENTS' networks, by all metrics."""
+    networks, extractor = small_snapshots(), lenet.extractor('lenet_digits')
+    process = processes.variance_exploding()
+    names = list(named.names(extractor))
+    scorer = scores.Scorer(
+        GenerativeModel(small_denoise, process, (8, 8, 1), 10),
+        extractor,
+        scores.reference(data.open_source('digits', 'test'), extractor, 500, True),
+        20,
+        sharding.make_mesh(),
+        names,
+    )
+    settings = {'ema': '', 'step': 0}
+    load = lambda k: networks[k]  # noqa: E731
+    models = [combine.combine(load, range(COUNT), c) for c in COEFFICIENTS[:3]]
+    return [scorer.score(m, 'multistep@80,1', 40, (1,), **settings) for m in models]
+
+
+@pytest.mark.parametrize(
+    'wanted',
+    [
+        'fd_lenet',
+        'kd_lenet',
+        {'fd_lenet': 1.0, 'kd_lenet': 100.0},
+        {'fd_lenet': 0.5, 'is_lenet': 3.0, 'recall_lenet': 10.0},
+    ],
+)
+def test_a_metric_is_that_of_evaluate_and_higher_is_better_is_negated(wanted, rows):
+    found = small_fitness(wanted=wanted, keep=True)[0](COEFFICIENTS[:3], 1)
+    weights = {wanted: 1.0} if isinstance(wanted, str) else wanted
+    signs = {'is_lenet': -1, 'recall_lenet': -1}
+    expected = [sum(w * signs.get(n, 1) * row[n] for n, w in weights.items()) for row in rows]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_broken_candidate_scores_nan_by_its_features_too():
+    population = np.array([[np.nan, 0, 0, 0, 1], COEFFICIENTS[0]])
+    found = small_fitness(wanted={'kd_lenet': 1.0, 'fd_lenet': 1.0}, keep=True)[0](population, 1)
+    assert np.isnan(found[0]) and np.isfinite(found[1])
+
+
+def test_wrong_metrics_are_refused():
+    for wanted, words in (
+        ('fid', "unknown metric of a search .*'fid'"),
+        ({'fd_lenet': -1.0}, 'must be > 0, got -1'),
+        ({'kd_lenet': float('nan')}, 'must be > 0, got nan'),
+        ({}, 'no metric; legal: .*density_lenet, fd_lenet, is_lenet, kd_lenet'),
+    ):
+        with pytest.raises(UserError, match=words):
+            small_fitness(wanted=wanted)
+    with pytest.raises(ValueError, match='need the features of the reference'):
+        small_fitness(wanted='kd_lenet')
+    assert criterion.sources({'fd_a': 1, 'recall_a': 1, 'precision_a': 1}) == ['fd_a', 'pr_a']

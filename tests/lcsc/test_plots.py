@@ -1,0 +1,50 @@
+"""The pictures of a search."""
+
+import numpy as np
+from etils import epath
+
+from cm_jax.lcsc import plots
+from cm_jax.lcsc.identity import Identity
+from cm_jax.plotting import save_figure
+from tests.helpers.quadratic_search import K
+
+
+def test_the_plane_goes_through_its_three_snapshots():
+    grid = plots.plane(5, 5)
+    grid = grid._replace(x=np.array([0.0, 1.0, 2.0]), y=np.array([0.0, 1.0]))
+    rows = grid.coefficients(5, 2)
+    assert rows.shape == (6, 10)
+    np.testing.assert_allclose(rows[:, :5], rows[:, 5:])
+    eye = np.eye(5)
+    np.testing.assert_array_equal(rows[[0, 1, 3], :5], eye[[0, 2, 4]])
+    np.testing.assert_array_equal(rows[2, :5], 2 * eye[2] - eye[0])
+    np.testing.assert_allclose(rows.sum(1), 2)
+
+
+def test_the_best_so_far_never_rises_and_counts_candidates():
+    scores = [None, 5.0, 7.0, 4.0, 6.0]
+    rows = [{'generation': g, 'score': s} for g, s in zip((0, 0, 1, 1, 2), scores)]
+    counts, best = plots.best_so_far(rows)
+    assert counts.tolist() == [2, 4, 5] and best.tolist() == [5.0, 4.0, 4.0]
+
+
+def test_a_plane_without_a_score_is_drawn_too(tmp_path):
+    grid = plots.plane(K, 3)
+    figure = plots.landscape(grid, np.full((3, 3), np.nan), range(K), 'fd_lenet')
+    save_figure(epath.Path(tmp_path) / 'landscape.png', figure)
+    assert (tmp_path / 'landscape.png').stat().st_size > 1000
+
+
+def test_pictures_are_drawn_whatever_is_missing(tmp_path):
+    profile = Identity('ema*', 'ema* 0.5')
+    rows = [{'generation': 0, 'score': s, 'profile': profile} for s in (None, -1.0)]
+    folder, steps = epath.Path(tmp_path), [10, 20, 30]
+    save_figure(folder / 'progress.png', plots.progress(rows, [], 'is'))
+    one, two = np.ones((1, 3)), np.ones((2, 3))
+    for found in (one, two):
+        figure = plots.coefficients(steps, found, ('a', ''), np.ones(3) / 3, 'ema* 0.5')
+        save_figure(folder / f'coefficients{len(found)}.png', figure)
+    scores = np.array([[1.0, np.nan], [2.0, 3.0]])
+    grid = plots.plane(3, 2)
+    save_figure(folder / 'landscape.png', plots.landscape(grid, scores, steps, 'fd'))
+    assert len(list(folder.glob('*.png'))) == 4

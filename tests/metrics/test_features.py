@@ -1,0 +1,23 @@
+"""Images are rounded to bytes before features are taken of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cm_jax.data import to_float
+from cm_jax.metrics.features import round_uint8
+
+
+def test_rounding_keeps_every_byte_and_is_idempotent():
+    levels = to_float(np.arange(256, dtype=np.uint8))
+    np.testing.assert_allclose(jax.jit(round_uint8)(levels), levels, rtol=0, atol=2e-7)
+    x = jax.random.uniform(jax.random.key(0), (4, 8, 8, 3), minval=-1.5, maxval=1.5)
+    rounded = round_uint8(x)
+    np.testing.assert_array_equal(round_uint8(rounded), rounded)
+    byte = 127.5 * np.asarray(rounded, np.float64) + 127.5
+    np.testing.assert_allclose(byte, np.round(byte), rtol=0, atol=2e-5)
+    assert np.abs(rounded - np.clip(x, -1, 1)).max() <= 0.5 / 127.5 + 1e-6
+
+
+def test_rounding_clips_and_keeps_nan():
+    np.testing.assert_array_equal(round_uint8(jnp.array([-9.0, 9.0, np.nan])), [-1, 1, np.nan])

@@ -1,0 +1,126 @@
+"""A run folder opened: the averages that it makes, and two networks in one run."""
+
+import itertools
+import json
+import pathlib
+
+import chex
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from cm_jax import checkpoint, run_folder
+from cm_jax import config as configs
+from cm_jax.errors import UserError
+from cm_jax.lcsc import combine
+from cm_jax.run import open_run
+from cm_jax.run_folder import DATA_CARD, TRAJECTORY
+from cm_jax.weights import names
+from cm_jax.wiring import net_params
+from tests.helpers import tiny
+from tests.helpers.averages import KEPT, STEPS, averaged, walk
+from tests.helpers.two_networks import wired
+
+# In a run folder
+
+
+def write_run(folder: pathlib.Path, steps, sigma_rels=KEPT) -> np.ndarray:
+    """A run folder with a random walk for weights and its power averages; returns the walk."""
+    weights = walk(size=6)
+    run_folder.write_config(folder, configs.to_plain(tiny.get_config()))
+    (folder / DATA_CARD).write_text(json.dumps({'image_shape': [8, 8, 1], 'num_classes': 10}))
+    kept = {f'ema_power{s}': averaged(weights, s) for s in sigma_rels}
+    with checkpoint.Stream(folder / TRAJECTORY) as stream:
+        for step in steps:
+            items = {'params': weights, 'ema_0.9': weights} | kept
+            rows = {name: {'w': np.float32(rows[step - 1])} for name, rows in items.items()}
+            stream.save(step, rows, {'step': step})
+    return weights
+
+
+@pytest.fixture(scope='module')
+def stored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ema') / 'run'
+    return folder, write_run(folder, range(20, STEPS + 1, 20))
+
+
+def test_a_run_makes_averages_that_it_has_not_stored(stored):
+    folder, weights = stored
+    run = open_run(folder)
+    assert run.emas() == ['0.9', 'power0.05', 'power0.1']
+    for step, sigma_rel in ((240, 0.07), (160, 0.12), (20, 0.05)):
+        made = run.params(step, f'posthoc{sigma_rel}')
+        assert set(made) == {'w'} and made['w'].dtype == np.float32
+        expected = averaged(weights, sigma_rel)[step - 1]
+        np.testing.assert_allclose(made['w'], expected, atol=0.02 * np.sqrt(sigma_rel * step))
+    chex.assert_trees_all_close(
+        run.params(240, 'posthoc0.1'), run.params(240, 'power0.1'), rtol=1e-6
+    )
+
+
+def test_a_posthoc_average_says_what_it_is_made_of(stored):
+    parts = open_run(stored[0]).posthoc(100, 'posthoc0.07')
+    made_of = itertools.product(range(20, 101, 20), ('power0.05', 'power0.1'))
+    assert [(part.step, part.ema) for part in parts] == list(made_of)
+    np.testing.assert_allclose(sum(part.coefficient for part in parts), 1)
+
+
+@pytest.mark.parametrize(
+    'ema, words',
+    [
+        ('posthoc', ['takes a number', "'posthoc'"]),
+        ('posthocx', ['takes a number', "'posthocx'"]),
+        ('posthoc0.3', ['(0, 0.2887)', 'got 0.3']),
+        (
+            'posthoc0.005',
+            ['out of the range of the 24 averages', 'power0.05, power0.1', '20 to 240'],
+        ),
+        ('power0.07', ["'power0.07'", '0.9, power0.05, power0.1']),
+    ],
+)
+def test_averages_that_cannot_be_made_are_refused(stored, ema, words):
+    with pytest.raises(UserError) as raised:
+        open_run(stored[0]).params(240, ema)
+    assert all(word in str(raised.value) for word in words), raised.value
+
+
+def test_a_run_without_power_averages_says_what_it_takes(tmp_path):
+    write_run(tmp_path / 'run', [20, 40], sigma_rels=())
+    with pytest.raises(UserError, match=r'ema_sigma_rels.*trajectory\.emas=True'):
+        open_run(tmp_path / 'run').params(40, 'posthoc0.07')
+
+
+# Two networks in one run
+
+
+def stored_run(folder):
+    """A run folder with two steps of the two networks, not trained."""
+    config, parts = wired()
+    run_folder.write_config(folder, configs.to_plain(config))
+    card = {'name': 'digits', 'split': 'train', 'image_shape': [8, 8, 1], 'num_classes': 10}
+    (folder / 'data_card.json').write_text(json.dumps(card))
+    with checkpoint.Stream(folder / 'trajectory') as stream:
+        for step in (1, 2):
+            params = jax.jit(parts.model.init)(jax.random.key(step))
+            params = jax.tree.map(lambda leaf: leaf + 0.05, params)
+            stream.save(step, {'params': params}, {'step': step})
+    return open_run(folder)
+
+
+def test_a_run_of_two_networks_opens_samples_combines_and_exports(tmp_path):
+    run = stored_run(epath.Path(tmp_path / 'run'))
+    params = run.params(2)
+    images = run.sample(params, 'euler@2', 3)
+    assert images.shape == (3, 8, 8, 1) and len(np.unique(images)) > 1
+    one_hot = combine.combine(run.params, [1, 2], np.array([0.0, 1.0]))
+    chex.assert_trees_all_equal(one_hot, params)
+    np.testing.assert_array_equal(run.sample(one_hot, 'euler@2', 3), images)
+    half = combine.combine(run.params, [1, 2], np.array([0.5, 0.5]))
+    assert np.any(run.sample(half, 'euler@2', 3) != images)
+
+    model = run.config.model.to_dict()
+    own = net_params(run.settings, params)
+    state = names.to_state(own, model, (8, 8, 1), 10, 'edm')
+    assert {'model.head2_norm.weight', 'model.head2_conv.bias'} < set(state)
+    chex.assert_trees_all_equal(names.to_params(state, model, (8, 8, 1), 10, 'edm'), own)
