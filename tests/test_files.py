@@ -5,7 +5,13 @@ import math
 import pytest
 from etils import epath
 
-from cm_jax.files import append_json_line, read_json_lines, write_text
+from cm_jax.files import (
+    append_json_line,
+    drop_lines_after,
+    read_json_lines,
+    sha256,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -37,3 +43,34 @@ def test_a_file_that_cannot_be_written_is_as_before_and_leaves_nothing_beside(fo
     with pytest.raises(OSError, match='name'):
         write_text(folder / 'name', 'text')
     assert [path.name for path in folder.iterdir()] == ['name']
+
+
+def test_a_file_is_replaced_whole(folder):
+    for text in ('first\n', 'and a second, longer\n', ''):
+        write_text(folder / 'name', text)
+        assert (folder / 'name').read_text() == text
+    assert [path.name for path in folder.iterdir()] == ['name']
+
+
+def test_no_file_has_no_lines_and_nothing_to_drop(folder):
+    assert read_json_lines(folder / 'rows.jsonl') == []
+    drop_lines_after(folder / 'rows.jsonl', 3)
+    assert list(folder.iterdir()) == []
+
+
+def test_rows_of_later_steps_are_dropped_with_a_line_that_was_cut_short(folder):
+    path = folder / 'rows.jsonl'
+    rows = [{'step': step, 'loss': 0.5} for step in (1, 3, 2, 3, 4)]
+    for row in rows:
+        append_json_line(path, row)
+    path.write_text(path.read_text() + '{"step": 2, "lo')
+    drop_lines_after(path, 3)
+    assert read_json_lines(path) == rows[:4] and path.read_text().endswith('}\n')
+    drop_lines_after(path, 0)
+    assert path.read_text() == ''
+
+
+def test_a_checksum_is_that_of_the_bytes(folder):
+    (folder / 'weights').write_bytes(b'abc')
+    known = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    assert sha256(folder / 'weights') == known

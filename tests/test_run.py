@@ -1,11 +1,11 @@
-"""A run folder opened: the averages that it makes, and two networks in one run."""
+"""A run folder opened: its steps, the averages that it makes, its samplers, two networks in one run."""
 
+import dataclasses
 import itertools
 import json
 import pathlib
 
 import chex
-import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -20,9 +20,10 @@ from cm_jax.weights import names
 from cm_jax.wiring import net_params
 from tests.helpers import tiny
 from tests.helpers.averages import KEPT, STEPS, averaged, walk
-from tests.helpers.two_networks import wired
+from tests.helpers.run_folders import untrained_run
+from tests.helpers.tiny import settings_of
 
-# In a run folder
+# Averages
 
 
 def write_run(folder: pathlib.Path, steps, sigma_rels=KEPT) -> np.ndarray:
@@ -94,22 +95,8 @@ def test_a_run_without_power_averages_says_what_it_takes(tmp_path):
 # Two networks in one run
 
 
-def stored_run(folder):
-    """A run folder with two steps of the two networks, not trained."""
-    config, parts = wired()
-    run_folder.write_config(folder, configs.to_plain(config))
-    card = {'name': 'digits', 'split': 'train', 'image_shape': [8, 8, 1], 'num_classes': 10}
-    (folder / 'data_card.json').write_text(json.dumps(card))
-    with checkpoint.Stream(folder / 'trajectory') as stream:
-        for step in (1, 2):
-            params = jax.jit(parts.model.init)(jax.random.key(step))
-            params = jax.tree.map(lambda leaf: leaf + 0.05, params)
-            stream.save(step, {'params': params}, {'step': step})
-    return open_run(folder)
-
-
 def test_a_run_of_two_networks_opens_samples_combines_and_exports(tmp_path):
-    run = stored_run(epath.Path(tmp_path / 'run'))
+    run = untrained_run(tmp_path / 'run', tiny.get_config('catch_up'))
     params = run.params(2)
     images = run.sample(params, 'euler@2', 3)
     assert images.shape == (3, 8, 8, 1) and len(np.unique(images)) > 1
@@ -124,3 +111,74 @@ def test_a_run_of_two_networks_opens_samples_combines_and_exports(tmp_path):
     state = names.to_state(own, model, (8, 8, 1), 10, 'edm')
     assert {'model.head2_norm.weight', 'model.head2_conv.bias'} < set(state)
     chex.assert_trees_all_equal(names.to_params(state, model, (8, 8, 1), 10, 'edm'), own)
+
+
+# What there is
+
+
+@pytest.fixture(scope='module')
+def opened(tmp_path_factory):
+    """A run with the steps 0 and 3, not trained."""
+    folder = tmp_path_factory.mktemp('run') / 'ect'
+    return untrained_run(folder, tiny.get_config('ect'), steps=(0, 3))
+
+
+def test_an_opened_run_says_what_there_is(opened):
+    assert opened.steps() == [0, 3] and opened.step() == 3 and opened.step(0) == 0
+    assert opened.emas() == ['0.9'] and opened.emas(0) == []
+    assert opened.settings == settings_of(opened.config)
+    assert opened.card['image_shape'] == [8, 8, 1]
+    assert opened.metrics() == opened.scores() == opened.tuned() == []
+    chex.assert_trees_all_equal(opened.params(), opened.params(3))
+    chex.assert_trees_all_equal(opened.params(ema='0.9'), opened.params(0))
+
+
+def test_samples_are_bytes_that_depend_on_the_seed(opened):
+    params = opened.params()
+    one, again, other = (opened.sample(params, 'onestep', 4, seed) for seed in (0, 0, 1))
+    assert one.shape == (4, 8, 8, 1) and one.dtype == np.uint8
+    np.testing.assert_array_equal(one, again)
+    assert np.any(one != other)
+
+
+def test_a_step_that_is_not_there_is_told_with_those_that_are(opened, tmp_path):
+    with pytest.raises(UserError, match=r'has no step 2; there are 0, 3$'):
+        opened.params(2)
+    with pytest.raises(UserError, match=r"'0.5'.*legal: 0.9$"):
+        opened.params(3, '0.5')
+    with pytest.raises(UserError, match=r"'0.9'.*legal: none$"):
+        opened.check_ema(0, '0.9')
+    opened.check_ema(0, '')
+    empty = untrained_run(tmp_path / 'empty', tiny.get_config('ect'), steps=())
+    with pytest.raises(UserError, match=r'has no trajectory step yet: it was not trained'):
+        empty.params()
+
+
+def test_what_is_no_run_folder_is_told(tmp_path):
+    with pytest.raises(UserError, match=r'is no run folder: it has no config.json'):
+        open_run(tmp_path)
+    run_folder.write_config(epath.Path(tmp_path), configs.to_plain(tiny.get_config()))
+    with pytest.raises(UserError, match=r'has no data_card.json: its training did not start'):
+        open_run(tmp_path)
+
+
+def test_tuned_stands_for_the_levels_that_were_tuned_for_these_weights(opened, tmp_path):
+    assert opened.sampler_spec('heun@3', 3, '') == 'heun@3'
+    with pytest.raises(UserError, match=r'no levels were tuned .*--step=3 --ema=\'0.9\''):
+        opened.sampler_spec('tuned', 3, '0.9')
+    records = [
+        {'levels': 2, 'sampler': 'multistep@80,1', 'step': 3, 'ema': ''},
+        {'levels': 2, 'sampler': 'multistep@80,2', 'step': 3, 'ema': ''},
+        {'levels': 2, 'sampler': 'multistep@80,9', 'step': 0, 'ema': ''},
+    ]
+    run = dataclasses.replace(opened, workdir=epath.Path(tmp_path))
+    (run.workdir / run_folder.TUNED_LEVELS).write_text(json.dumps(records))
+    assert run.sampler_spec('tuned', 3, '') == 'multistep@80,2'  # the newest
+    assert run.sampler_spec('tuned@2', 3, '') == 'multistep@80,2'
+    assert run.sampler_spec('tuned', 0, '') == 'multistep@80,9'
+    with pytest.raises(UserError, match=r"'tuned@3'.*legal: tuned@2$"):
+        run.sampler_spec('tuned@3', 3, '')
+    more = [*records, {'levels': 3, 'sampler': 'multistep@80,5,1', 'step': 3, 'ema': ''}]
+    (run.workdir / run_folder.TUNED_LEVELS).write_text(json.dumps(more))
+    with pytest.raises(UserError, match=r"'tuned'.*legal: tuned@2, tuned@3$"):
+        run.sampler_spec('tuned', 3, '')

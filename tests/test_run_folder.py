@@ -1,22 +1,151 @@
-"""A run folder: whose run it is, how it is claimed and set aside."""
+"""A run folder: whose run it is, how it is claimed and set aside, and the card of its data."""
+
+import json
 
 import pytest
 from etils import epath
 
-from cm_jax import run_folder
+from cm_jax import data, run_folder
 from cm_jax.errors import UserError
+from cm_jax.run_folder import CONFIG, DATA_CARD
 
-CONFIG = {'seed': 0}
+ONE = {'seed': 0, 'batch_size': 64, 'model': {'name': 'song_unet', 'channel_mult': [1, 2]}}
+OTHER = {'seed': 0, 'batch_size': 128, 'model': {'name': 'adm_unet', 'channel_mult': [1, 2]}}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return epath.Path(tmp_path)
+    """Where a run could be; nothing is there yet."""
+    return epath.Path(tmp_path) / 'runs' / 'ect'
+
+
+# Whose run it is
+
+
+def test_a_folder_is_new_until_its_config_is_written(folder):
+    assert run_folder.is_new(folder, ONE)
+    assert not folder.exists()  # asking writes nothing
+    folder.mkdir(parents=True)
+    assert run_folder.is_new(folder, ONE)
+    run_folder.write_config(folder, ONE)
+    assert not run_folder.is_new(folder, ONE)
+    assert run_folder.read_config(folder) == ONE
+
+
+def test_a_config_with_tuples_is_the_one_that_was_written_with_lists(folder):
+    run_folder.write_config(folder, ONE)
+    model = {'name': 'song_unet', 'channel_mult': (1, 2)}
+    assert not run_folder.is_new(folder, ONE | {'model': model})
+
+
+def test_another_run_is_refused_by_the_keys_that_differ(folder):
+    run_folder.write_config(folder, ONE)
+    for config, texts in (
+        (
+            OTHER,
+            ('batch_size: 64 there, 128 here', "model.name: 'song_unet' there, 'adm_unet' here"),
+        ),
+        (ONE | {'steps': 3}, ("steps: 'absent' there, 3 here",)),
+        ({k: v for k, v in ONE.items() if k != 'seed'}, ("seed: 0 there, 'absent' here",)),
+    ):
+        with pytest.raises(UserError, match='holds another run') as raised:
+            run_folder.is_new(folder, config)
+        assert all(text in str(raised.value) for text in (*texts, '--fresh'))
+        assert 'channel_mult' not in str(raised.value)
+    assert run_folder.read_config(folder) == ONE
 
 
 def test_a_folder_whose_config_was_cut_short_is_new(folder):
-    (folder / f'{run_folder.CONFIG}.writing').write_text('{"se')
-    assert run_folder.is_new(folder, CONFIG)
+    folder.mkdir(parents=True)
+    (folder / f'{CONFIG}.writing').write_text('{"se')
+    assert run_folder.is_new(folder, ONE)
     (folder / 'thesis.txt').write_text('mine')
     with pytest.raises(UserError, match='is not empty'):
-        run_folder.is_new(folder, CONFIG)
+        run_folder.is_new(folder, ONE)
+
+
+def test_a_run_of_another_command_is_not_taken_for_ones_own(folder):
+    run_folder.write_config(folder, ONE, run_folder.SEARCH)
+    assert not run_folder.is_new(folder, ONE, run_folder.SEARCH)
+    with pytest.raises(UserError, match=rf'holds no {CONFIG}: it is no run of this command'):
+        run_folder.is_new(folder, ONE)
+
+
+# Claimed and set aside
+
+
+def test_claiming_writes_the_config_once_and_refuses_another(folder):
+    run_folder.claim(folder, ONE)
+    written = (folder / CONFIG).stat().mtime
+    run_folder.claim(folder, ONE)
+    assert (folder / CONFIG).stat().mtime == written
+    with pytest.raises(UserError, match='holds another run'):
+        run_folder.claim(folder, OTHER)
+    assert run_folder.read_config(folder) == ONE
+
+
+def test_claiming_afresh_keeps_the_old_folder_and_says_where(folder, capsys):
+    run_folder.claim(folder, ONE, fresh=True)
+    assert capsys.readouterr().out == ''  # there was none
+    (folder / 'metrics.jsonl').write_text('{"step": 1}\n')
+    run_folder.claim(folder, OTHER, fresh=True)
+    assert run_folder.read_config(folder) == OTHER
+    assert [path.name for path in folder.iterdir()] == [CONFIG]
+    aside = folder.parent / 'ect.old1'
+    assert run_folder.read_config(aside) == ONE
+    assert (aside / 'metrics.jsonl').read_text() == '{"step": 1}\n'
+    assert str(aside) in capsys.readouterr().out
+
+
+def test_setting_aside_never_overwrites(folder):
+    assert run_folder.set_aside(folder) is None
+    for n in (1, 2, 3):
+        folder.mkdir(parents=True)
+        (folder / 'which').write_text(str(n))
+        assert run_folder.set_aside(folder) == folder.parent / f'ect.old{n}'
+        assert not folder.exists()
+    kept = {path.name: (path / 'which').read_text() for path in folder.parent.iterdir()}
+    assert kept == {'ect.old1': '1', 'ect.old2': '2', 'ect.old3': '3'}
+
+
+def test_a_folder_that_is_no_run_says_which_was_meant(folder):
+    with pytest.raises(UserError, match=rf'is no run folder: it has no {CONFIG}$'):
+        run_folder.read_config(folder)
+    run_folder.write_config(folder, ONE)
+    with pytest.raises(UserError, match=r'ectt is no run folder.*did you mean .*runs/ect\?'):
+        run_folder.read_config(folder.parent / 'ectt')
+
+
+# The names of its files
+
+
+def test_names_say_which_weights_and_which_search():
+    assert run_folder.item_name('') == 'params' and run_folder.item_name('0.9') == 'ema_0.9'
+    assert run_folder.weights_label('') == run_folder.weights_file_label('') == 'weights'
+    assert run_folder.weights_label('0.9') == 'ema 0.9'
+    assert run_folder.weights_file_label('0.9') == 'ema0.9'
+    assert run_folder.candidates_file('random') == 'random.jsonl'
+    assert run_folder.state_file('random') == 'random_state.json'
+
+
+# The card of its data
+
+
+def test_the_card_of_the_data_is_stored_once_and_refuses_other_data(folder):
+    folder.mkdir(parents=True)
+    train, test = (data.open_source('digits', split) for split in ('train', 'test'))
+    stored = run_folder.store_card(folder, train)
+    assert json.loads((folder / DATA_CARD).read_text()) == stored
+    assert stored['count'] == 1500 and stored['image_shape'] == [8, 8, 1]
+    assert run_folder.store_card(folder, train) == stored
+    with pytest.raises(UserError, match='count'):
+        run_folder.store_card(folder, test)
+    assert json.loads((folder / DATA_CARD).read_text()) == stored
+
+
+def test_a_source_that_is_not_what_its_own_card_says_is_refused(folder):
+    folder.mkdir(parents=True)
+    source = data.open_source('digits', 'train')
+    card = run_folder.store_card(folder, source) | {'checksum': '0' * 64}
+    with pytest.raises(UserError, match='checksum'):
+        run_folder.store_card(folder, source._replace(card=card))

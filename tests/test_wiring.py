@@ -1,4 +1,4 @@
-"""Wiring: two networks as one model, and networks that do not fit what is asked of them."""
+"""Wiring: settings become what they describe, and what does not fit is refused."""
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +7,13 @@ import pytest
 
 from cm_jax import models
 from cm_jax.errors import UserError
-from cm_jax.objectives import _coupling
-from cm_jax.objectives import build as build_objective
-from cm_jax.wiring import net_params, wire
+from cm_jax.settings import Evaluation
+from cm_jax.wiring import net_params, open_data, open_reference, prior_settings, wire
 from tests.helpers import tiny
-from tests.helpers.objectives import RF, dropped_net, two_heads
 from tests.helpers.tiny import settings_of
 from tests.helpers.two_networks import wired
 
-# Two networks in one run
+SHAPE = (8, 8, 1)
 
 
 def test_two_networks_are_one_model():
@@ -33,9 +31,6 @@ def test_two_networks_are_one_model():
     np.testing.assert_array_equal(found, plain.objective.denoise(own, x, t, label))
     other = params | {'prior': jax.tree.map(lambda leaf: leaf + 1, params['prior'])}
     np.testing.assert_array_equal(found, parts.objective.denoise(other, x, t, label))
-
-
-# Refusals
 
 
 @pytest.mark.parametrize(
@@ -61,13 +56,86 @@ def test_networks_that_do_not_fit_are_refused(change, message):
         wire(settings_of(config), (8, 8, 1), 10)
 
 
-def test_a_prior_is_refused_where_none_is_taken_and_half_a_law_of_t():
+def test_a_prior_is_refused_where_none_is_taken():
     config = tiny.get_config('ect')
     config.prior.update({'name': 'song_unet', 'channels': 4, 'channel_mult': (1,)})
     with pytest.raises(UserError, match=r"'ect' takes no prior; config\.prior must be empty"):
         wire(settings_of(config), (8, 8, 1), 10)
-    with pytest.raises(UserError, match=r'prior_weight must be >= 0, got -1'):
-        _coupling.make_coupling(two_heads, -1.0)
-    for settings in ({'p_mean': 0.0}, {'p_std': 1.0}):
-        with pytest.raises(UserError, match=r'both p_mean and p_std .*or neither'):
-            build_objective({'name': 'flow'} | settings, dropped_net, RF)
+
+
+# What settings describe
+
+
+def test_settings_become_process_network_objective_and_generative_model():
+    config = tiny.get_config('ect')
+    parts = wire(settings_of(config), SHAPE, 10)
+    assert (parts.process.name, parts.process.t_max) == ('ve', 80.0)
+    model = parts.generative_model
+    assert (model.image_shape, model.num_classes, model.heads) == (SHAPE, 10, ())
+    assert model.process is parts.process and model.denoise is parts.objective.denoise
+
+
+def test_labels_are_used_if_the_run_is_class_conditional():
+    config = tiny.get_config('ect')
+    config.class_conditional = False
+    assert wire(settings_of(config), SHAPE, 10).generative_model.num_classes == 0
+    config.class_conditional = True
+    with pytest.raises(UserError, match=r'class_conditional is True, and the data has no labels'):
+        wire(settings_of(config), SHAPE, 0)
+
+
+def test_a_prior_without_a_name_is_none():
+    config = tiny.get_config('catch_up')
+    assert prior_settings(settings_of(config))['name'] == 'song_unet'
+    config.prior.name = ''
+    assert prior_settings(settings_of(config)) == {}
+
+
+def test_wrong_keys_of_the_parts_are_refused_by_their_section():
+    for section, message in (
+        ('process', r'config\.process\.wrong.*legal: name, t_max, t_min'),
+        ('model', r'config\.model\.wrong.*legal: .*channels'),
+        ('objective', r'config\.objective\.wrong.*legal: .*sigma_data'),
+    ):
+        config = tiny.get_config('ect')
+        config[section].wrong = 1
+        with pytest.raises(UserError, match=message):
+            wire(settings_of(config), SHAPE, 10)
+
+
+# Data and reference
+
+
+def test_data_are_opened_at_their_own_split_or_another():
+    dataset = {'source': 'digits', 'split': 'train'}
+    assert open_data(dataset).count == 1500 and open_data(dataset, 'test').count == 297
+    assert dataset == {'source': 'digits', 'split': 'train'}
+    for lacking in ({'source': 'digits'}, {'split': 'train'}, {}):
+        with pytest.raises(UserError, match=r'config\.dataset lacks source or split'):
+            open_data(lacking)
+    assert open_data({'source': 'digits'}, 'test').count == 297
+
+
+def test_a_reference_has_the_features_that_its_metrics_need():
+    dataset = {'source': 'digits', 'split': 'train'}
+    evaluation = Evaluation(samples=40, batch_size=20, reference='test')
+    extractor, plain = open_reference(dataset, evaluation)
+    assert extractor.name == 'lenet_digits' and plain.moments.count == 297
+    assert plain.features is None
+    _, kept = open_reference(dataset, evaluation, ['fd_lenet'])
+    assert kept.features is None  # the Fréchet distance needs the moments alone
+    _, kept = open_reference(dataset, evaluation, ['kd_lenet'])
+    assert kept.features.shape == (297, 84)
+
+
+def test_metrics_and_references_that_cannot_be_are_refused():
+    dataset = {'source': 'digits', 'split': 'train'}
+    for evaluation, metrics, message in (
+        (Evaluation(), ['fid'], r"'fid'; legal: fd_lenet, is_lenet, kd_lenet, pr_lenet"),
+        (Evaluation(samples=2), ['kd_lenet'], r'need at least \d+ samples .*, got 2'),
+        (Evaluation(reference='valid'), [], r"'valid'.*legal: all, test, train"),
+        (Evaluation(reference='none.npz'), [], r'no file of reference statistics none\.npz'),
+        (Evaluation(extractor='lenet'), [], r"'lenet'.*legal: .*lenet_digits"),
+    ):
+        with pytest.raises(UserError, match=message):
+            open_reference(dataset, evaluation, metrics)

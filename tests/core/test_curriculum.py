@@ -11,9 +11,6 @@ from tests.helpers.arrays import LEVELS, in_float64
 ECT_FILES = ('objective_ect_cifar10', 'objective_ect_cifar10_1hour', 'objective_ect_imagenet64')
 
 
-# ECT's curriculum
-
-
 def test_ect_stage_counts_doublings():
     stages = [int(curriculum.ect_stage(jnp.int32(step), 25)) for step in (0, 24, 25, 49, 50)]
     assert stages == [0, 0, 1, 1, 2]
@@ -56,9 +53,6 @@ def test_ect_r_takes_a_traced_stage():
             traced(jnp.int32(stage)), curriculum.ect_r(t, stage, 2.0), rtol=1e-6
         )
     assert traced._cache_size() == 1
-
-
-# iCT
 
 
 def test_ict_has_eight_stages_from_10_to_1280_gaps():

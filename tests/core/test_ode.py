@@ -9,17 +9,12 @@ from cm_jax.core import ode, process
 from cm_jax.core.process import expand
 from tests.helpers.gaussian import DATA, each_process, measured_order, points
 
-# Trees and averages
-
 
 def test_integrate_passes_through_every_time_in_order():
     step = lambda v, x, t, s: x * 10 + process.expand(t - s, x)  # noqa: E731
     found = ode.integrate(step, None, jnp.zeros((2, 1)), np.array([6.0, 3.0, 1.0, 0.0]))
     np.testing.assert_array_equal(found, [[321.0], [321.0]])
     np.testing.assert_array_equal(ode.integrate(step, None, jnp.ones((2, 1)), np.array([6.0])), 1)
-
-
-# Solvers
 
 
 @each_process

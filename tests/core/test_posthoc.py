@@ -21,9 +21,6 @@ def snapshots(every, last=STEPS):
     return zip(*itertools.product(range(every, last + 1, every), KEPT))
 
 
-# Post hoc
-
-
 def test_inner_products_are_the_integrals():
     times = (np.arange(200_000) + 0.5) / 200_000
     for ta, a, tb, b in ((1.0, 6.94, 1.0, 16.97), (0.4, 6.94, 1.0, 3.0), (0.9, 16.97, 0.3, 6.94)):

@@ -13,9 +13,6 @@ from tests.helpers.objectives import RF
 SIGMA_DATA = 0.5
 
 
-# Preconditioning and weights
-
-
 def test_edm_scalings_make_input_and_target_of_unit_variance():
     c = in_float64(lambda t: precond.edm_scalings(t, SIGMA_DATA), LEVELS)
     np.testing.assert_allclose(c.in_**2 * (SIGMA_DATA**2 + LEVELS**2), 1, rtol=1e-12)
@@ -74,9 +71,6 @@ def test_precondition_combines_in_float32_what_the_network_computes_in_bfloat16(
     found = denoise({}, x, t)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, process.expand(0.25 / (t**2 + 0.25), x) * x, rtol=1e-6)
-
-
-# The scalings and grids of rectified flow
 
 
 def test_denoisers_of_rectified_flow_are_velocities_and_have_their_boundary():

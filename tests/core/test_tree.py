@@ -8,8 +8,6 @@ import pytest
 from cm_jax.core import tree
 from tests.helpers.trees import snapshots
 
-# Trees and averages
-
 
 def test_one_hot_combination_is_that_snapshot_bit_for_bit():
     trees = snapshots(7)
@@ -57,9 +55,6 @@ def test_stack_count_and_lerp():
         *trees,
         middle,
     )
-
-
-# Post hoc
 
 
 def test_weighted_sum_takes_one_tree_at_a_time_and_stays_in_float32():

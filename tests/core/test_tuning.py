@@ -12,27 +12,30 @@ from cm_jax.errors import UserError
 T_MIN, T_MAX = 0.002, 80.0
 
 
-@pytest.mark.parametrize('best', [-5.9, -2.0, 0.31, 4.2, -7.0, 9.0])
-@pytest.mark.parametrize('budget', [2, 3, 7, 15])
-@pytest.mark.parametrize(
-    'shape',
-    [abs, lambda d: d**2, lambda d: abs(d) ** 0.3, lambda d: 3 * d if d > 0 else math.expm1(-d)],
-)
-def test_golden_section_comes_as_near_as_its_evaluations_allow(best, budget, shape):
+def test_golden_section_comes_as_near_as_its_evaluations_allow():
     """Also where the minimum is beyond an end: then the end is the place of the lowest value."""
     low, high = -6.0, 5.0
-    asked = []
+    shapes = {
+        '|d|': abs,
+        'd^2': lambda d: d**2,
+        '|d|^0.3': lambda d: abs(d) ** 0.3,
+        'steeper on the right': lambda d: 3 * d if d > 0 else math.expm1(-d),
+    }
+    bests, budgets = (-5.9, -2.0, 0.31, 4.2, -7.0, 9.0), (2, 3, 7, 15)
+    for case in itertools.product(shapes, bests, budgets):
+        name, best, budget = case
+        asked = []
 
-    def f(x):
-        asked.append(x)
-        return shape(x - best)
+        def f(x, asked=asked, shape=shapes[name], best=best):
+            asked.append(x)
+            return shape(x - best)
 
-    tries = tuning.golden_section(f, low, high, budget, 0.0)
-    assert [x for x, _ in tries] == asked and len(tries) == budget
-    assert all(low < x < high for x in asked) and len(set(asked)) == budget
-    place = min(tries, key=lambda one: one[1])[0]
-    nearest = min(max(best, low), high)
-    assert abs(place - nearest) <= (high - low) * tuning.GOLDEN**budget * (1 + 1e-9)
+        tries = tuning.golden_section(f, low, high, budget, 0.0)
+        assert [x for x, _ in tries] == asked and len(tries) == budget, case
+        assert all(low < x < high for x in asked) and len(set(asked)) == budget, case
+        place = min(tries, key=lambda one: one[1])[0]
+        nearest = min(max(best, low), high)
+        assert abs(place - nearest) <= (high - low) * tuning.GOLDEN**budget * (1 + 1e-9), case
 
 
 def test_golden_section_stops_at_its_tolerance():

@@ -11,9 +11,6 @@ from tests.helpers.arrays import LEVELS
 SIGMA_DATA = 0.5
 
 
-# Preconditioning and weights
-
-
 def test_edm_weight_undoes_the_output_scaling():
     t = jnp.asarray(LEVELS, jnp.float32)
     out = precond.edm_scalings(t, SIGMA_DATA).out

@@ -204,9 +204,6 @@ def test_the_plane_is_orthonormal_and_at_a_right_angle_to_the_uniform_average():
     np.testing.assert_allclose(basis.sum(1), 0, atol=1e-13)
 
 
-# The operators of the evolutionary search
-
-
 def test_random_search_looks_at_no_score():
     first = run(quadratic, 4, 0, method='random')
     other = run(lambda a: -quadratic(a), 4, 0, method='random')

@@ -21,9 +21,6 @@ def test_the_window_keeps_the_last_snapshot_and_needs_two():
         combine.window(steps, 50, None, 1)
 
 
-# Where snapshots are stored, and groups of weights, on weights and a denoiser of a few numbers
-
-
 @pytest.mark.parametrize('groups', [(), ('out/b', 'out', ''), 'top_level'])
 def test_combined_weights_are_the_linear_combination_of_each_group(groups):
     networks = small_snapshots()

@@ -8,9 +8,6 @@ from cm_jax.lcsc.archive import Archive
 K = 20
 
 
-# The operators of the evolutionary search
-
-
 def children(pool: np.ndarray, count: int, **settings) -> np.ndarray:
     """Children of a pool [M, G, K] whose order is their rank, with next to no mutation."""
     chosen = {

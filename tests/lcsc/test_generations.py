@@ -87,9 +87,6 @@ def test_no_generation_after_the_profiles_scores_these_alone(tmp_path):
     assert len(state.scores) == 10 and state.generation == 1
 
 
-# Who is chosen
-
-
 def test_rows_of_candidates_say_which_profile_they_are(whole, tmp_path):
     """Also the rows that earlier versions wrote, which did not."""
     state, _ = whole('evolution')

@@ -13,9 +13,6 @@ def rotation(d, seed=0):
     return np.linalg.qr(np.random.default_rng(seed).normal(size=(d, d)))[0]
 
 
-# Fréchet distance
-
-
 def test_frechet_of_diagonal_gaussians():
     rng = np.random.default_rng(0)
     mean_a, mean_b = rng.normal(size=(2, 20))

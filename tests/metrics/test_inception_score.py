@@ -12,9 +12,6 @@ def normal(n, d, seed=0, mean=0.0, std=1.0):
     return mean + std * np.random.default_rng(seed).normal(size=(n, d))
 
 
-# Inception score
-
-
 @pytest.mark.parametrize('classes', [2, 10])
 def test_inception_score_at_its_ends(classes):
     sure = 1000 * np.tile(np.eye(classes), (20, 1))

@@ -12,9 +12,6 @@ def normal(n, d, seed=0, mean=0.0, std=1.0):
     return mean + std * np.random.default_rng(seed).normal(size=(n, d))
 
 
-# Kernel distance
-
-
 def loops_mmd(a, b):
     """Pair by pair."""
 

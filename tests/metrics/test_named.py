@@ -15,9 +15,6 @@ def normal(n, d, seed=0, mean=0.0, std=1.0):
     return mean + std * np.random.default_rng(seed).normal(size=(n, d))
 
 
-# By name
-
-
 def extractor(score):
     """Features of 3 numbers, whose first two are logits."""
     return Extractor('made_up', score, 3, None, {}, lambda params, found: found[:, :2], 'abc')

@@ -11,9 +11,6 @@ def normal(n, d, seed=0, mean=0.0, std=1.0):
     return mean + std * np.random.default_rng(seed).normal(size=(n, d))
 
 
-# Precision and recall, density and coverage
-
-
 def numpy_distances(x, y):
     return np.sqrt(((x[:, None] - y[None]) ** 2).sum(-1))
 

@@ -9,8 +9,6 @@ from cm_jax.core import tree
 from cm_jax.models import edm2_unet
 from tests.helpers.networks import inputs, is_fixed, jitted, relative_error, weights
 
-# Precision and memory
-
 
 def test_constants_stay_and_do_not_count():
     params = weights('edm2')
@@ -25,9 +23,6 @@ def test_constants_stay_and_do_not_count():
     jax.tree.map(np.testing.assert_array_equal, optax.apply_updates(fixed, updates), fixed)
 
 
-# Dropout
-
-
 def test_edm2_drops_at_low_resolutions_only():
     """With no block at or below the largest resolution that drops, dropout changes nothing."""
     x, cond = inputs()
@@ -38,9 +33,6 @@ def test_edm2_drops_at_low_resolutions_only():
         np.testing.assert_allclose(net(params, x, cond), plain, atol=1e-5)
         found = net(params, x, cond, None, key)
         assert (relative_error(found, plain) > 1e-2) == drops
-
-
-# Magnitudes
 
 
 def test_normalized_weights_have_unit_rows_and_leave_the_network_as_it_is():

@@ -8,8 +8,6 @@ from cm_jax import models
 from cm_jax.models import layers, unet
 from tests.helpers.networks import inputs, jitted, relative_error, weights
 
-# Heads
-
 
 def test_skip_scaling_of_adm_is_that_of_the_other_network():
     settings = {'name': 'adm_unet', 'channels': 16, 'channel_mult': (1,), 'num_blocks': 1}
@@ -27,9 +25,6 @@ def test_skip_scaling_of_adm_is_that_of_the_other_network():
     np.testing.assert_allclose(unet.skip_weights(t[:, 0], 0.75), [0.75, 0.5, 0.25])
 
 
-# Conditioning
-
-
 def test_dropped_labels_follow_the_key_and_the_rate():
     label, key = jnp.arange(10_000) % 10, jax.random.key(0)
     np.testing.assert_array_equal(unet.drop_labels(label, 0.3, None), label)
@@ -38,9 +33,6 @@ def test_dropped_labels_follow_the_key_and_the_rate():
     np.testing.assert_array_equal(found, unet.drop_labels(label, 0.3, key))
     assert abs(np.mean(found == -1) - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 10_000)
     np.testing.assert_array_equal(found[found >= 0], label[found >= 0])
-
-
-# CUD's skip scaling
 
 
 def test_skip_scaling_is_cuds():
@@ -57,9 +49,6 @@ def test_skip_scaling_is_cuds():
     features, skip = jnp.ones((2, 1, 1, 1)), jnp.ones((2, 1, 1, 1))
     phi = 0.75 + jnp.float32([0.0, 1.0]) * (1 - 2 * 0.75)
     np.testing.assert_allclose(unet.join(features, skip, phi)[:, 0, 0], [[1.5, 0.5], [0.5, 1.5]])
-
-
-# Resampling
 
 
 def test_wide_filter_keeps_constants_inside_and_is_its_own_adjoint():

@@ -36,9 +36,6 @@ def test_unknown_objective_lists_those_there_are():
         build_objective({}, dropped_net, VE)
 
 
-# What is refused
-
-
 @pytest.mark.parametrize(
     'name, settings, message',
     [

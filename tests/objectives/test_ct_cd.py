@@ -208,7 +208,7 @@ def test_lpips_without_its_files_samples_and_does_not_train():
         objective.loss(params, params, ((), ()), make_batch(), jax.random.key(0), jnp.int32(0))
 
 
-# The scalings and grids of rectified flow
+# On rectified flow
 
 
 @pytest.mark.parametrize('solver, slope', [('euler', 2), ('heun', 3)])

@@ -24,8 +24,6 @@ from tests.helpers.tiny import settings_of
 augment = jax.jit(augmentation.augment)
 
 
-# EDM's training
-
 VE = process.build('ve', 0.002, 80.0)
 
 SMALL = {'name': 'song_unet', 'channels': 4, 'channel_mult': (1,), 'num_blocks': 1}

@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from cm_jax.core import noise
+from cm_jax.errors import UserError
 from cm_jax.objectives import build as build_objective
 from tests.helpers.catch_up import build, run_loss
 from tests.helpers.objectives import RF, dropped_net, make_batch, make_params
@@ -29,3 +31,9 @@ def test_logit_normal_levels_have_their_law():
     objective = build_objective({'name': 'flow', 'p_mean': 8.0, 'p_std': 0.1}, dropped_net, RF)
     t = run_loss(objective)[1]['t']
     assert np.all((t > 0.99) & (t < 1))
+
+
+def test_half_a_law_of_t_is_refused():
+    for settings in ({'p_mean': 0.0}, {'p_std': 1.0}):
+        with pytest.raises(UserError, match=r'both p_mean and p_std .*or neither'):
+            build_objective({'name': 'flow'} | settings, dropped_net, RF)

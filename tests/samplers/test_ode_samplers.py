@@ -9,8 +9,6 @@ from cm_jax import samplers
 from cm_jax.core import process
 from tests.helpers.gaussian import DATA, PROCESSES, each_process, measured_order, points
 
-# Solvers
-
 
 @each_process
 @pytest.mark.parametrize(

@@ -21,24 +21,6 @@ from tests.helpers.regression import (
 )
 from tests.helpers.two_networks import wired
 
-# Two networks in one run
-
-
-@pytest.mark.slow
-def test_a_step_moves_both_networks():
-    _, parts = wired()
-    optimizer = optim.make('adam', 1e-3)
-    step = jax.jit(make_train_step(parts.objective, optimizer, {}, jax.random.key(0)))
-    params = jax.jit(parts.model.init)(jax.random.key(0))
-    rng = np.random.default_rng(0)
-    image = jnp.float32(rng.uniform(-1, 1, (8, 8, 8, 1)))
-    batch = {'image': image, 'label': jnp.arange(8)}
-    state, metrics = step(init_state(params, parts.objective, optimizer, {}), batch, ())
-    assert np.isfinite(metrics['loss']) and metrics['kl'] < 1e-3  # it starts at standard noise
-    moved = jax.tree.map(lambda a, b: np.any(a != b), params, state.params)
-    for path, leaf in tree.flatten(moved).items():
-        assert leaf, path
-
 
 def test_state_starts_at_the_initial_weights():
     state, _ = start()
@@ -179,3 +161,22 @@ def test_quarters_of_equal_levels_still_hold_a_quarter_each():
     found = jnp.arange(8.0)
     quarters = by_quarter(found, jnp.ones(8))
     assert [quarters[f'loss_q{i}'] for i in (1, 2, 3, 4)] == [0.5, 2.5, 4.5, 6.5]
+
+
+# Two networks in one run
+
+
+@pytest.mark.slow
+def test_a_step_moves_both_networks():
+    _, parts = wired()
+    optimizer = optim.make('adam', 1e-3)
+    step = jax.jit(make_train_step(parts.objective, optimizer, {}, jax.random.key(0)))
+    params = jax.jit(parts.model.init)(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    image = jnp.float32(rng.uniform(-1, 1, (8, 8, 8, 1)))
+    batch = {'image': image, 'label': jnp.arange(8)}
+    state, metrics = step(init_state(params, parts.objective, optimizer, {}), batch, ())
+    assert np.isfinite(metrics['loss']) and metrics['kl'] < 1e-3  # it starts at standard noise
+    moved = jax.tree.map(lambda a, b: np.any(a != b), params, state.params)
+    for path, leaf in tree.flatten(moved).items():
+        assert leaf, path

@@ -29,9 +29,6 @@ def state(recorded):
     return fixtures.made_up(config['shapes'], fixtures.read_rule(config['weights']))
 
 
-# Batch normalisation and files
-
-
 def test_folded_normalisation_is_the_normalisation():
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(4, 3, 1, 5))

@@ -45,9 +45,6 @@ def alex():
     return Made(measure, params_of('alex', state), state)
 
 
-# Files
-
-
 def whole(state):
     """The state dict of the package's whole module, which has each head twice."""
     features, heads = state

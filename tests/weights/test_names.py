@@ -12,9 +12,6 @@ from tests.helpers.official import OFFICIAL, official
 LAYOUT = {'ddpmpp': 'edm', 'ncsnpp': 'edm', 'adm': 'edm', 'edm2': 'edm2'}
 
 
-# Official names and layouts
-
-
 def as_official(network):
     layout = LAYOUT[network]
     settings = SMALL[network] | ({} if layout == 'edm2' else {'augment_dim': 2})

@@ -9,23 +9,23 @@ from cm_jax.errors import UserError
 from cm_jax.weights.read import read_tensors
 from cm_jax.weights.write import write_safetensors
 from tests.helpers import weight_files
+from tests.helpers.refusals import refusal
 from tests.helpers.weight_files import DTYPES, WRITERS, Storage, Tensor, same, values
 
 # Formats
 
 
 @pytest.mark.parametrize('suffix', WRITERS)
-@pytest.mark.parametrize('dtype', DTYPES)
-def test_every_dtype_is_read_exactly(tmp_path, suffix, dtype):
+def test_every_dtype_is_read_exactly(tmp_path, suffix):
     path = tmp_path / f'weights{suffix}'
-    state = {'a': {'weight': values(dtype), 'bias': values(dtype, (5,))}, 'gain': values(dtype, ())}
-    tree = {'a': {k: weight_files.tensor(v) for k, v in state['a'].items()}}
-    tree |= {'gain': weight_files.tensor(state['gain']), 'step': 7, 'name': 'x'}
-    path.write_bytes(WRITERS[suffix](tree))
-    tensors, metadata = read_tensors(path)
-    a = state['a']
-    same(tensors, {'a.weight': a['weight'], 'a.bias': a['bias'], 'gain': state['gain']})
-    assert metadata['step'] == 7 and metadata['name'] == 'x'
+    for dtype in DTYPES:  # `same` compares and names the dtypes
+        a, gain = {'weight': values(dtype), 'bias': values(dtype, (5,))}, values(dtype, ())
+        tree = {'a': {k: weight_files.tensor(v) for k, v in a.items()}}
+        tree |= {'gain': weight_files.tensor(gain), 'step': 7, 'name': 'x'}
+        path.write_bytes(WRITERS[suffix](tree))
+        tensors, metadata = read_tensors(path)
+        same(tensors, {'a.weight': a['weight'], 'a.bias': a['bias'], 'gain': gain})
+        assert metadata['step'] == 7 and metadata['name'] == 'x', dtype
 
 
 @pytest.mark.parametrize('suffix', WRITERS)
@@ -124,16 +124,18 @@ def test_a_truncated_file_is_one_line(tmp_path, kind):
 
 
 @pytest.mark.parametrize('suffix', WRITERS)
-@pytest.mark.parametrize(
-    'offset, shape, stride',
-    [(0, (4, 7), (7, 1)), (-1, (2,), (1,)), (0, (2, 2), (-1, 1)), (24, (1,), (1,)), (0, (2,), ())],
-)
-def test_a_tensor_that_reaches_outside_its_storage(tmp_path, suffix, offset, shape, stride):
+def test_a_tensor_that_reaches_outside_its_storage(tmp_path, suffix):
     path = tmp_path / f'weights{suffix}'
     storage = Storage(np.arange(24, dtype=np.float32))
-    path.write_bytes(WRITERS[suffix]({'a': Tensor(storage, offset, shape, stride)}))
-    with pytest.raises(UserError, match='damaged'):
-        read_tensors(path)
+    for view in (  # offset, shape, stride
+        (0, (4, 7), (7, 1)),
+        (-1, (2,), (1,)),
+        (0, (2, 2), (-1, 1)),
+        (24, (1,), (1,)),
+        (0, (2,), ()),
+    ):
+        path.write_bytes(WRITERS[suffix]({'a': Tensor(storage, *view)}))
+        assert 'damaged' in refusal(read_tensors, path), view
 
 
 def test_containers_without_end(tmp_path):

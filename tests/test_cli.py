@@ -1,0 +1,68 @@
+"""How every command starts and fails: one line for a slip, a traceback for a bug."""
+
+import errno
+
+import pytest
+from ml_collections import ConfigDict
+
+from cm_jax import cli
+from cm_jax.errors import UserError
+
+
+def ended(capsys, error):
+    """(exit status, what stderr shows) of a command that raises `error`."""
+    with pytest.raises(SystemExit) as exit_, cli.one_line_errors():
+        raise error
+    return exit_.value.code, capsys.readouterr().err
+
+
+def test_a_slip_is_one_line_and_status_2(capsys):
+    assert ended(capsys, UserError('no step 3;\n there are 1, 2')) == (
+        2,
+        'error: no step 3; there are 1, 2\n',
+    )
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(capsys):
+    status, line = ended(capsys, OSError(errno.ENOSPC, 'No space left on device', 'metrics.jsonl'))
+    assert status == 2
+    assert line == 'error: No space left on device: metrics.jsonl; what was complete is kept\n'
+
+
+def test_all_else_is_left_to_the_traceback():
+    for error in (OSError(errno.EACCES, 'denied', 'x'), ValueError('a bug'), KeyError('a bug')):
+        with pytest.raises(type(error)) as raised, cli.one_line_errors():
+            raise error
+        assert raised.value is error
+
+
+def test_nothing_happens_where_nothing_is_wrong(capsys):
+    with cli.one_line_errors():
+        pass
+    assert capsys.readouterr() == ('', '')
+
+
+def test_whole_numbers_of_a_flag():
+    assert cli.integers('seeds', ['1', '20']) == (1, 20)
+    assert cli.integers('seeds', None) == cli.integers('seeds', []) == ()
+    with pytest.raises(UserError, match=r'^--seeds takes whole numbers, got 1,x$'):
+        cli.integers('seeds', ['1', 'x'])
+
+
+def test_an_override_that_names_no_key_is_told_with_the_legal_ones():
+    config = ConfigDict({'steps': 3, 'model': {'channels': 4, 'num_blocks': 1}})
+    for argument, words in (
+        ('--config.model.chanels=8', ("'chanels'", "did you mean 'channels'", 'num_blocks')),
+        ('--config.step=8', ("'step'", "did you mean 'steps'", 'legal: model, steps')),
+        ('--config.steps.every=8', ("'every'", 'legal: none')),
+    ):
+        said = cli.explain_override(['--workdir=x', '--config.steps=2', argument], config)
+        assert all(word in said for word in (argument, *words)), said
+    assert cli.explain_override(['--workdir=x', '--config.model.channels=2'], config) == ''
+
+
+def test_processes_are_joined_by_an_address_and_two_numbers():
+    cli.join_processes('')
+    for spec in ('localhost:1', 'localhost:1,2', 'localhost:1,2,x', 'localhost:1,2,0,0'):
+        with pytest.raises(UserError, match=r'--distributed is auto or HOST:PORT,COUNT,INDEX, got'):
+            cli.join_processes(spec)
