@@ -22,7 +22,6 @@ from tests.helpers import commands, tiny
 from tests.helpers.tiny import settings_of
 
 pytestmark = pytest.mark.devices
-
 STEPS = (0, 2, 4)
 
 

@@ -17,7 +17,6 @@ from cm_jax.run import open_run
 from tests.helpers import commands
 
 pytestmark = pytest.mark.devices
-
 TINY = '--config=tests/helpers/tiny.py:ect'
 
 

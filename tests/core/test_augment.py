@@ -12,15 +12,10 @@ from cm_jax.core.augment import LABELS, SYM6, Transform
 from tests.helpers.arrays import noise_image
 
 SHAPES = [(8, 8, 1), (20, 16, 3), (2, 3, 1), (1, 5, 1)]
-
 each_shape = pytest.mark.parametrize('shape', SHAPES, ids=str)
-
 augment = jax.jit(augmentation.augment)
-
 apply_each = jax.jit(jax.vmap(augmentation.apply))
-
 labels_each = jax.jit(jax.vmap(augmentation.labels))
-
 draw_each = jax.jit(jax.vmap(augmentation.draw, (0, None)))
 
 

@@ -5,7 +5,6 @@ import numpy as np
 from cm_jax.core import ema
 
 KEPT = (0.05, 0.1)
-
 STEPS = 240
 
 

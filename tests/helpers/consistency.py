@@ -10,7 +10,6 @@ from cm_jax.objectives import build as build_objective
 from tests.helpers.objectives import BATCH, SIGMA_DATA, STAGE, VE, dropped_net, make_batch
 
 SAME_NOISE = _consistency.same_noise(VE)
-
 DEFAULTS = {
     'edm': {},
     'ect': {'double_every': STAGE},

@@ -18,9 +18,7 @@ from cm_jax.core import process
 from cm_jax.core.process import expand
 
 MEAN, STD = 0.3, 0.5
-
 PROCESSES = {'ve': process.build('ve', 0.002, 80.0), 'rf': process.build('rf', 1e-3, 1.0)}
-
 each_process = pytest.mark.parametrize('p', PROCESSES.values(), ids=PROCESSES)
 
 

@@ -18,7 +18,6 @@ ALEX = """
 """
 
 LAYERS = {k: [line.split() for line in v.split(',')] for k, v in (('vgg', VGG), ('alex', ALEX))}
-
 SHIFT, SCALE = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
 
 

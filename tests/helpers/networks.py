@@ -11,13 +11,9 @@ from cm_jax import models
 from cm_jax.core import tree
 
 SHAPE = (8, 8, 3)
-
 SIZES = {'channels': 16, 'channel_mult': (1, 2), 'num_blocks': 1, 'attn_resolutions': (4,)}
-
 NCSNPP = {'embedding': 'fourier', 'encoder': 'residual', 'resample_filter': (1, 3, 3, 1)}
-
 HEADS = {'channels_per_head': 16}
-
 SMALL = {
     'ddpmpp': {'name': 'song_unet', **SIZES},
     'ncsnpp': {'name': 'song_unet', **SIZES, **NCSNPP, 'channel_mult_noise': 2},

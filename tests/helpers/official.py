@@ -19,11 +19,8 @@ class Official(NamedTuple):
 
 
 SAME = ('channel_mult', 'num_blocks', 'attn_resolutions', 'resample_filter', 'channel_mult_noise')
-
 SAME = (*SAME, 'channels_per_head', 'logvar_channels', 'augment_dim')
-
 RENAMED = {'model_channels': 'channels', 'embedding_type': 'embedding', 'encoder_type': 'encoder'}
-
 CLASSES = {'SongUNet': 'song_unet', 'DhariwalUNet': 'adm_unet', None: 'edm2_unet'}
 
 
@@ -65,7 +62,5 @@ def official(recorded, name):
 
 
 OPENAI = 'openai_net_small'  # its weights are by a rule, not in the file
-
 FIXTURES = ('net_ddpmpp_small', 'net_ncsnpp_small', 'net_adm_small', 'net_edm2_small', OPENAI)
-
 OFFICIAL = pytest.mark.parametrize('name', FIXTURES)

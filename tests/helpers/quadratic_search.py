@@ -7,9 +7,7 @@ from cm_jax.lcsc import ask_tell
 from cm_jax.settings import Budget
 
 K = 6
-
 BUDGET = Budget(generations=5, seed=3)
-
 OPTIMUM = np.array([0.5, -0.4, 0.2, 0.1, -0.1, 0.7])
 
 

@@ -12,11 +12,8 @@ from cm_jax.training.optim import Optimizer
 from cm_jax.training.step import init_state, make_train_step
 
 RATES = (0.5, 0.9)
-
 SIGMA_RELS = (0.05, 0.1)
-
 AVERAGES = ema.averages(RATES, SIGMA_RELS)
-
 BATCH = 12
 
 

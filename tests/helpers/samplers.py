@@ -3,11 +3,8 @@
 from cm_jax.core import process
 
 VE = process.build('ve', 0.002, 80.0)
-
 RF = process.build('rf', 1e-3, 1.0)
-
 SHAPE = (4, 4, 2)
-
 SPECS = (
     'onestep',
     'multistep@80,0.8',

@@ -14,9 +14,7 @@ from cm_jax.models import lenet
 from cm_jax.samplers import GenerativeModel
 
 COUNT = 5
-
 COEFFICIENTS = np.random.default_rng(0).normal(0, 2, (6, COUNT))
-
 COEFFICIENTS[:, 0] += 1 - COEFFICIENTS.sum(1)
 
 

@@ -9,9 +9,7 @@ from cm_jax.types import Extractor
 from tests.helpers.tiny import get_config as tiny
 
 EXTRACTOR = Extractor('lenet_digits', 'fd_lenet', 84, None, {}, None, 'c0ffee')
-
 REFERENCE = {'source': 'digits', 'split': 'train', 'count': 1500, 'rank_deficient': False}
-
 EVALUATIONS = {'onestep': 1, 'multistep@80,1': 2}
 
 

@@ -12,15 +12,10 @@ from cm_jax.lcsc import ask_tell, profiles
 from cm_jax.lcsc.profiles import starting_profiles
 
 K = 20
-
 SEEDS = range(3)
-
 BETTER = ('evolution', 'cma_es')
-
 OPTIMUM = np.random.default_rng(0).normal(0, 0.3, K)
-
 OPTIMUM[0] += 1 - OPTIMUM.sum()  # sums to 1, with negative entries
-
 START = min(np.sum((p.coefficients - OPTIMUM) ** 2) for p in starting_profiles(K, (0.9,)))
 
 

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.data import to_float
-from cm_jax.metrics.features import round_uint8
+from cm_jax.metrics.features import round_uint8, to_bytes
+
+
+def test_bytes_are_what_the_features_see():
+    x = jnp.linspace(-1.2, 1.2, 999)
+    stored = np.asarray(to_bytes(x))
+    assert stored.dtype == np.uint8 and stored.min() == 0 and stored.max() == 255
+    np.testing.assert_allclose(to_float(stored), round_uint8(x), atol=2e-7)
+    assert to_bytes(jnp.array([jnp.nan])) == 0
 
 
 def test_rounding_keeps_every_byte_and_is_idempotent():

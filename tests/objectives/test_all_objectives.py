@@ -4,7 +4,6 @@ import functools
 import json
 import subprocess
 import sys
-from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -14,12 +13,11 @@ import optax
 import pytest
 
 from cm_jax import sharding
-from cm_jax.core import ema, precond, weighting
+from cm_jax.core import ema, weighting
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError
 from cm_jax.objectives import build as build_objective
 from cm_jax.objectives import names as objective_names
-from cm_jax.objectives import takes_teacher
 from cm_jax.training import optim
 from cm_jax.training.step import init_state, make_train_step
 from tests.helpers import commands
@@ -30,63 +28,14 @@ from tests.helpers.objectives import (
     SIGMA_DATA,
     STAGE,
     VE,
+    Row,
     dropped_net,
     make_batch,
     make_params,
-    several,
-    two_heads,
 )
 
-VELOCITIES = ('flow', 'catch_up', 'one_step')  # objectives whose network is a velocity
-
 SHARED = {'share_dropout': True}
-
 WALK = {'total_steps': 6 * STAGE, 'teacher_steps': 4, 'estimates': (0, 2, 3)}
-
-
-class Row(NamedTuple):
-    """An objective: settings beside the common ones, the process it is for, and one it refuses."""
-
-    name: str
-    settings: dict
-    passes: int = 2  # of the loss that have dropout: student and target, or the student alone
-    process: Any = VE
-    refuses: Any = RF  # None: it is for both
-    prior: bool = False
-
-    def build(self, net=None, alike=False, **changes):
-        net = net or dropped_net
-        settings = self.common | {'name': self.name} | self.settings | changes
-        teacher = precond.precondition(net, precond.diffusion_scalings(self.process, SIGMA_DATA))
-        teacher = teacher if takes_teacher(self.name) else None
-        heads, prior = self.settings.get('order', 1), two_heads if self.prior else None
-        return build_objective(
-            settings, several(net, heads, alike), self.process, teacher, prior=prior
-        )
-
-    @property
-    def common(self):
-        """The settings of the preconditioning; velocities have none."""
-        return {} if self.name in VELOCITIES else {'sigma_data': SIGMA_DATA}
-
-    @property
-    def needs(self):
-        """A setting without a default, or None."""
-        needs = {'flow': None, 'catch_up': 'order', 'one_step': 'total_steps'}
-        return needs.get(self.name, 'sigma_data')
-
-    @property
-    def typo(self):
-        """A misspelt setting, and what was meant."""
-        typos = {'catch_up': ('step_siez', 'step_size'), 'ect': ('weihgt', 'weight')}
-        typos['one_step'] = ('ema_rat', 'ema_rate')
-        with_mean = {name: ('p_meen', 'p_mean') for name in ('edm', 'flow')}
-        return (typos | with_mean).get(self.name, typos['ect'])
-
-    def teacher(self):
-        return make_params(seed=2) if takes_teacher(self.name) else ()
-
-
 TABLE = [
     Row('edm', {}, passes=1),
     Row('ct', {'total_steps': 8 * STAGE, 's1': 10}, refuses=None),

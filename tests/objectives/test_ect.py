@@ -46,7 +46,6 @@ def paper_denoise(params, x, t, label=None, key=None):
 
 
 FILES = ('objective_ect_cifar10', 'objective_ect_cifar10_1hour', 'objective_ect_imagenet64')
-
 WEIGHTS = {'1/(t-r)': 'inverse_gap', '(t^2+sd^2)/(t*sd)^2': 'karras'}
 
 

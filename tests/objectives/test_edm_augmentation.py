@@ -25,11 +25,8 @@ augment = jax.jit(augmentation.augment)
 
 
 VE = process.build('ve', 0.002, 80.0)
-
 SMALL = {'name': 'song_unet', 'channels': 4, 'channel_mult': (1,), 'num_blocks': 1}
-
 SMALL |= {'attn_resolutions': (), 'augment_dim': LABELS}
-
 SHAPE = (8, 8, 1)
 
 

@@ -1,0 +1,84 @@
+"""Scores: of exactly as many samples as asked, the same whatever the batch, labels as asked."""
+
+import jax
+import numpy as np
+import pytest
+
+from cm_jax import data, generate, samplers, sharding
+from cm_jax.errors import UserError
+from cm_jax.evaluation import scores
+from cm_jax.metrics import features, moments
+from cm_jax.metrics.frechet import frechet
+from cm_jax.models import lenet
+from tests.helpers.formula_model import GENERATIVE_MODEL, SHAPE, VE
+
+
+@pytest.fixture(scope='module')
+def extractor():
+    return lenet.extractor('lenet_digits')
+
+
+@pytest.fixture(scope='module')
+def reference(extractor):
+    return scores.reference(data.open_source('digits', 'train'), extractor, 500)
+
+
+def score(extractor, reference, samples, batch_size, labels='balanced', **more):
+    mesh = sharding.make_mesh()
+    scorer = scores.Scorer(GENERATIVE_MODEL, extractor, reference, batch_size, mesh, (), labels)
+    return scorer.score(np.float32(0.9), 'onestep', samples, (3,), ema='', step=0, **more)
+
+
+def test_5003_samples_at_batch_64_are_5003_samples(extractor, reference):
+    """And the score is that at another batch size, and by hand."""
+    seen = []
+    save = lambda seed, first, images: seen.append((seed, first, images))  # noqa: E731
+    row = score(extractor, reference, 5003, 64, save=save)
+    assert row['protocol']['samples'] == 5003 and row['protocol']['score'] == 'fd_lenet_5003'
+    assert [first for _, first, _ in seen] == list(range(0, 5003, 64))
+    images = np.concatenate([images for *_, images in seen])
+    assert images.shape == (5003, *SHAPE) and images.dtype == np.uint8
+    found = moments.of(
+        np.asarray(jax.jit(extractor.apply)(extractor.params, data.to_float(images)))
+    )
+    by_hand = frechet(found, reference.moments)
+    np.testing.assert_allclose(row['fd_lenet'], by_hand.distance, rtol=1e-6)
+    np.testing.assert_allclose(row['condition'], by_hand.condition, rtol=0.1)
+    assert row['rank'] == by_hand.rank > 60  # of 84, some of which are always 0
+    other = score(extractor, reference, 5003, 1000)
+    np.testing.assert_allclose(other['fd_lenet'], row['fd_lenet'], rtol=1e-6)
+    assert other['protocol'] == row['protocol']
+
+
+def test_fewer_samples_than_features_are_told(extractor, reference):
+    row = score(extractor, reference, 40, 16)
+    assert row['protocol']['rank_deficient'] and 10 < row['rank'] <= 39
+    assert not score(extractor, reference, 85, 85)['protocol']['rank_deficient']
+
+
+def test_the_noise_is_that_of_balanced_labels(extractor, reference):
+    """Only the classes differ, and the protocols say so."""
+    generative_model = GENERATIVE_MODEL._replace(
+        denoise=lambda params, x, t, label, key=None: x / 80
+    )
+    sampler, mesh = samplers.build('onestep', VE), sharding.make_mesh()
+    found = [
+        generate.make_generator(
+            generative_model, sampler, mesh, 5, features.to_bytes, labels=labels
+        )(np.float32(1), 3, 0)
+        for labels in generate.LABELS
+    ]
+    np.testing.assert_array_equal(*found)
+    rows = [score(extractor, reference, 100, 50, labels) for labels in generate.LABELS]
+    told = [row['protocol']['labels'] for row in rows]
+    assert told == ['index modulo 10', 'uniform over 10']
+    assert rows[0]['protocol']['id'] != rows[1]['protocol']['id']
+    assert rows[0]['fd_lenet'] != rows[1]['fd_lenet']
+
+
+def test_labels_that_cannot_be_are_refused(extractor, reference):
+    with pytest.raises(UserError, match=r"unknown labels 'even'; legal: balanced, uniform"):
+        score(extractor, reference, 10, 5, 'even')
+    with pytest.raises(UserError, match="labels 'uniform': the network has no classes"):
+        generate.labels_policy(GENERATIVE_MODEL._replace(num_classes=0), 'uniform')
+    assert generate.labels_policy(GENERATIVE_MODEL._replace(num_classes=0)) == 'none'
