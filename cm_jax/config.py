@@ -1,4 +1,4 @@
-"""Configs as ConfigDicts: what the files in configs/ start from, and how two configs differ."""
+"""Configs: those that the files in configs/ start from, and the differences between two of them."""
 
 import dataclasses
 import json
@@ -14,9 +14,9 @@ from cm_jax.settings import RunSettings, SearchSettings
 def base_config() -> ConfigDict:
     """Returns the config of a training run with the defaults of `settings.RunSettings`.
 
-    A file in configs/ starts from this and sets what is its own; `model`, `objective` and `dataset`
-    take further keys, those of the network, the objective and the data source that they name; so does
-    `prior`.
+    A file in configs/ starts from this config and changes what is its own. The sections `model`,
+    `prior`, `objective` and `dataset` also take the keys of the network, the objective or the data
+    source that they name.
     """
     return _to_config(RunSettings())
 
@@ -32,8 +32,8 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    """Returns {'a.b': 1} for {'a': {'b': 1}}."""
-    flat = {}
+    """Returns nested mappings as one dict with dotted keys: {'a.b': 1} for {'a': {'b': 1}}."""
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f'{prefix}{key}.')
@@ -43,18 +43,25 @@ def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Returns one text for each key that differs: 'batch_size: 64 there, 128 here'."""
-    old, new = (json.loads(json.dumps(flatten(config))) for config in (old, new))
+    """Returns one text for each key that differs: 'batch_size: 64 there, 128 here'.
+
+    `old` is what messages call "there", and `new` what they call "here". Values are compared as JSON
+    holds them, so that a tuple and a list are equal. A key that one of them lacks is 'absent' in it.
+    """
+    there, here = (json.loads(json.dumps(flatten(config))) for config in (old, new))
     absent = 'absent'
     return [
-        f'{key}: {old.get(key, absent)!r} there, {new.get(key, absent)!r} here'
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, absent) != new.get(key, absent)
+        f'{key}: {there.get(key, absent)!r} there, {here.get(key, absent)!r} here'
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key, absent) != here.get(key, absent)
     ]
 
 
 def _to_config(settings: Any) -> ConfigDict:
-    """The fields of a dataclass as a ConfigDict; a None becomes a placeholder of a whole number."""
+    """Returns the fields of a dataclass as a ConfigDict, dataclasses among them as ConfigDicts too.
+
+    A None becomes a placeholder, which can be set to a whole number.
+    """
     config = ConfigDict()
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)

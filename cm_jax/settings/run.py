@@ -1,0 +1,202 @@
+"""The settings of a training run; cm_jax.settings says what a settings class is."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cm_jax.errors import UserError
+
+MAX_SEED = 2**31 - 1  # the largest seed of training and of noise
+
+
+def check_numbers(samples: int, seeds: Sequence[int], batch_size: int) -> None:
+    """Raises UserError unless an evaluation can be made with these numbers.
+
+    `samples` for each seed must be at least 2, `batch_size` at least 1, and `seeds` one or more
+    different numbers from 0 to MAX_SEED.
+    """
+    if samples < 2 or batch_size < 1:
+        raise UserError(
+            f'evaluation needs samples >= 2 and batch_size >= 1, got {samples} and {batch_size}'
+        )
+    if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) <= MAX_SEED:
+        raise UserError(
+            f'evaluation.seeds must be different numbers from 0 to {MAX_SEED}, got {tuple(seeds)}'
+        )
+
+
+def mapping_field(**defaults: Any) -> Any:
+    """Returns a dataclass field that holds a mapping, a new copy of `defaults` if it is not given."""
+    return dataclasses.field(default_factory=lambda: dict(defaults))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsOf:
+    """The sections `init_from` and `teacher`: which weights of another run are used."""
+
+    # The folder of the other run. With '' no other run is used.
+    workdir: str = ''
+    # The training step of its snapshot; one of those that its trajectory holds. None is the last one.
+    step: int | None = None
+    # Which average of the weights, by its name, such as '0.999'. '' is the weights themselves.
+    ema: str = ''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loop:
+    """The section `train`: how the training loop runs. Intervals are in optimiser steps."""
+
+    # The batch of a step is computed in so many micro-batches, one after another, at least 1. More of
+    # them need less memory. `batch_size` stays the size of the whole batch, and must be a multiple of
+    # this number times the number of devices.
+    accumulate: int = 1
+    # How the parameters lie on the devices: 'replicated' (all of them on each) or 'fsdp' (each array is
+    # split over the devices where its shape allows it).
+    weights: str = 'replicated'
+    # The metrics are logged every so many steps, as means over these steps. At least 1.
+    log_every: int = 50
+    # The full training state, from which a stopped run continues, is saved every so many steps. At
+    # least 1.
+    resume_every: int = 500
+    # How many full training states are kept; older ones are deleted. At least 1.
+    resume_keep: int = 2
+    # Training stops with an error after so many steps in a row whose loss or gradient is not finite.
+    # At least 1. (A single such step is skipped and logged.)
+    stop_after_skipped: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ('log_every', 'resume_every', 'resume_keep', 'stop_after_skipped'):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f'config.train.{name} must be at least 1, got {getattr(self, name)}'
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """The section `trajectory`: of which steps the weights are kept.
+
+    These snapshots are what LCSC combines and what samples and scores are made from.
+    """
+
+    # The first training step of which the weights are kept.
+    start: int = 0
+    # From there on they are kept every so many steps, at least 1. The last step is always kept.
+    every: int = 500
+    # Whether each snapshot also holds the averages of the weights. The last one always does.
+    emas: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f'config.trajectory.every must be at least 1, got {self.every}')
+
+    def due(self, step: int, last: int) -> bool:
+        """Returns whether the weights of `step` are kept, in a run whose last step is `last`.
+
+        The steps that are kept are start, start + every, start + 2 every, ..., and the last one.
+        """
+        return step == last or (step >= self.start and (step - self.start) % self.every == 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """The section `sampling`: the pictures made during training, and the defaults of `sample`."""
+
+    # The sampler: 'onestep', 'multistep@80,0.8', 'heun@18', ... (cm_jax.samplers has them all).
+    sampler: str = 'onestep'
+    # Which average of the weights makes the pictures, by its name, such as '0.999'. '' is the weights
+    # themselves.
+    ema: str = ''
+    # How many pictures stand in a grid, at least 1.
+    count: int = 64
+    # During training a grid is made every so many steps, at least 1, and at the end.
+    every: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.count < 1:
+            raise UserError(
+                f'config.sampling.every and count must be at least 1, got {self.every} and {self.count}'
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The section `evaluation`: how weights are scored.
+
+    Each seed is a stream of noise of its own, and gives one score of `samples` generated images. The
+    score that is shown is the mean over the seeds, with their standard deviation beside it.
+    """
+
+    # The network whose features are compared: 'inception' for FID, 'dinov2_vitl14', or a packaged LeNet
+    # such as 'lenet_digits'.
+    extractor: str = 'lenet_digits'
+    # The path of the file of the extractor's weights, for the extractors whose weights are not part of
+    # the package ('inception' and 'dinov2_vitl14'); '' for the others.
+    weights: str = ''
+    # The samplers that are scored, each as in `sampling.sampler`.
+    samplers: tuple[str, ...] = ('onestep',)
+    # How many images are generated for each seed, at least 2.
+    samples: int = 5000
+    # The seeds of the noise: different numbers from 0 to MAX_SEED.
+    seeds: tuple[int, ...] = (1000, 1001, 1002)
+    # How many images are generated at a time, at least 1. It changes the speed and no score.
+    batch_size: int = 500
+    # The real images to compare with: a split of the data set, or the path of an .npz file of their
+    # statistics, which `python -m cm_jax.reference` makes.
+    reference: str = 'train'
+
+    def __post_init__(self) -> None:
+        check_numbers(self.samples, self.seeds, self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """A training run."""
+
+    # Decides the first weights, the order of the data and the noise of training: from 0 to MAX_SEED.
+    seed: int = 0
+    # The number of optimiser steps, at least 1. It has no default: every config of a run sets it.
+    steps: int | None = None
+    # How many images a step learns from, over all devices, processes and micro-batches together.
+    batch_size: int = 128
+    # Whether the network is given the class label of each image.
+    class_conditional: bool = False
+    # The decay rates, each in [0, 1), of the exponential moving averages of the weights that are kept.
+    # An average is named by its rate: '0.999'.
+    ema_rates: tuple[float, ...] = (0.999,)
+    # The relative widths sigma_rel, each in (0, 0.2887), of the power-function averages that are kept
+    # beside them (EDM2; cm_jax.core.ema). Such an average is named 'power0.05'.
+    ema_sigma_rels: tuple[float, ...] = ()
+    # The training data: arguments of cm_jax.data.open_source.
+    dataset: Mapping[str, Any] = mapping_field(source='digits', split='train')
+    # How noise is added, between which levels: arguments of cm_jax.core.process.build.
+    process: Mapping[str, Any] = mapping_field(name='ve', t_min=0.002, t_max=80.0)
+    # The network: its `name`, and arguments of `build` in cm_jax/models/<name>.py.
+    model: Mapping[str, Any] = mapping_field(name='song_unet')
+    # The network of a learnt noise distribution, for the objectives that can learn one (`flow` and
+    # `catch_up`): its `name` and settings, as in `model`. Without a name the noise is independent.
+    prior: Mapping[str, Any] = mapping_field()
+    # The method of training: its `name`, and arguments of `make` in cm_jax/objectives/<name>.py.
+    objective: Mapping[str, Any] = mapping_field(name='edm')
+    # The optimiser and its learning rate: arguments of cm_jax.training.optim.make.
+    optimizer: Mapping[str, Any] = mapping_field(name='adam', learning_rate=1e-3)
+    # The weights that training starts from. Without a workdir they are drawn at random.
+    init_from: WeightsOf = WeightsOf()
+    # The weights of the teacher, which are not trained, for the objectives that learn from one.
+    teacher: WeightsOf = WeightsOf()
+    # The files of LPIPS, for an objective whose `distance` is 'lpips': arguments of
+    # cm_jax.weights.lpips.load.
+    lpips: Mapping[str, Any] = mapping_field(network='vgg', features='', heads='', pooling='max')
+    train: Loop = Loop()
+    trajectory: Trajectory = Trajectory()
+    sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()
+
+    def images_seen(self) -> int:
+        """Returns how many images the whole run learns from: steps times batch_size.
+
+        Raises UserError if the number of steps is not set.
+        """
+        if self.steps is None:
+            raise UserError('config.steps is not set')
+        return self.steps * self.batch_size

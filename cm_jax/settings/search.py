@@ -1,0 +1,120 @@
+"""The settings of a search over snapshots; cm_jax.settings says what a settings class is."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from cm_jax.errors import UserError
+from cm_jax.settings.run import Evaluation, mapping_field
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Basis:
+    """The section `basis` of a search: which snapshots of a training run are combined, and how."""
+
+    # The folder of the training run.
+    workdir: str = ''
+    # The window: only snapshots from training step `start` to training step `stop` are taken, both
+    # included. A `stop` of None is the last snapshot.
+    start: int = 0
+    stop: int | None = None
+    # Of these, every so many-th one is taken, counted back from the last, which is always taken. At
+    # least 1; at least two snapshots must remain.
+    every: int = 1
+    # Which average of the weights is combined, if the snapshots hold it, by its name, such as '0.999'.
+    # '' is the weights themselves.
+    ema: str = ''
+    # Regular expressions over the names of the weights; each makes a group with coefficients of its
+    # own. () is one group of all weights, and 'top_level' one group for each top-level part of the
+    # network (cm_jax.lcsc.space).
+    groups: tuple[str, ...] = ()
+    # Where the snapshots are kept during the search: 'device' (fastest), 'host' or 'disk' (least
+    # memory; cm_jax.lcsc.storage).
+    storage: str = 'device'
+    # The type of the numbers in which they are kept: 'float32', or 'bfloat16' for half the memory.
+    dtype: str = 'float32'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The section `budget` of a search: how many candidates are scored, how, and on what noise.
+
+    A candidate is a set of coefficients. Every candidate is scored on the search noise; the best ones
+    are scored again on the selection noise, and the winner there is the result. Neither noise may be
+    that of `evaluation`.
+    """
+
+    # The sampler that a candidate's images are generated with.
+    sampler: str = 'onestep'
+    # What is minimised: '' is the extractor's Fréchet distance; else a metric, or a weighted sum of
+    # several, such as 'fd_lenet+100*kd_lenet' (cm_jax.lcsc.criterion).
+    metric: str = ''
+    # How many generations are searched after the first one, which scores the averages that a search
+    # starts from. At least 0, which scores these averages and nothing else.
+    generations: int = 125
+    # How many images are generated for each candidate: at least 2, and a multiple of `batch_size`.
+    samples: int = 5000
+    # How many of them are generated at a time, at least 1.
+    batch_size: int = 500
+    # The seed of the search noise, from 0 to MAX_SEED.
+    seed: int = 10
+    # How many of the best candidates are ranked again on the selection noise, at least 1.
+    finalists: int = 20
+    # The seeds of the selection noise, at least one; a candidate's score there is its mean over them.
+    selection_seeds: tuple[int, ...] = (20, 21, 22)
+
+    def __post_init__(self) -> None:
+        if self.samples < 2 or self.batch_size < 1 or self.samples % self.batch_size:
+            raise UserError(
+                f'config.budget.samples {self.samples} must be at least 2 and a multiple of the '
+                f'batch_size {self.batch_size}'
+            )
+        if self.generations < 0 or self.finalists < 1 or not self.selection_seeds:
+            raise UserError(
+                'config.budget.generations must be at least 0, finalists at least 1, and '
+                f'selection_seeds must hold one: got {self.generations}, {self.finalists}, '
+                f'{self.selection_seeds}'
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Controls:
+    """The section `controls` of a search: what else its result is compared with.
+
+    Always among them are the last weights of the run, the averages that it stored, and the best EMA
+    profile and the uniform average over the snapshots.
+    """
+
+    # Whether a random search with as many candidates is made too.
+    random: bool = True
+    # The relative widths sigma_rel, each in (0, 0.2887), of the post-hoc averages to choose from. They
+    # are left out if the run has not stored what they are made of: averages by `ema_sigma_rels`, in the
+    # snapshots by `trajectory.emas`.
+    posthoc: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25)
+    # With n > 0, n x n combinations of three snapshots are scored and drawn as a map; 0 is no map.
+    landscape: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """A search over the snapshots of a training run (LCSC)."""
+
+    # Decides the candidates that the search proposes, and not the noise that they are scored on.
+    seed: int = 0
+    basis: Basis = Basis()
+    # The method, and what all methods take: arguments of cm_jax.lcsc.ask_tell.init. `method` is
+    # 'evolution', 'cma_es' or 'random'; `population` the candidates of a generation; `scale` the
+    # standard deviation of a step in a coefficient, at 20 snapshots; `ema_rates` the decay rates, per
+    # snapshot, of the averages that the search starts from, where () spreads eight.
+    search: Mapping[str, Any] = mapping_field(
+        method='evolution', population=16, scale=0.065, ema_rates=()
+    )
+    # What the method 'evolution' takes beside them: the other fields of cm_jax.lcsc.evolution.Settings.
+    evolution: Mapping[str, Any] = mapping_field(
+        parents=10, crossover=0.3, blend=0.5, first=0.6, mutation=0.25, touch=0.25
+    )
+    budget: Budget = Budget()
+    controls: Controls = Controls()
+    # How the result and what it is compared with are scored in the end, on noise that nothing was
+    # chosen by.
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
