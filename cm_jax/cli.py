@@ -1,4 +1,8 @@
-"""How every command starts and fails, `run(main)`, and the flags that several commands have."""
+"""What all commands share: how they start and fail (`run`), and the flags that several of them have.
+
+A mistake of the user, a `UserError`, is shown as one line that begins with "error:", and the process
+ends with status 2. Anything else that goes wrong is a bug, and is shown with its traceback.
+"""
 
 import contextlib
 import dataclasses
@@ -9,6 +13,7 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -17,65 +22,76 @@ from ml_collections import ConfigDict, config_flags
 
 from cm_jax.errors import FULL_DISK, UserError, check_name
 
-flags.disclaim_key_flags()  # the flags that are defined below belong to the command that asks for them
+# --help lists a flag that is defined by a function of this module as one of the command that calls it.
+flags.disclaim_key_flags()
 
 
-def workdir_flag(meaning: str = 'the run folder') -> flags.FlagHolder:
-    """Defines --workdir; its value is read by `required_workdir`."""
+def workdir_flag(meaning: str = 'the run folder') -> flags.FlagHolder[str | None]:
+    """Defines the flag --workdir and returns it; `required_workdir` reads its value."""
     return flags.DEFINE_string('workdir', None, meaning)
 
 
 def config_flag(meaning: str = 'config file, e.g. configs/digits_ect.py') -> flags.FlagHolder:
-    """Defines --config; its value is read by `required_config`."""
+    """Defines the flag --config and returns it; `required_config` reads its value."""
     return config_flags.DEFINE_config_file('config', None, meaning)
 
 
-def fresh_flag() -> flags.FlagHolder:
-    """Defines --fresh."""
-    return flags.DEFINE_bool('fresh', False, 'set the folder of another run aside and start afresh')
+def fresh_flag() -> flags.FlagHolder[bool]:
+    """Defines the flag --fresh and returns it."""
+    text = 'start afresh: if the run folder exists, rename it first and keep it'
+    return flags.DEFINE_bool('fresh', False, text)
 
 
-def step_flag(meaning: str = '') -> flags.FlagHolder:
-    """Defines --step."""
-    text = f'{meaning}step of the trajectory; the last if not given'
+def step_flag(meaning: str = '') -> flags.FlagHolder[int | None]:
+    """Defines the flag --step and returns it; `meaning` stands before its help text."""
+    text = (
+        f'{meaning}the training step whose weights are taken; default: the last of the trajectory'
+    )
     return flags.DEFINE_integer('step', None, text)
 
 
-def ema_flag(meaning: str = '') -> flags.FlagHolder:
-    """Defines --ema."""
-    text = f"{meaning}which average, e.g. 0.999 or posthoc0.07; '' is the weights themselves"
+def ema_flag(meaning: str = '') -> flags.FlagHolder[str | None]:
+    """Defines the flag --ema and returns it; `meaning` stands before its help text."""
+    text = (
+        f'{meaning}which average of the weights is taken, e.g. 0.999 or posthoc0.07; '
+        "'' is the weights themselves; default: config.sampling.ema"
+    )
     return flags.DEFINE_string('ema', None, text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtractorFlags:
-    """The flags that choose an extractor: of `evaluate` and `reference`."""
+    """The flags of `evaluate` and `reference` that choose the extractor, and how it is run."""
 
-    extractor: flags.FlagHolder
-    weights: flags.FlagHolder
-    download: flags.FlagHolder
-    batch_size: flags.FlagHolder
+    extractor: flags.FlagHolder[str | None]
+    weights: flags.FlagHolder[str | None]
+    download: flags.FlagHolder[bool]
+    batch_size: flags.FlagHolder[int | None]
 
 
 def extractor_flags() -> ExtractorFlags:
-    """Defines --extractor, --weights, --download and --batch_size."""
+    """Defines the flags --extractor, --weights, --download and --batch_size and returns them."""
     return ExtractorFlags(
         extractor=flags.DEFINE_string(
-            'extractor', None, 'e.g. inception, dinov2_vitl14, lenet_digits'
+            'extractor',
+            None,
+            'the network whose features are compared, e.g. inception, dinov2_vitl14, lenet_digits',
         ),
-        weights=flags.DEFINE_string('weights', None, 'the file of the weights of the extractor'),
+        weights=flags.DEFINE_string('weights', None, "the file of the extractor's weights"),
         download=flags.DEFINE_bool(
             'download',
             False,
-            "fetch the extractor's weights, if they are not there; checks their sha256",
+            "download the file of the extractor's weights if it is not there, and check its sha256",
         ),
-        batch_size=flags.DEFINE_integer('batch_size', None, 'images at a time; changes no score'),
+        batch_size=flags.DEFINE_integer(
+            'batch_size', None, 'how many images are processed at a time; changes no score'
+        ),
     )
 
 
-def fail(text: str) -> None:
-    """Prints one line and ends the process with status 2."""
-    warnings.simplefilter('ignore')  # what a library left half done is no news now
+def fail(text: str) -> NoReturn:
+    """Prints 'error: ' and the text on one line, and ends the process with status 2."""
+    warnings.simplefilter('ignore')  # libraries warn of work that this exit leaves unfinished
     print(f'error: {" ".join(text.split())}', file=sys.stderr)
     sys.stderr.flush()
     sys.exit(2)
@@ -83,7 +99,10 @@ def fail(text: str) -> None:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns a user's slip and a full disk into one line and exit status 2; all else is a traceback."""
+    """A context in which a UserError or a full disk ends the process with one line and status 2.
+
+    Every other exception is raised as it is.
+    """
     try:
         yield
     except UserError as error:
@@ -94,69 +113,92 @@ def one_line_errors() -> Iterator[None]:
         fail(f'{error.strerror}: {error.filename or "no file named"}; what was complete is kept')
 
 
-def drop_late_callbacks(unraisable) -> None:
-    """Says nothing of an answer that comes after a save has failed: its event loop is gone."""
+def ignore_late_callbacks(unraisable: Any) -> None:
+    """Ignores one exception that nobody can handle, and reports any other: for sys.unraisablehook.
+
+    After a failed save, a callback of the checkpoint library may run when its event loop is closed
+    already. The failure itself was reported then.
+    """
     if str(unraisable.exc_value) != 'Event loop is closed':
         sys.__unraisablehook__(unraisable)
 
 
-def required_workdir(flag: flags.FlagHolder) -> epath.Path:
-    """The value of --workdir as a path. Raises UserError if it was not given."""
+def required_workdir(flag: flags.FlagHolder[str | None]) -> epath.Path:
+    """Returns the value of --workdir as a path. Raises UserError if the flag was not given."""
     if not flag.value:
         raise UserError('--workdir=FOLDER is required: the run folder')
     return epath.Path(flag.value).expanduser()
 
 
 def required_config(flag: flags.FlagHolder) -> ConfigDict:
-    """The config of --config, locked. Raises UserError if there is none or it cannot be loaded."""
+    """Returns the config of --config.
+
+    Raises UserError if the flag was not given or its file does not exist.
+    """
     if flag.value is None:
         raise UserError('--config=FILE is required, e.g. --config=configs/digits_ect.py')
     path = epath.Path(config_flags.get_config_filename(flags.FLAGS[flag.name]).partition(':')[0])
     if not path.exists():
-        found = sorted(p.name for p in path.parent.glob('*.py')) if path.parent.exists() else []
-        raise UserError(f'no config file {path}; {path.parent} has: {", ".join(found) or "none"}')
+        configs = sorted(p.name for p in path.parent.glob('*.py')) if path.parent.exists() else []
+        raise UserError(f'no config file {path}; {path.parent} has: {", ".join(configs) or "none"}')
     return flag.value
 
 
 def join_processes(spec: str) -> None:
-    """Joins the other processes of a run: '' is none, 'auto', or 'HOST:PORT,COUNT,INDEX'."""
+    """Connects this process with the others of the same run, as `spec` says.
+
+    '' is a run of one process, which connects with nobody. 'auto' lets JAX ask the cluster that it runs
+    on. 'HOST:PORT,COUNT,INDEX' is the address of the first process, how many processes there are, and
+    which of them this is, from 0. Raises UserError if `spec` is none of these.
+    """
     if spec == 'auto':
         jax.distributed.initialize()
     elif spec:
         address, *numbers = spec.split(',')
         if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
             raise UserError(f'--distributed is auto or HOST:PORT,COUNT,INDEX, got {spec!r}')
-        jax.distributed.initialize(address, *map(int, numbers))
+        count, index = map(int, numbers)
+        jax.distributed.initialize(address, num_processes=count, process_id=index)
 
 
 def refuse_flags(names: Sequence[str], command: str) -> None:
-    """Raises UserError if one of the flags was given, which the command would not read."""
+    """Raises UserError if one of the flags named was given, because `command` does not read them."""
     given = [name for name in names if flags.FLAGS[name].present]
     if given:
         raise UserError(f'{command} takes no --{given[0]}')
 
 
 def set_compilation_cache() -> None:
-    """Turns JAX's persistent compilation cache on, unless the user has set where it is."""
-    if not jax.config.jax_compilation_cache_dir:
+    """Makes JAX keep compiled programs on disk, in the user's cache folder.
+
+    Does nothing if the user has chosen a folder for them already, as by JAX_COMPILATION_CACHE_DIR.
+    """
+    if not jax.config.values['jax_compilation_cache_dir']:
         home = os.environ.get('XDG_CACHE_HOME', pathlib.Path.home() / '.cache')
         jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(home) / 'cm_jax' / 'xla'))
 
 
 def integers(name: str, values: Sequence[str] | None) -> tuple[int, ...]:
-    """The numbers of a list flag; () if it was not given. Raises UserError on anything else."""
+    """Returns the values of the list flag --`name` as numbers, or () if it was not given.
+
+    Raises UserError if one of them is not a whole number.
+    """
+    values = values or ()
     try:
-        return tuple(int(value) for value in values or ())
+        return tuple(int(value) for value in values)
     except ValueError:
         raise UserError(f'--{name} takes whole numbers, got {",".join(values)}') from None
 
 
 def explain_override(argv: Sequence[str], config: ConfigDict) -> str:
-    """What is wrong with the first `--config.x=y` that names no key, with the legal keys."""
+    """Returns what is wrong with the first `--config.x=y` that names an unknown key; '' if none does.
+
+    The text lists the legal keys.
+    """
     for argument in argv:
         if not argument.startswith('--config.'):
             continue
-        node = config
+        node: Any = config
         for part in argument.removeprefix('--config.').partition('=')[0].split('.'):
             legal = node.keys() if isinstance(node, ConfigDict) else ()
             try:
@@ -168,22 +210,23 @@ def explain_override(argv: Sequence[str], config: ConfigDict) -> str:
 
 
 def parse_flags(argv: Sequence[str], arguments: bool = False) -> Sequence[str]:
-    """Parses the flags; whatever is wrong with them ends the process with one line and status 2.
+    """Parses the flags and returns `argv` without them.
 
-    `arguments`: the command takes arguments beside its options, in any order.
+    If anything is wrong with them, the process ends with one line and status 2. `arguments` says
+    whether the command takes arguments beside its flags, before or after them.
     """
     flags.FLAGS.set_gnu_getopt(arguments)
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         text = str(error)
-        if 'Traceback' in text:  # of the config file: its last line says what is wrong
+        if 'Traceback' in text:  # the config file raised an error; the last line says which
             text = text.strip().splitlines()[-1]
         fail(text)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         sys.argv = [argument for argument in argv if not argument.startswith('--config.')]
         flags.FLAGS.unparse_flags()
-        flags.FLAGS(sys.argv)  # config_flags reads sys.argv too
+        flags.FLAGS(sys.argv)  # parses again without the overrides; config_flags reads sys.argv too
         fail(explain_override(argv, flags.FLAGS['config'].value) or str(error))
     if len(rest) > 1 and not arguments:
         fail(f'unknown argument {rest[1]!r}; options begin with --')
@@ -191,15 +234,17 @@ def parse_flags(argv: Sequence[str], arguments: bool = False) -> Sequence[str]:
 
 
 def run(main: Callable[[Sequence[str]], None], arguments: bool = False) -> None:
-    """Parses the flags, then calls `main(argv)`; a UserError from it is one line and status 2.
+    """Runs a command: parses the flags, then calls `main(argv)` with what is left of `argv`.
 
-    Arguments that are no options are refused, unless the command takes them.
+    If the flags are wrong or `main` raises UserError, the process ends with one line and status 2.
+    `arguments` says whether the command takes arguments beside its flags; if not, they are refused.
     """
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # silences the C++ log of JAX's libraries
-    # Libraries log a failure at length, in their threads too, and then raise it: once is enough.
+    # Libraries log a failure at length, in their threads too, and then raise it. The error that is
+    # raised is shown; the log would only repeat it.
     logging.set_verbosity(logging.FATAL)
     python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
-    sys.unraisablehook = drop_late_callbacks
+    sys.unraisablehook = ignore_late_callbacks
 
     def guarded(argv: Sequence[str]) -> None:
         set_compilation_cache()
