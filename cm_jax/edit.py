@@ -1,10 +1,14 @@
-"""Edit: `python -m cm_jax.edit --workdir=runs/digits/ect --task=inpaint --mask=left`.
+"""Completes images of which a part is hidden, by a consistency model that was not trained for it.
 
-Images of the run's own data, of which a part is hidden, are completed by a consistency model that was
-not trained for it: inpaint (--mask), colorize, superres (--factor). Writes a picture into the run's
-`samples/`, with a column for each image and rows for the original, what is known of it, and the
-results from --results draws of noise; and beside it a record of what was done. A network with classes
-is told the class of each image.
+    python -m cm_jax.edit --workdir=runs/digits/ect --task=inpaint --mask=left
+
+The images are those of the run's own data set. The task says what is hidden: `inpaint` hides the pixels
+that --mask names, `colorize` the colours, and `superres` all but the mean of each patch of
+--factor x --factor pixels. If the network has classes, it is told the class of each image.
+
+It writes a picture into the folder `samples` of the run, and beside it a JSON file that records how the
+picture was made. The picture has a column for each image. Its rows are the original, what is known of
+it, and --results completions, each from noise of its own.
 """
 
 import hashlib
@@ -13,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -27,29 +32,41 @@ from cm_jax.types import Array, Params
 from cm_jax.wiring import open_data
 
 _WORKDIR = cli.workdir_flag()
-_TASK = flags.DEFINE_string('task', None, f'one of {", ".join(tasks.TASKS)}')
-_MASK = flags.DEFINE_string('mask', 'center', f'what inpaint lacks: {", ".join(tasks.MASKS)}')
-_FACTOR = flags.DEFINE_integer('factor', 2, 'of superres: patches of factor x factor are known')
+_TASK = flags.DEFINE_string('task', None, f'what is hidden: {", ".join(tasks.TASKS)}')
+_MASK = flags.DEFINE_string(
+    'mask', 'center', f'which part of an image inpaint hides: {", ".join(tasks.MASKS)}'
+)
+_FACTOR = flags.DEFINE_integer('factor', 2, 'the side, in pixels, of the patches of superres')
 _LEVELS = flags.DEFINE_string(
-    'levels', None, 'noise levels, descending from t_max, e.g. 80,10,1; default 16 on the EDM grid'
+    'levels', None, "noise levels, descending from t_max, e.g. 80,10,1; default: 16 on EDM's grid"
 )
 _STEP = cli.step_flag()
 _EMA = cli.ema_flag()
 _SPLIT = flags.DEFINE_string('split', 'test', 'split of the data that the images are taken from')
-_COUNT = flags.DEFINE_integer('count', 8, 'number of images, evenly spread over the split')
-_RESULTS = flags.DEFINE_integer('results', 2, 'draws of noise, a row of results each')
-_SEED = flags.DEFINE_integer('seed', 0, 'stream of noise')
+_COUNT = flags.DEFINE_integer('count', 8, 'how many images, evenly spread over the split')
+_RESULTS = flags.DEFINE_integer('results', 2, 'how many completions of each image')
+_SEED = flags.DEFINE_integer('seed', 0, 'seed of the noise')
 
 
 def parse_levels(text: str | None, run: Run) -> np.ndarray:
-    """The levels of --levels; without it those of ddim@16, which has t_min as its end left out."""
+    """Returns the noise levels that --levels lists, or 16 levels if it was not given.
+
+    These 16 are the levels of the sampler ddim@16 without its end, t_min. Raises UserError if the
+    levels are not numbers that descend from t_max.
+    """
     if text is None:
         return np.array(samplers.build('ddim@16', run.parts.process).levels[:-1], np.float32)
     return samplers.parse_levels(text, run.parts.process, '--levels=').astype(np.float32)
 
 
-def make_task(name: str, image_shape: tuple[int, int, int], keys: Array) -> tasks.Task:
-    """The task of --task. Raises UserError if it is unknown or does not suit the images."""
+def make_task(name: str | None, image_shape: tuple[int, int, int], keys: Array) -> tasks.Task:
+    """Returns the task that --task names.
+
+    `keys` [B] are random keys, one for each image; only the mask `random` uses them. Raises UserError
+    if no task was given, or if it is unknown or does not suit images of this shape.
+    """
+    if name is None:
+        raise UserError(f'--task=NAME is required; legal: {", ".join(sorted(tasks.TASKS))}')
     check_name('--task', name, tasks.TASKS)
     if name == 'inpaint':
         return tasks.inpainting(tasks.make_mask(_MASK.value, image_shape, keys))
@@ -59,14 +76,18 @@ def make_task(name: str, image_shape: tuple[int, int, int], keys: Array) -> task
 
 
 def make_program(run: Run, task: tasks.Task, ts: np.ndarray, seed: int) -> Callable[..., Array]:
-    """`program(params, images, label, draw)` -> edited images; one compilation for all draws."""
+    """Returns the jitted `program(params, images, label, draw) -> completed images` [B,H,W,C].
+
+    `images` are [B,H,W,C] and `label` is [B] or None. The integer `draw` chooses the noise, that of
+    another draw being independent; one compilation serves all draws. `ts` [n] are the noise levels.
+    """
     parts = run.parts
 
     def program(params: Params, images: Array, label: Array | None, draw: Array) -> Array:
-        stream = jax.random.fold_in(jax.random.key(seed), draw)
-        keys = jax.vmap(lambda i: jax.random.fold_in(stream, i))(np.arange(len(images)))
-        start, fresh = jax.vmap(jax.random.split, out_axes=1)(keys)
-        noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(start)
+        draw_key = jax.random.fold_in(jax.random.key(seed), draw)
+        keys = jax.vmap(lambda i: jax.random.fold_in(draw_key, i))(np.arange(len(images)))
+        first_keys, later_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(first_keys)
         return zero_shot.edit(
             lambda x, t: parts.objective.denoise(params, x, t, label),
             parts.process,
@@ -74,15 +95,18 @@ def make_program(run: Run, task: tasks.Task, ts: np.ndarray, seed: int) -> Calla
             images,
             parts.process.prior_std * noise,
             ts,
-            fresh,
+            later_keys,
         )
 
     return jax.jit(program)
 
 
 def file_name(record: Mapping[str, Any]) -> str:
-    """'edit_inpaint-left_16levels_step800_ema0.99_seed0_1f3a': the last part is the record's digest,
-    so that no picture takes the place of another."""
+    """Returns the name of a picture's files, without the ending.
+
+    For example 'edit_inpaint-left_16levels_step800_ema0.99_seed0_1f3a5c'. The last part is the
+    beginning of the sha256 of the record, so that pictures of different records get different names.
+    """
     detail = ''.join(f'-{record[part]}' for part in ('mask', 'factor') if record[part] is not None)
     weights = weights_file_label(record['ema'])
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:6]
@@ -113,7 +137,7 @@ def main(argv: Sequence[str]) -> None:
     images = to_float(originals)
     label = labels if run.parts.generative_model.num_classes else None
     program = make_program(run, task, ts, seed)
-    rows = [images, task.show(zero_shot.measured(task, images))]
+    rows = [images, task.show(zero_shot.measured(task, jnp.asarray(images)))]
     rows += [program(params, images, label, draw) for draw in range(results)]
 
     record = {

@@ -1,7 +1,7 @@
-"""Pictures: grids of images, and matplotlib figures in one style.
+"""Writes grids of images, and makes matplotlib figures in one style.
 
-Figures are drawn on matplotlib's `Figure` itself, so that no window system and no global state is
-involved. Colours are those of Okabe and Ito, which colour-blind readers can tell apart.
+Figures are drawn on matplotlib's `Figure` and not with pyplot, so that no window system and no global
+state is involved. The colours are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
 import contextlib
@@ -23,32 +23,39 @@ COLOURS = {
     'random': '#009e73',
     'muted': '#9ca3af',
 }
-STYLE = {
-    'axes.axisbelow': True,
-    'axes.edgecolor': '#9ca3af',
-    'axes.labelcolor': '#374151',
-    'axes.spines.right': False,
-    'axes.spines.top': False,
-    'font.size': 10,
-    'legend.frameon': False,
-    'lines.linewidth': 1.8,
-    'xtick.color': '#4b5563',
-    'ytick.color': '#4b5563',
-}
+# The style of all figures, for matplotlib.rc_context.
+STYLE = matplotlib.RcParams(
+    {
+        'axes.axisbelow': True,
+        'axes.edgecolor': '#9ca3af',
+        'axes.labelcolor': '#374151',
+        'axes.spines.right': False,
+        'axes.spines.top': False,
+        'font.size': 10,
+        'legend.frameon': False,
+        'lines.linewidth': 1.8,
+        'xtick.color': '#4b5563',
+        'ytick.color': '#4b5563',
+    }
+)
 
-CELL = 48  # pixels: how wide an image of a grid is drawn at least
-DPI = 130
+CELL = 48  # the width in pixels to which `write_grid` enlarges smaller images
+DPI = 130  # the resolution of figures, in pixels per inch
 
 
 def scale_to(width: int, image_width: int) -> int:
-    """Returns how many pixels each pixel of an image becomes for the image to be about `width` wide."""
+    """Returns the whole number, at least 1, by which to enlarge an image to a width of about `width`.
+
+    The result is never wider than that, except where the image itself is. Widths are in pixels.
+    """
     return max(1, width // image_width)
 
 
 def write_grid(path: epath.Path, images: np.ndarray, columns: int) -> None:
-    """Writes a PNG of images [N,H,W,C], float in [-1,1] or uint8, `columns` of them a row.
+    """Writes images [N,H,W,C] as one PNG file, in rows of `columns` images.
 
-    Small images are enlarged pixel by pixel, to about CELL pixels.
+    The images are floats in [-1,1], or uint8; C is 1 or 3. Those smaller than CELL pixels are enlarged
+    to about that size, each pixel becoming a square.
     """
     if images.dtype != np.uint8:
         images = np.clip(np.round(127.5 * images + 127.5), 0, 255).astype(np.uint8)
@@ -63,7 +70,7 @@ def write_grid(path: epath.Path, images: np.ndarray, columns: int) -> None:
 
 
 def save_figure(path: epath.Path, figure: Figure) -> None:
-    """Writes a figure as a PNG."""
+    """Writes a figure as a PNG file, at DPI pixels per inch."""
     with path.open('wb') as file:
         figure.savefig(file, format='png', dpi=DPI)
 
@@ -72,7 +79,10 @@ def save_figure(path: epath.Path, figure: Figure) -> None:
 def panel(
     xlabel: str, ylabel: str, size: tuple[float, float] = (6.5, 4.2)
 ) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of one panel in our style, to be drawn on inside a `with` statement; size in inches."""
+    """A context with a new figure of one panel in our style, and its axes; `size` is in inches.
+
+    The figure must be drawn on and saved inside the `with` statement, where the style is in force.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout='constrained')
         axes = figure.add_subplot()
@@ -91,12 +101,24 @@ def plain_log(axes: Axes) -> None:
 
 
 def mark_stages(axes: Axes, every: int, steps: Sequence[int]) -> None:
-    """Shades every other stage of a curriculum, stage = step // every, and numbers them."""
+    """Shades every other stage of a curriculum in the background, and writes their numbers on top.
+
+    Stage n is from step n * every to (n + 1) * every. The axis spans from the lowest to the highest of
+    `steps`.
+    """
     first, last = min(steps), max(steps)
     for stage in range(first // every, -(-last // every)):
         left, right = max(stage * every, first), min((stage + 1) * every, last)
         if stage % 2:
             axes.axvspan(left, right, color='#f3f4f6', zorder=0, linewidth=0)
         text = f'stage {stage}' if stage == first // every else f'{stage}'
-        place = {'transform': axes.get_xaxis_transform(), 'ha': 'center', 'va': 'bottom'}
-        axes.text((left + right) / 2, 1.01, text, color='#6b7280', fontsize=9, **place)
+        axes.text(
+            x=(left + right) / 2,
+            y=1.01,  # just above the panel
+            s=text,
+            color='#6b7280',
+            fontsize=9,
+            transform=axes.get_xaxis_transform(),
+            ha='center',
+            va='bottom',
+        )

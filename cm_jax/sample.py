@@ -1,7 +1,10 @@
-"""Sample: `python -m cm_jax.sample --workdir=runs/digits/ect --sampler=multistep@80,0.8`.
+"""Generates images with the weights of a run, and writes them as a grid.
 
-Writes a grid of samples as PNG, and with --npz the samples themselves, into the run's `samples/`.
-What is not given is taken from the run's config (or, with --config, from that config's `sampling`).
+    python -m cm_jax.sample --workdir=runs/digits/ect --sampler=multistep@80,0.8
+
+The files go into the folder `samples` of the run: the grid as a PNG file, a JSON file that records how
+the images were made, and with --npz the images themselves. Where a flag is not given, the section
+`sampling` of the run's config decides, or that of --config.
 """
 
 from collections.abc import Sequence
@@ -16,17 +19,17 @@ from cm_jax.run import open_run
 from cm_jax.run_folder import SAMPLES, weights_file_label, write_json
 from cm_jax.settings import parse_run
 
-_CONFIG = cli.config_flag('takes `sampling` from this config')
+_CONFIG = cli.config_flag("a config whose section `sampling` is used in place of the run's own")
 _WORKDIR = cli.workdir_flag()
 _STEP = cli.step_flag()
 _EMA = cli.ema_flag()
 _SAMPLER = flags.DEFINE_string(
-    'sampler', None, 'e.g. onestep, multistep@80,0.8, tuned, heun@18+cfg1.5'
+    'sampler', None, 'the sampler, e.g. onestep, multistep@80,0.8, tuned, heun@18+cfg1.5'
 )
-_COUNT = flags.DEFINE_integer('count', None, 'number of samples')
-_SEED = flags.DEFINE_integer('seed', 0, 'stream of noise')
-_COLUMNS = flags.DEFINE_integer('columns', 10, 'pictures a row of the grid')
-_NPZ = flags.DEFINE_bool('npz', False, 'write the samples as uint8 [N,H,W,C] too')
+_COUNT = flags.DEFINE_integer('count', None, 'how many images')
+_SEED = flags.DEFINE_integer('seed', 0, 'seed of the noise')
+_COLUMNS = flags.DEFINE_integer('columns', 10, 'how many images stand in a row of the grid')
+_NPZ = flags.DEFINE_bool('npz', False, 'also write the images to an .npz file: uint8 [N,H,W,C]')
 
 
 def main(argv: Sequence[str]) -> None:

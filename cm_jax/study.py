@@ -1,10 +1,15 @@
-"""Study: `python -m cm_jax.study --workdir=runs/study/digits`.
+"""Compares training methods, or searches, over several seeds: as a table and a plot.
 
-Compares methods over training seeds. Reads the run folders WORKDIR/<method>/seed<k> that `evaluate`
-has scored, and writes into WORKDIR `study.json` (a list of rows), `study.md` (the table) and
-`study.png` (score over network evaluations, a line for each method): the mean over the seeds, and
-their standard deviation. With --lcsc it reads searches, and what it writes is in study_lcsc.py.
-`launch/study.sh` makes the runs and searches.
+    python -m cm_jax.study --workdir=runs/study/digits
+    python -m cm_jax.study --workdir=runs/study/lcsc --lcsc
+
+Without --lcsc it compares methods over training seeds. It reads the run folders
+WORKDIR/<method>/seed<k>, which `evaluate` must have scored, and writes three files into WORKDIR: the
+rows `study.json`, the table `study.md`, and `study.png`, the score over the number of network
+evaluations with a line for each method. A score is the mean over the seeds with their standard
+deviation. With --lcsc it compares searches, as cm_jax/reports/study_lcsc.py explains.
+
+`launch/study.sh` makes the runs and the searches.
 """
 
 from collections.abc import Sequence
@@ -20,12 +25,20 @@ from cm_jax.reports.study_methods import check_comparable, plot, rows_of, runs_o
 from cm_jax.run_folder import write_json
 
 _WORKDIR = cli.workdir_flag('the folder of the study')
-_ORDER = flags.DEFINE_list('order', [], 'methods in the order of the table; the rest follow')
-_LCSC = flags.DEFINE_bool('lcsc', False, 'a study of searches: launch/study.sh lcsc')
+_ORDER = flags.DEFINE_list(
+    'order', [], 'the methods that come first in the table, in this order; the others follow'
+)
+_LCSC = flags.DEFINE_bool(
+    'lcsc', False, 'compare the searches that `launch/study.sh lcsc` makes, not methods'
+)
 
 
-def methods(workdir: epath.Path) -> str:
-    """Writes the comparison of methods; its table."""
+def write_methods(workdir: epath.Path) -> str:
+    """Writes the files of the comparison of methods into `workdir`, and returns its table.
+
+    Raises UserError if a method of --order has no run, if a run has no scores, or if the runs were not
+    scored in the same way.
+    """
     runs = runs_of(workdir)
     missing = [method for method in _ORDER.value if method not in runs]
     if missing:
@@ -42,7 +55,7 @@ def methods(workdir: epath.Path) -> str:
 def main(argv: Sequence[str]) -> None:
     del argv
     workdir = cli.required_workdir(_WORKDIR)
-    print((study_lcsc.write if _LCSC.value else methods)(workdir), end='')
+    print((study_lcsc.write if _LCSC.value else write_methods)(workdir), end='')
     print(f'written: {workdir}/study.md, study.json, study.png')
 
 

@@ -1,6 +1,7 @@
-"""The report's page: pure functions from scores, pictures and settings to one HTML string.
+"""The page of a report: pure functions that turn scores, pictures and settings into HTML text.
 
-The page needs nothing but itself: styles, curves and pictures are inside it, and it runs no script.
+The page needs no other file and runs no script: styles, curves and pictures are inside it. `render`
+makes the whole page, and each other function returns one part of it.
 """
 
 import base64
@@ -12,78 +13,29 @@ from typing import Any, NamedTuple
 from cm_jax.config import flatten
 from cm_jax.evaluation.references import describe
 from cm_jax.reports.rows import NAMES, Entry, by_sampler, compared, counted, what
+from cm_jax.reports.style import CSS
 from cm_jax.settings import SearchSettings
-
-CSS = """
-:root { --soft: #4b5563; --line: #e5e7eb }
-.teacher { --own: #555555 } .ect { --own: #009e73 } .ema { --own: #0072b2 } .lcsc { --own: #d55e00 }
-* { box-sizing: border-box }
-body { margin: 0; background: #fff; color: #111827;
-  font: 16px/1.6 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif }
-main { max-width: 1060px; margin: 0 auto; padding: 40px 20px 80px }
-h1 { font-size: 32px; line-height: 1.2; margin: 0 0 12px } h2 { font-size: 21px; margin: 56px 0 8px }
-p { max-width: 74ch; margin: 8px 0 }
-.lead { font-size: 18px; line-height: 1.55; color: #1f2937 }
-.soft, figcaption { color: var(--soft); font-size: 14.5px }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 14px;
-  margin: 28px 0 8px }
-.card { border: 1px solid var(--line); border-top: 4px solid var(--own); border-radius: 8px;
-  padding: 14px 16px }
-.card b { display: block; font-size: 30px; line-height: 1.25; font-variant-numeric: tabular-nums }
-.card span { display: block; color: var(--soft); font-size: 14px }
-.wide { overflow-x: auto; margin: 16px 0 } figure { margin: 0 }
-table { border-collapse: collapse; width: 100%; font-size: 15px }
-th, td { padding: 8px 12px; text-align: left; border-bottom: 1px solid #e5e7eb; vertical-align: top }
-th { font-weight: 600; color: var(--soft); font-size: 13.5px; white-space: nowrap }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-tbody th { color: #111827; font-size: 15px }
-th small { display: block; font-size: 14px; font-weight: 400; color: var(--soft); padding-left: 18px }
-tr.group > * { border-top: 2px solid #9ca3af } tr.lcsc > * { background: #fff7f0 }
-tr.best .n:last-child { font-weight: 700 }
-.dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 8px;
-  background: var(--own) }
-.grids { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 18px;
-  margin: 20px 0 }
-.grids img { width: 100%; display: block }
-.grids figcaption { text-align: center; line-height: 1.4; margin-top: 8px }
-.grids figcaption b { display: block; color: #111827; font-size: 15px }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr));
-  gap: 28px; margin: 20px 0 }
-.plots svg { width: 100%; display: block } .plots svg text { font-family: inherit !important }
-dl { display: grid; grid-template-columns: minmax(120px, 190px) 1fr; gap: 6px 20px; font-size: 15px }
-dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
-details { border: 1px solid var(--line); border-radius: 8px; margin: 10px 0; background: #f9fafb }
-summary { cursor: pointer; padding: 10px 16px; font-weight: 600 }
-details > div { padding: 0 16px 12px }
-pre { margin: 0; padding: 0 16px 16px; overflow-x: auto; font-size: 13px; line-height: 1.45 }
-@media (max-width: 600px) { main { padding-top: 24px } h1 { font-size: 26px }
-  dl { grid-template-columns: 1fr } dd { margin-bottom: 8px }
-  .cards, .grids { grid-template-columns: 1fr 1fr } th, td { padding: 7px 6px }
-  .scores .n:nth-child(4) { display: none } th { white-space: normal } .card { padding: 12px }
-  h2 { margin-top: 44px } .card b { font-size: 26px } }
-@media (max-width: 480px) { .scores .n:nth-child(2) { display: none } th, td { padding: 7px 3px } }
-"""
 
 
 class Page(NamedTuple):
-    """What the page shows. `grids` are PNG files, `plots` <svg> elements by name."""
+    """What the page shows."""
 
-    dataset: str
-    entries: Sequence[Entry]
-    averages: Sequence[Entry]  # all that the best average was chosen from
-    grids: Sequence[tuple[Entry, bytes]]
-    grid_note: str
-    plots: Mapping[str, str]  # teacher, ect, search, coefficients
-    stage: int | None  # steps of a stage of ECT's curriculum
+    dataset: str  # its name
+    entries: Sequence[Entry]  # the rows of the table
+    averages: Sequence[Entry]  # all averages of weights, of which the best one is in the table
+    grids: Sequence[tuple[Entry, bytes]]  # a grid of samples of a row, as a PNG file
+    grid_note: str  # how the samples of the grids were drawn
+    plots: Mapping[str, str]  # <svg> elements by name: teacher, ect, search, coefficients
+    stage: int | None  # the length in steps of a stage of ECT's curriculum; None is no stages
     search: SearchSettings
-    candidates: int
-    snapshots: int
-    facts: Mapping[str, str]  # the cost of the runs and the environment
-    settings: Mapping[str, Mapping[str, Any]]  # a resolved config by title
+    candidates: int  # how many the search scored
+    snapshots: int  # how many LCSC combined
+    facts: Mapping[str, str]  # term -> description: what the runs cost, and where the page was made
+    settings: Mapping[str, Mapping[str, Any]]  # title -> resolved config
 
 
 def summary(page: Page) -> str:
-    """The result in one paragraph of plain words."""
+    """Returns the result in one paragraph of plain words."""
     ects, emas, lcscs, teachers = (
         by_sampler(page.entries, m) for m in ('ect', 'ema', 'lcsc', 'teacher')
     )
@@ -107,18 +59,22 @@ def summary(page: Page) -> str:
 
 
 def cards(page: Page) -> str:
-    """The scores that matter most, large."""
-    shown = [by_sampler(page.entries, m)[0] for m in ('lcsc', 'ema', 'ect')]
-    shown.append(by_sampler(page.entries, 'teacher')[-1])
+    """Returns the four scores that matter most, in large print.
+
+    They are those of LCSC, the best average and ECT with the fewest network evaluations, and that of
+    the teacher with the most.
+    """
+    main_entries = [by_sampler(page.entries, m)[0] for m in ('lcsc', 'ema', 'ect')]
+    main_entries.append(by_sampler(page.entries, 'teacher')[-1])
     return ''.join(
         f'<div class="card {e.model}"><span>{NAMES[e.model]}, {counted(e.evaluations, "evaluation")}'
         f'</span><b>{e.value:.2f}</b><span>{html.escape(what(e, page.snapshots))}</span></div>'
-        for e in shown
+        for e in main_entries
     )
 
 
 def table(page: Page) -> str:
-    """The rows of results.json."""
+    """Returns the table of scores, with the same rows as results.json."""
     heads = ('Steps', 'Evaluations', 'Samples × seeds', page.entries[0].metric)
     lowest = {e.steps: e for e in sorted(page.entries, key=lambda e: e.value, reverse=True)}
     body = ''
@@ -138,12 +94,12 @@ def table(page: Page) -> str:
 
 
 def numbers(tag: str, cells: Sequence[Any]) -> str:
-    """Cells of a table row, to the right."""
+    """Returns the cells of a table row, aligned to the right; `tag` is 'td' or 'th'."""
     return ''.join(f'<{tag} class="n">{html.escape(str(cell))}</{tag}>' for cell in cells)
 
 
 def averages(page: Page) -> str:
-    """Every average with every sampler."""
+    """Returns a folded table with the score of every average with every sampler."""
     samplers = list(dict.fromkeys(e.sampler for e in page.averages))
     scores = {(e.weights, e.sampler): e.score for e in page.averages}
     rows = ''.join(
@@ -162,7 +118,7 @@ def averages(page: Page) -> str:
 
 
 def grids(page: Page) -> str:
-    """The samples, side by side."""
+    """Returns the grids of samples, side by side."""
     figures = ''
     for e, png in page.grids:
         cost = counted(e.evaluations, 'evaluation')
@@ -176,7 +132,7 @@ def grids(page: Page) -> str:
 
 
 def plot(page: Page, name: str, title: str, caption: str) -> str:
-    """A curve with its caption."""
+    """Returns the plot of this name with its title and caption."""
     return (
         f'<figure><div role="img" aria-label="{html.escape(title)}">{page.plots[name]}</div>'
         f'<figcaption><b>{html.escape(title)}.</b> {html.escape(caption)}</figcaption></figure>'
@@ -184,7 +140,7 @@ def plot(page: Page, name: str, title: str, caption: str) -> str:
 
 
 def training(page: Page) -> str:
-    """The curves of the two training runs."""
+    """Returns the plots of the two training runs."""
     stages = (
         f' Bands: the stages of its curriculum, {page.stage:,} steps each.' if page.stage else ''
     )
@@ -200,7 +156,7 @@ def training(page: Page) -> str:
 
 
 def searching(page: Page) -> str:
-    """The curves of the search."""
+    """Returns the plots of the search."""
     return plot(
         page,
         'search',
@@ -217,39 +173,43 @@ def searching(page: Page) -> str:
 
 
 def definitions(facts: Mapping[str, str]) -> str:
-    """A list of terms with what they are."""
-    items = (f'<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>' for k, v in facts.items())
+    """Returns a list of terms, each with its description."""
+    items = (
+        f'<dt>{html.escape(term)}</dt><dd>{html.escape(description)}</dd>'
+        for term, description in facts.items()
+    )
     return f'<dl>{"".join(items)}</dl>'
 
 
-def protocol(page: Page) -> dict[str, str]:
-    """How the scores were measured, and on which noise."""
+def measurement(page: Page) -> dict[str, str]:
+    """Returns, by term, how the scores were measured and on which noise."""
     entry = by_sampler(page.entries, 'lcsc')[0]
-    p, budget = entry.row['protocol'], page.search.budget
-    reference, extractor = p['reference'], p['extractor']
+    protocol, budget = entry.row['protocol'], page.search.budget
+    reference, extractor = protocol['reference'], protocol['extractor']
     seeds, teacher = (
         ', '.join(map(str, e.row['protocol']['seeds'])) for e in (entry, page.entries[0])
     )
     return {
-        'Score': f'{p["score"]}: Fréchet distance between the features of generated and real images',
+        'Score': f'{protocol["score"]}: Fréchet distance between the features of generated and real '
+        'images',
         'Extractor': f'{extractor["name"]}, checksum {extractor["checksum"][:16]}; images before it: '
-        f'{extractor.get("resize", "not stored")}',  # scores from before it was
+        f'{extractor.get("resize", "not stored")}',  # earlier versions did not store it
         'Reference': f'{describe(reference)}, checksum {reference["checksum"][:16]}',
-        'Samples': f'{p["samples"]:,} for each seed; the score is the mean over seeds ± their standard '
-        'deviation',
-        'Rounding': f'{p["rounding"]}, before the features',
-        'Labels': p['labels'],
+        'Samples': f'{protocol["samples"]:,} for each seed; the score is the mean over seeds ± their '
+        'standard deviation',
+        'Rounding': f'{protocol["rounding"]}, before the features',
+        'Labels': protocol['labels'],
         'Report noise': f'seeds {seeds}; nothing was chosen by it but the best average. '
         f'Teacher: seeds {teacher}',
         'Search noise': f'seed {budget.seed}, {budget.samples:,} samples a candidate',
         'Selection noise': f'seeds {", ".join(map(str, budget.selection_seeds))}, as many samples: '
         f'the best {budget.finalists} candidates, and the EMA profiles',
-        'Protocol id': f'{p["id"]}, the same in every row',
+        'Protocol id': f'{protocol["id"]}, the same in every row',
     }
 
 
 def settings(page: Page) -> str:
-    """The resolved configs, folded, a line a key."""
+    """Returns the resolved configs, each folded, with one key in a line."""
     lines = {
         title: '\n'.join(f'{key} = {json.dumps(value)}' for key, value in flatten(config).items())
         for title, config in page.settings.items()
@@ -261,7 +221,7 @@ def settings(page: Page) -> str:
 
 
 def render(page: Page) -> str:
-    """The page."""
+    """Returns the page as HTML text."""
     title = f'Few-step generation on {page.dataset}'
     metric = page.entries[0].metric
     extractor = page.entries[0].row['protocol']['extractor']['name']
@@ -291,7 +251,7 @@ rate.</p>
 <h2>Search</h2>
 <div class="plots">{searching(page)}</div>
 <h2>How the scores were measured</h2>
-{definitions(protocol(page))}
+{definitions(measurement(page))}
 <h2>Cost and environment</h2>
 {definitions(page.facts)}
 <h2>Settings</h2>

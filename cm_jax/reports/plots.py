@@ -1,4 +1,4 @@
-"""The report's pictures: curves as inline SVG, grids of samples as PNG. Pure functions."""
+"""The pictures of a report: curves as SVG text, grids of samples as PNG bytes. Nothing is written."""
 
 import io
 import re
@@ -12,37 +12,41 @@ from matplotlib.figure import Figure
 
 from cm_jax.plotting import COLOURS, STYLE, mark_stages, panel, plain_log, scale_to
 
-NO_METADATA = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
+NO_METADATA = dict.fromkeys(
+    ('Creator', 'Date', 'Format', 'Type')
+)  # the same figure, the same bytes
 
 
 class Panel(NamedTuple):
-    """One grid of `comparison`: uint8 images [N,H,W,C] and what stands under it."""
+    """One grid of the picture that `comparison` draws, with the three lines of text below it."""
 
-    images: np.ndarray
+    images: np.ndarray  # uint8 [N,H,W,C]
     title: str
     detail: str
     score: str
-    colour: str
+    colour: str  # of the score
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """A figure as an <svg> element for the middle of an HTML page: no prolog, no namespaces.
+    """Returns a figure as an <svg> element for an HTML page, without XML prolog and namespaces.
 
-    `name` seeds the ids of its parts: the same figure gives the same bytes, and no two share an id.
+    `name` decides the ids of the parts of the figure. The same figure with the same name gives the same
+    text, and figures with different names have no id in common, so that one page can hold them all.
     """
     file = io.StringIO()
     with matplotlib.rc_context({'svg.hashsalt': name, 'svg.fonttype': 'none'}):
         figure.savefig(file, format='svg', metadata=NO_METADATA, transparent=True)
     svg = file.getvalue()
     head, _, body = svg[svg.index('<svg') :].partition('>')
-    box = re.search(r'viewBox="[^"]*"', head).group()
-    return f'<svg {box} aria-hidden="true">' + re.sub(r' id="[A-Za-z0-9.]+_\d+"', '', body)
+    (view_box,) = re.findall(r'viewBox="[^"]*"', head)
+    return f'<svg {view_box} aria-hidden="true">' + re.sub(r' id="[A-Za-z0-9.]+_\d+"', '', body)
 
 
 def training(rows: Sequence[Mapping[str, Any]], model: str, stage: int | None) -> Figure:
-    """Draws the loss over training, and the distance where it was logged.
+    """Returns a figure of the loss over training, and of the distance where the run logged it.
 
-    `stage` is the length in steps of a stage of the run's curriculum, whose stages are then marked.
+    `rows` are those of metrics.jsonl, and `model` decides the colour. `stage` is the length in steps of
+    a stage of the run's curriculum; with None no stages are marked.
     """
     with panel('training step', 'loss (log scale)') as (figure, axes):
         steps = [row['step'] for row in rows]
@@ -60,7 +64,11 @@ def training(rows: Sequence[Mapping[str, Any]], model: str, stage: int | None) -
 
 
 def tile(images: np.ndarray, columns: int, scale: int, gap: int) -> np.ndarray:
-    """uint8 images [N,H,W,C] as one RGB picture: each pixel `scale` wide, `gap` white between."""
+    """Returns uint8 images [N,H,W,C] as one RGB picture [height, width, 3] with `columns` in a row.
+
+    Each pixel of an image becomes a square of `scale` pixels, and `gap` white pixels stand between two
+    images.
+    """
     n, h, w, c = images.shape
     rows = -(-n // columns)
     cells = np.full((rows * columns, h * scale + gap, w * scale + gap, 3), 255, np.uint8)
@@ -71,33 +79,46 @@ def tile(images: np.ndarray, columns: int, scale: int, gap: int) -> np.ndarray:
 
 
 def to_png(picture: np.ndarray) -> bytes:
-    """A uint8 picture as the bytes of a PNG file."""
+    """Returns a uint8 picture [height, width, 3] as the bytes of a PNG file."""
     file = io.BytesIO()
     PIL.Image.fromarray(picture).save(file, 'PNG', optimize=True)
     return file.getvalue()
 
 
 def comparison(panels: Sequence[Panel], columns: int) -> bytes:
-    """The panels side by side with their labels under them, as a PNG about 1,200 pixels wide."""
-    dpi, margin, space, text = 100, 24, 28, 92
+    """Returns the panels side by side, their texts below them, as the bytes of a PNG file.
+
+    All panels hold as many images of the same shape, in rows of `columns`. Five panels of five columns
+    are about 1,200 pixels wide.
+    """
+    dpi, margin, space, text_height = 100, 24, 28, 92  # the last three in pixels
     scale = scale_to(40, panels[0].images.shape[1])
     grids = [tile(panel.images, columns, scale, gap=2) for panel in panels]
     height, width = grids[0].shape[:2]
-    total = 2 * margin + len(grids) * width + (len(grids) - 1) * space, 2 * margin + height + text
+    total_width = 2 * margin + len(grids) * width + (len(grids) - 1) * space
+    total_height = 2 * margin + height + text_height
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(total[0] / dpi, total[1] / dpi), dpi=dpi, facecolor='white')
+        size = total_width / dpi, total_height / dpi
+        figure = Figure(figsize=size, dpi=dpi, facecolor='white')
         for i, (panel, grid) in enumerate(zip(panels, grids)):
-            left, bottom = margin + i * (width + space), margin + text
+            left, bottom = margin + i * (width + space), margin + text_height
             figure.figimage(grid, left, bottom, origin='upper')
             lines = (
                 (panel.title, 14, 'bold', '#111827', 26),
                 (panel.detail, 11.5, 'normal', '#4b5563', 50),
                 (panel.score, 12.5, 'bold', panel.colour, 76),
             )
-            for line, size, weight, colour, below in lines:
-                place = (left + width / 2) / total[0], (bottom - below) / total[1]
-                font = {'fontsize': size, 'fontweight': weight, 'color': colour}
-                figure.text(*place, line, ha='center', va='baseline', **font)
+            for line, font_size, weight, colour, pixels_below in lines:
+                figure.text(
+                    x=(left + width / 2) / total_width,
+                    y=(bottom - pixels_below) / total_height,
+                    s=line,
+                    ha='center',
+                    va='baseline',
+                    fontsize=font_size,
+                    fontweight=weight,
+                    color=colour,
+                )
         file = io.BytesIO()
         figure.savefig(file, format='png', dpi=dpi, metadata={'Software': None})
         return file.getvalue()

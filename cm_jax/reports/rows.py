@@ -1,4 +1,7 @@
-"""The rows of a report: the teacher, ECT, the best average of its weights, LCSC."""
+"""The rows of a report: the teacher, ECT, the best average of its weights, LCSC.
+
+A row is a score of one model's weights with one sampler, measured on report noise.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,47 +16,51 @@ NAMES = {'teacher': 'Teacher', 'ect': 'ECT', 'ema': 'Best average', 'lcsc': 'LCS
 
 
 class Entry(NamedTuple):
-    """One row of the table."""
+    """One row of the report's table."""
 
-    model: str  # teacher, ect, ema or lcsc
-    weights: str  # which of the model's weights, as the row's protocol names them
-    row: Mapping[str, Any]  # a score with its protocol
+    model: str  # a key of NAMES
+    weights: str  # which weights of the model, e.g. 'ema 0.99', as the row's protocol names them
+    row: Mapping[str, Any]  # the score and its protocol, as scores.jsonl or report.json holds them
 
     @property
     def sampler(self) -> str:
+        """The sampler, as it is written for --sampler."""
         return self.row['protocol']['sampler']
 
     @property
     def evaluations(self) -> int:
+        """How many network evaluations one sample takes."""
         return self.row['protocol']['evaluations']
 
     @property
     def steps(self) -> int:
-        """The sampler's noise levels; the 0 at the end of a list of levels is no step."""
+        """How many steps the sampler makes: its noise levels above 0."""
         return sum(level > 0 for level in self.row['protocol']['levels'])
 
     @property
     def metric(self) -> str:
+        """The name of the Fréchet distance that the score is, e.g. 'fd_lenet'."""
         return self.row['protocol']['score'].rpartition('_')[0]
 
     @property
     def value(self) -> float:
+        """The score: its mean over the noise seeds. Lower is better."""
         return self.row[self.metric]
 
     @property
     def score(self) -> str:
-        """'3.79 ± 0.11', or the mean alone if there was one seed."""
+        """The score and its standard deviation, '3.79 ± 0.11'; without the latter for one seed."""
         spread = self.row[f'{self.metric}_std']
         return f'{self.value:.2f}' + ('' if spread is None else f' ± {spread:.2f}')
 
 
 def counted(number: int, noun: str) -> str:
-    """'1 step', '2 steps'."""
+    """Returns a number with its noun: '1 step', '2 steps'."""
     return f'{number:,} {noun}{"" if number == 1 else "s"}'
 
 
 def what(entry: Entry, snapshots: int) -> str:
-    """What a row's model is, in a few words."""
+    """Returns what a row's model is, in a few words. `snapshots` is how many LCSC combined."""
     return {
         'teacher': f'diffusion model, {entry.sampler}',
         'ect': 'consistency model, last weights',
@@ -63,7 +70,7 @@ def what(entry: Entry, snapshots: int) -> str:
 
 
 def compared(a: Entry, b: Entry) -> str:
-    """How a's score stands to b's: '13 % lower than'."""
+    """Returns how the score of `a` compares with that of `b`, for a sentence: '13 % lower than'."""
     percent = round(100 * (a.value / b.value - 1))
     if not percent:
         return 'within half a percent of'
@@ -71,40 +78,50 @@ def compared(a: Entry, b: Entry) -> str:
 
 
 def by_sampler(entries: Sequence[Entry], model: str) -> list[Entry]:
-    """The rows of a model, the cheapest sampler first."""
-    return sorted((e for e in entries if e.model == model), key=lambda e: e.evaluations)
+    """Returns the rows of a model, in ascending order of the network evaluations of the sampler."""
+    own = [entry for entry in entries if entry.model == model]
+    return sorted(own, key=lambda entry: entry.evaluations)
 
 
 def teacher_entries(run: Run, like: Mapping[str, Any]) -> list[Entry]:
-    """The teacher's scores with several evaluations and with one, of the weights it samples with.
+    """Returns two scores of the teacher: one with several network evaluations, and one with a single.
 
-    Those are the last step's, of the average that config.sampling.ema names. Of several scores, the
-    one measured most like the protocol `like`, with config.sampling.sampler where it was scored.
+    Both are of its last step and of the weights that config.sampling.ema names. If there are several
+    such scores, it is the one whose protocol is most like the protocol `like`, and among these the one
+    with config.sampling.sampler. Raises UserError, with the command that makes it, if there is none.
     """
     sampling, step = run.settings.sampling, run.step()
-    mine = {'ema': sampling.ema, 'step': step}
-    rows = [row for row in run.scores() if mine.items() <= row['protocol'].items()]
+    rows = [
+        row
+        for row in run.scores()
+        if row['protocol']['ema'] == sampling.ema and row['protocol']['step'] == step
+    ]
 
-    def fitting(row: Mapping[str, Any]) -> tuple:
-        p = row['protocol']
-        alike = [p[key] == like[key] for key in ('id', 'seeds')]
-        return *alike, p['sampler'] == sampling.sampler, p['evaluations']
+    def preference(row: Mapping[str, Any]) -> tuple[bool, bool, bool, int]:
+        protocol = row['protocol']
+        return (
+            protocol['id'] == like['id'],
+            protocol['seeds'] == like['seeds'],
+            protocol['sampler'] == sampling.sampler,
+            protocol['evaluations'],
+        )
 
     entries = []
     for spec in ('heun@18', 'onestep'):
-        found = [r for r in rows if (r['protocol']['evaluations'] == 1) == (spec == 'onestep')]
-        if not found:
+        is_single = spec == 'onestep'
+        scores = [row for row in rows if (row['protocol']['evaluations'] == 1) == is_single]
+        if not scores:
             raise UserError(
                 f'{run.workdir} has no score such as {spec} with ema {sampling.ema!r} at its last '
                 f'step, {step}; this makes it: python -m cm_jax.evaluate --workdir={run.workdir} '
                 f"--ema='{sampling.ema}' --sampler={spec}"
             )
-        entries.append(Entry('teacher', sampling.ema, max(found, key=fitting)))
+        entries.append(Entry('teacher', sampling.ema, max(scores, key=preference)))
     return entries
 
 
 def average_entries(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """Returns every average in the rows of a search's report."""
+    """Returns the rows of a search's report that are averages of weights, in their order."""
     return [Entry('ema', row['label'], row) for row in rows if row['kind'] in AVERAGES]
 
 
@@ -112,21 +129,22 @@ def report_entries(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:
     """Returns, for each sampler of a search's report, the last weights, the best average and LCSC."""
     entries = []
     for spec in dict.fromkeys(row['protocol']['sampler'] for row in rows):
-        mine = [row for row in rows if row['protocol']['sampler'] == spec]
-        by_kind = {row['kind']: row for row in mine}
-        best = min(average_entries(mine), key=lambda entry: entry.value)
+        of_sampler = [row for row in rows if row['protocol']['sampler'] == spec]
+        by_kind = {row['kind']: row for row in of_sampler}
+        best = min(average_entries(of_sampler), key=lambda entry: entry.value)
         last, lcsc = by_kind[LAST], by_kind[LCSC]
         entries += [Entry('ect', last['label'], last), best, Entry('lcsc', lcsc['label'], lcsc)]
     return entries
 
 
 def check_comparable(entries: Sequence[Entry]) -> None:
-    """Raises UserError unless all rows have the same protocol id, naming what differs."""
+    """Raises UserError, naming what differs, unless all rows have the same protocol id."""
     last = entries[-1]
     for entry in entries:
-        a, b = entry.row['protocol'], last.row['protocol']
-        if a['id'] != b['id']:
-            differing = differences(*({k: p[k] for k in COMPARABLE} for p in (a, b)))
+        protocols = entry.row['protocol'], last.row['protocol']
+        if protocols[0]['id'] != protocols[1]['id']:
+            there, here = ({key: p[key] for key in COMPARABLE} for p in protocols)
+            differing = differences(there, here)
             raise UserError(
                 f'the scores of {entry.model} ({entry.sampler}, there) and {last.model} '
                 f'({last.sampler}, here) are not comparable: {"; ".join(differing) or "other id"}. '
@@ -135,7 +153,7 @@ def check_comparable(entries: Sequence[Entry]) -> None:
 
 
 def results(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The rows of results.json."""
+    """Returns the rows of results.json."""
     return [
         {
             'model': entry.model,
@@ -151,9 +169,12 @@ def results(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def table(entries: Sequence[Entry], snapshots: int) -> str:
-    """The rows for the terminal, aligned."""
+    """Returns the rows as a table of aligned text, for the terminal."""
     lines = [('model', 'what it is', 'steps', 'evaluations', entries[0].metric)]
     for e in entries:
         lines.append((e.model, what(e, snapshots), str(e.steps), str(e.evaluations), e.score))
-    a, b, *_ = (max(map(len, column)) for column in zip(*lines))
-    return '\n'.join(f'{m:<{a}}  {w:<{b}}  {s:>5}  {n:>11}  {v}' for m, w, s, n, v in lines)
+    model_width, what_width, *_ = (max(map(len, column)) for column in zip(*lines))
+    return '\n'.join(
+        f'{model:<{model_width}}  {description:<{what_width}}  {steps:>5}  {evaluations:>11}  {score}'
+        for model, description, steps, evaluations, score in lines
+    )

@@ -1,4 +1,8 @@
-"""The rows of a study: methods over training seeds, from the scores of their run folders."""
+"""A comparison of training methods over training seeds, from the scores in their run folders.
+
+A study is a folder of run folders, WORKDIR/<method>/seed<k>. A row of the study is a method with a
+sampler: the mean of its scores over the training seeds, and their standard deviation.
+"""
 
 import collections
 import re
@@ -17,20 +21,27 @@ SEED = re.compile(r'seed\d+')
 
 
 def runs_of(workdir: epath.Path) -> dict[str, list[Run]]:
-    """{method: its runs by seed}. Raises UserError where there are none."""
-    found = collections.defaultdict(list)
+    """Returns the runs of a study by method, each method's runs in the order of their names.
+
+    Raises UserError if the folder holds no runs.
+    """
+    runs = collections.defaultdict(list)
     for path in sorted(workdir.glob('*/seed*')):
-        if SEED.fullmatch(path.name):  # a folder that was set aside is none
-            found[path.parent.name].append(open_run(path))
-    if not found:
+        if SEED.fullmatch(path.name):  # not 'seed0.old1', which --fresh has set aside
+            runs[path.parent.name].append(open_run(path))
+    if not runs:
         raise UserError(f'{workdir} holds no <method>/seed<k> run folders')
-    return dict(found)
+    return dict(runs)
 
 
-def scored(run: Run) -> dict[str, Mapping[str, Any]]:
-    """{sampler: the score of the run's last step, of the average that it samples with}."""
+def scores_by_sampler(run: Run) -> dict[str, Mapping[str, Any]]:
+    """Returns the scores of a run's last step by sampler, as rows of its scores.jsonl.
+
+    They are those of the weights that config.sampling.ema names. Raises UserError, with the command
+    that makes them, if there are none.
+    """
     ema = run.settings.sampling.ema
-    rows = {
+    rows: dict[str, Mapping[str, Any]] = {
         row['protocol']['sampler']: row
         for row in run.scores()
         if row['protocol']['step'] == run.step() and row['protocol']['ema'] == ema
@@ -44,14 +55,18 @@ def scored(run: Run) -> dict[str, Mapping[str, Any]]:
 
 
 def rows_of(method: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The rows of a method, one for each sampler that every seed was scored with."""
-    by_seed = [scored(run) for run in runs]
-    images = runs[0].settings.steps * runs[0].settings.batch_size
+    """Returns the rows of a method, one for each sampler that every seed was scored with.
+
+    They ascend in the number of network evaluations. `runs` are the method's runs, one a seed.
+    """
+    by_seed = [scores_by_sampler(run) for run in runs]
     rows = []
-    for sampler in [s for s in by_seed[0] if all(s in scores for scores in by_seed)]:
-        protocol = by_seed[0][sampler]['protocol']
-        name = protocol['score'].rsplit('_', 1)[0]
-        values = [scores[sampler][name] for scores in by_seed]
+    for sampler, first_seed in by_seed[0].items():
+        if not all(sampler in scores for scores in by_seed):
+            continue
+        protocol = first_seed['protocol']
+        score_key = protocol['score'].rpartition('_')[0]  # 'fid_50000' is stored as 'fid'
+        values = [scores[sampler][score_key] for scores in by_seed]
         rows.append(
             {
                 'method': method,
@@ -64,7 +79,7 @@ def rows_of(method: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
                 'ema': protocol['ema'],
                 'training_seeds': [run.settings.seed for run in runs],
                 'noise_seeds': protocol['seeds'],
-                'images_of_this_run': images,
+                'images_of_this_run': runs[0].settings.images_seen(),
                 'protocol': {key: protocol[key] for key in COMPARABLE},
             }
         )
@@ -72,7 +87,7 @@ def rows_of(method: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def check_comparable(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raises UserError unless every score was measured in one way."""
+    """Raises UserError, naming what differs, unless all scores were measured in the same way."""
     for row in rows:
         for key in COMPARABLE:
             if row['protocol'][key] != rows[0]['protocol'][key]:
@@ -83,7 +98,7 @@ def check_comparable(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a Markdown table."""
+    """Returns the rows as a Markdown table."""
     seeds = max(len(row['values']) for row in rows)
     lines = [
         f'| method | sampler | evaluations | `{rows[0]["score"]}`, mean ± std over {seeds} seeds |',
@@ -99,16 +114,24 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def plot(rows: Sequence[Mapping[str, Any]], path: epath.Path) -> None:
-    """Draws score over evaluations, both logarithmic, with the standard deviation as bars."""
+    """Writes a plot of the scores over the number of network evaluations, both axes logarithmic.
+
+    Each method is a line, and the bars are the standard deviations.
+    """
     with panel('network evaluations', rows[0]['score'], size=(7, 4.5)) as (figure, axes):
         axes.set_xscale('log')
         for method in dict.fromkeys(row['method'] for row in rows):
-            mine = [row for row in rows if row['method'] == method]
-            x, y = ([row[key] for row in mine] for key in ('evaluations', 'mean'))
-            spread = [row['std'] or 0 for row in mine]
-            axes.errorbar(x, y, yerr=spread, marker='o', capsize=3, label=method)
+            line = [row for row in rows if row['method'] == method]
+            axes.errorbar(
+                x=[row['evaluations'] for row in line],
+                y=[row['mean'] for row in line],
+                yerr=[row['std'] or 0 for row in line],
+                marker='o',
+                capsize=3,
+                label=method,
+            )
         ticks = sorted({row['evaluations'] for row in rows})
-        axes.set_xticks(ticks, labels=map(str, ticks), minor=False)
+        axes.set_xticks(ticks, labels=[str(tick) for tick in ticks], minor=False)
         plain_log(axes)
         axes.minorticks_off()
         axes.legend()

@@ -62,8 +62,8 @@ def test_spreads_are_over_noise_sets_and_over_search_seeds(folder):
     assert lcsc['std_noise'] == pytest.approx(2**0.5)  # of (3, 5), (4, 6) and (5, 7)
     assert ema['values'] == [5.0] and ema['std_search'] is None and ema['label'] == 'ema* 0.7'
     assert found['random']['std_noise'] == pytest.approx(np.sqrt((0.5 + 2 + 4.5) / 3))
-    assert study_lcsc.shown(lcsc) == '5.00 ± 1.41 ± 1.00'
-    assert study_lcsc.shown(ema) == '5.00 ± 1.41'
+    assert study_lcsc.mean_and_spreads(lcsc) == '5.00 ± 1.41 ± 1.00'
+    assert study_lcsc.mean_and_spreads(ema) == '5.00 ± 1.41'
 
 
 def test_the_table_of_a_run_counts_the_searches_that_won(folder):
@@ -76,8 +76,8 @@ def test_costs_count_training_and_search_in_network_evaluations(folder):
     cut = opened(folder, 'cut')
     assert cut.training_cost() == 12 * 16 * 4 and cut.search_cost() == 4000
     rows = [
-        study_lcsc.costed('EMA*', cut, 'ema*', 9_000_000),
-        study_lcsc.costed('LCSC', cut, 'lcsc'),
+        study_lcsc.cost_row('EMA*', cut, 'ema*', 9_000_000),
+        study_lcsc.cost_row('LCSC', cut, 'lcsc'),
     ]
     assert rows == [['EMA*', '5.00 ± 1.41', 9.001, 0], ['LCSC', '4.00 ± 1.41', 0.001, 0.004]]
     assert '| LCSC | 4.00 ± 1.41 | 0.001 | 0.004 | 1800.20 |' in study_lcsc.costs('Cost', rows)
