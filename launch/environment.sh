@@ -1,6 +1,7 @@
-# Sourced by the other scripts: `environment FOLDER PYTHON EXTRAS` makes a virtual environment with
-# cm_jax installed in it, once, and puts it on the PATH. PYTHON may be empty: the first of python3,
-# python3.13, python3.12 and python3.11 that is at least 3.11.
+# The other scripts source this file, which defines the function `environment FOLDER PYTHON EXTRAS`. It
+# makes a virtual environment in FOLDER, installs cm_jax with EXTRAS ("" or "[test]", for example) into
+# it, and puts it on the PATH. What is done already is not done again. PYTHON is the interpreter; if it
+# is empty, the first of python3, python3.13, python3.12 and python3.11 that is at least 3.11.
 
 usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
@@ -20,7 +21,7 @@ environment() {
   local stamp="$folder/.installed$extras"
   if [ ! -e "$stamp" ] || [ setup.py -nt "$stamp" ]; then
     echo "Installing cm_jax$extras into $folder (about a minute)"
-    # An environment that was cut short in its making, or made by another tool, may lack pip.
+    # pip may be missing if the making of the environment was interrupted, or another tool made it.
     "$folder/bin/python" -m pip --version >/dev/null 2>&1 || "$folder/bin/python" -m ensurepip
     "$folder/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check --editable ".$extras"
     touch "$stamp"

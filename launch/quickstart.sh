@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# The whole story on scikit-learn's digits, on a CPU, in a few minutes: train a diffusion teacher, tune
-# it into a consistency model (ECT) while its checkpoints are saved, search a better combination of
-# them (LCSC), and compare. Run again, it continues where it was, or says that it is done.
+# bash launch/quickstart.sh
+# Everything once, on the images of scikit-learn's digits, on a CPU, in a few minutes: trains a diffusion
+# teacher, tunes it into a consistency model (ECT) and keeps snapshots of its weights on the way,
+# searches the best linear combination of the snapshots (LCSC), and compares them all in a report. Run
+# again, it continues where it was stopped, or says that it is done.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # bash launch/test.sh [--slow] [--python=PYTHON] [pytest arguments]
-# Creates the environment, installs what the tests need, runs ruff, mypy and pytest. --slow runs the slow
-# tests instead of the others; --python tests with another interpreter, in an environment of its own.
+# Makes the environment, installs what the tests need, and runs ruff, mypy and pytest. With --slow it runs
+# the slow tests instead of the others. With --python it tests with that interpreter, in an environment
+# of its own. All other arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # bash launch/tpu_pod.sh NAME ZONE CONFIG gs://BUCKET/RUN [--config.x=y ...]
 # CONFIG is a file of configs/, with its variant where it has some: configs/imagenet64_ect.py:xl.
-# Trains on every worker of a Cloud TPU VM pod slice (v2 to v6e) that exists already. The checkout is
-# copied to each worker, installed with the `tpu` extra, and the same command started on all of them.
-# Run again, it continues the run. Not tried on a pod by us: written after Cloud TPU's documentation.
+# Trains on all workers of a Cloud TPU VM pod slice (v2 to v6e), which must exist already. It copies the
+# last commit to each worker, installs it there with the `tpu` extra, and starts the same command on all
+# workers. Run again, it continues the run. It was written after Cloud TPU's documentation, and we have
+# not tried it on a pod.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -lt 4 ]; then

@@ -151,3 +151,9 @@ def test_a_trajectory_keeps_every_so_many_steps_of_its_window_and_the_last():
     assert [step for step in range(14) if window.due(step, 13)] == [3, 7, 11, 13]
     assert [step for step in range(6) if Trajectory(every=2).due(step, 5)] == [0, 2, 4, 5]
     assert [step for step in range(6) if Trajectory(start=100).due(step, 5)] == [5]
+
+
+def test_the_images_that_a_run_sees_are_its_steps_times_its_batch():
+    assert RunSettings(steps=3, batch_size=16).images_seen() == 48
+    with pytest.raises(UserError, match=r'config\.steps is not set'):
+        RunSettings(batch_size=16).images_seen()
