@@ -15,9 +15,12 @@ import jax
 import numpy as np
 import pytest
 
-from tests.helpers.paths import FIXTURES, ROOT
+from tests.helpers.paths import FIXTURES, ROOT, TESTS
 
-LONGEST = ('test_train.py', 'test_story.py', 'test_refusals.py', 'test_networks.py')
+LONGEST = [
+    TESTS / 'commands' / name
+    for name in ('test_train.py', 'test_story.py', 'test_refusals.py', 'test_evaluate.py')
+]
 # Compiled programs are kept for the next run of the tests, and of the commands that they start.
 KEPT = {
     'jax_compilation_cache_dir': str(ROOT / '.pytest_cache' / 'jax'),
@@ -47,7 +50,7 @@ class Recorded(NamedTuple):
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that two workers end together (with --no-loadscope-reorder)."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: item.path not in LONGEST)
 
 
 @pytest.fixture(scope='session')

@@ -1,12 +1,13 @@
 """configs/README.md lists every config and variant, and nothing else, with its command and its cost."""
 
 import importlib
-import pathlib
 import re
 
 import pytest
 
-CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+from tests.helpers.paths import ROOT
+
+CONFIGS = ROOT / 'configs'
 INDEX = (CONFIGS / 'README.md').read_text()
 DATASETS = [path.stem for path in (CONFIGS / 'common').glob('*.py')]
 COMMAND = re.compile(r'^python -m cm_jax\.(\w+) +--config=configs/(\S+) --workdir=(\S+)', re.M)

@@ -174,22 +174,13 @@ def test_a_run_starts_from_the_weights_of_another(whole, tmp_path):
     chex.assert_trees_all_equal(open_run(folder).params(0), open_run(whole).params(6))
 
 
-@pytest.mark.parametrize(
-    ('setting', 'words'),
-    [
-        ('--config.model.channels=8', ['model.channels', '4 there, 8 here']),
-        ('--config.objective.sigma_data=0.7', ['sigma_data', '0.5 there, 0.7 here']),
-        ('--config.init_from.step=5', ['no step 5', '0, 2, 4']),
-        ('--config.init_from.ema=0.7', ["'0.7'", '0.5, 0.9']),
-        ('--config.class_conditional=False', ['class_conditional', 'True there, False here']),
-    ],
-)
-def test_weights_that_do_not_fit_are_refused_by_name(whole, tmp_path, setting, words):
-    folder = tmp_path / 'refused'
-    line = commands.error(
-        'train', TINY, workdir(folder), f'--config.init_from.workdir={whole}', setting
-    )
-    assert all(word in line for word in words), line
+def test_weights_that_do_not_fit_are_refused_by_name(whole, tmp_path):
+    """All that may not fit is in tests/training/test_transfer.py."""
+    folder, origin = tmp_path / 'refused', f'--config.init_from.workdir={whole}'
+    line = commands.error('train', TINY, workdir(folder), origin, '--config.model.channels=8')
+    assert 'model.channels: 4 there, 8 here' in line, line
+    line = commands.error('train', TINY, workdir(folder), origin, '--config.init_from.step=5')
+    assert 'no step 5' in line and '0, 2, 4' in line, line
     assert not folder.exists()
 
 
