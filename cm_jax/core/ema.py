@@ -1,16 +1,20 @@
-"""Averages of the weights: fixed-rate and power-function ones, as coefficients, and post hoc.
+"""Averages of the weights over training, at a fixed rate or of a power function.
 
-An average follows avg_t = avg_{t-1} + share(t) (theta_t - avg_{t-1}) over the steps t = 1, 2, ...
+The same averages are here in three forms: as a recursion for training, as coefficients of a linear
+combination of checkpoints, and reconstructed from other averages after training (post hoc).
 
-Fixed rate: share = 1 - rate. Over theta_1 .. theta_K, starting at theta_1, that is sum_i a_i theta_i
-with a_1 = rate^{K-1} and a_i = (1 - rate) rate^{K-i}: a special case of a linear combination of
-checkpoints (LCSC, arXiv 2404.02241).
+Every average follows the recursion avg_t = avg_{t-1} + share(t) (theta_t - avg_{t-1}) over the steps
+t = 1, 2, ..., with theta_t the weights after step t.
 
-Power function (EDM2, arXiv 2312.02696, section 3.1): the profile p(tau) = (gamma + 1) tau^gamma /
-t^(gamma + 1) over 0 <= tau <= t, whose width is the same share of the training at every t: the
-standard deviation of tau / t is sigma_rel. share(t) = 1 - (1 - 1/t)^(gamma + 1), so theta_i has the
-weight (i^(gamma+1) - (i-1)^(gamma+1)) / t^(gamma+1), p's integral over (i - 1, i], and what was
-there before step 1 has none.
+Fixed rate: share = 1 - rate. Over theta_1 .. theta_K, starting at theta_1, the average is
+sum_i a_i theta_i with a_1 = rate^{K-1} and a_i = (1 - rate) rate^{K-i}: a special case of a linear
+combination of checkpoints (LCSC, arXiv 2404.02241).
+
+Power function (EDM2, arXiv 2312.02696, section 3.1): theta at the time tau has the density, called
+the profile, p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) over 0 <= tau <= t. Its width grows with t:
+the standard deviation of tau / t is sigma_rel at every t. The recursion has share(t) =
+1 - (1 - 1/t)^(gamma + 1). So theta_i has the weight (i^(gamma+1) - (i-1)^(gamma+1)) / t^(gamma+1),
+which is the integral of p over (i - 1, i], and the initial weights have the weight 0.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,21 +27,22 @@ from cm_jax.core import tree
 from cm_jax.errors import UserError
 from cm_jax.types import Array, Params
 
-MAX_SIGMA_REL = 12**-0.5  # of gamma = 0, the uniform average
-POWER = 'power'  # how the name of a power-function average begins: 'power0.05'
+MAX_SIGMA_REL = 12**-0.5  # sigma_rel of gamma = 0, the uniform average
+POWER = 'power'  # names of power-function averages begin with it: 'power0.05'
 
-Share = Callable[[Array], Array | float]  # step t = 1, 2, ... -> share of theta_t in the average
+Share = Callable[[Array], Array | float]  # from the step t = 1, 2, ... to the share of theta_t
 
 
 def update(ema: Params, params: Params, rate: float) -> Params:
-    """ema <- rate ema + (1 - rate) params, as a lerp in float32."""
+    """Returns rate ema + (1 - rate) params, computed as a `tree.lerp`."""
     return tree.lerp(ema, params, 1 - rate)
 
 
 def coefficients(k: int, rate: float) -> np.ndarray:
-    """The average at `rate` over K checkpoints, oldest first: [K] float64, sum 1.
+    """Returns the coefficients [K] of the average at `rate` over k checkpoints, the oldest first.
 
-    rate 0 is the last checkpoint, rate 1 the first; 0 <= rate <= 1.
+    They are float64 and their sum is 1. The rate is in [0, 1]: rate 0 gives the last checkpoint, and
+    rate 1 the first.
     """
     weights = (1 - rate) * float(rate) ** np.arange(k - 1, -1, -1)
     weights[0] = float(rate) ** (k - 1)
@@ -45,11 +50,13 @@ def coefficients(k: int, rate: float) -> np.ndarray:
 
 
 def sigma_rel_to_gamma(sigma_rel: float) -> float:
-    """gamma > 0 with sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)): 6.94 for 0.1.
+    """Returns the exponent gamma > 0 of the profile with the relative width sigma_rel.
 
-    That is the variance of the density (gamma + 1) u^gamma on [0, 1]; with s = sigma_rel^-2, the
-    largest root of gamma^3 + 7 gamma^2 + (16 - s) gamma + 12 - s. Raises UserError unless
-    0 < sigma_rel < 12^-1/2.
+    sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))
+
+    which is the variance of the density (gamma + 1) u^gamma on [0, 1]. With s = sigma_rel^-2, gamma is
+    the largest root of gamma^3 + 7 gamma^2 + (16 - s) gamma + 12 - s; sigma_rel = 0.1 has
+    gamma = 6.94. Raises UserError unless 0 < sigma_rel < 12^-1/2.
     """
     if not 0 < sigma_rel < MAX_SIGMA_REL:
         raise UserError(f'sigma_rel must lie in (0, {MAX_SIGMA_REL:.4f}), got {sigma_rel}')
@@ -58,20 +65,24 @@ def sigma_rel_to_gamma(sigma_rel: float) -> float:
 
 
 def fixed_share(rate: float) -> Share:
-    """1 - rate at every step."""
+    """Returns the share of an average at a fixed rate: 1 - rate at every step."""
     return lambda t: 1 - rate
 
 
 def power_share(sigma_rel: float) -> Share:
-    """1 - (1 - 1/t)^(gamma + 1), in a form that float32 keeps at large t; 1 at t = 1."""
+    """Returns the share of a power-function average: 1 - (1 - 1/t)^(gamma + 1), which is 1 at t = 1.
+
+    It is computed in a form that is accurate in float32 also at large t.
+    """
     exponent = sigma_rel_to_gamma(sigma_rel) + 1
     return lambda t: -jnp.expm1(exponent * jnp.log1p(-1 / t))
 
 
 def averages(rates: Iterable[float], sigma_rels: Iterable[float] = ()) -> dict[str, Share]:
-    """The averages of a training run by name: '0.999' is a fixed rate, 'power0.05' a sigma_rel.
+    """Returns the share of each average of a training run by the average's name.
 
-    Raises UserError on one that is out of its range.
+    '0.999' is the average at the fixed rate 0.999, and 'power0.05' the power-function average with
+    sigma_rel 0.05. Raises UserError if a rate is not in [0, 1), or a sigma_rel not in (0, 12^-1/2).
     """
     rates, sigma_rels = tuple(rates), tuple(sigma_rels)
     if not all(0 <= rate < 1 for rate in rates):
@@ -85,51 +96,54 @@ def averages(rates: Iterable[float], sigma_rels: Iterable[float] = ()) -> dict[s
 
 
 def power_coefficients(steps: Sequence[int], sigma_rel: float) -> np.ndarray:
-    """The power-function average at the last of K checkpoints: [K] float64, sum 1.
+    """Returns the coefficients [K] of the power-function average at the last of K checkpoints.
 
-    `steps` ascend from 0 or later. A checkpoint stands for the steps since the one before it, the
-    first for those since 0; with steps 1, 2, ..., K that is the very average that training keeps.
+    They are float64 and their sum is 1. `steps` are the steps of the checkpoints, ascending, none of
+    them negative. A checkpoint stands for all steps since the checkpoint before it, and the first one
+    for all steps since step 0. With the steps 1, 2, ..., K the result is the same average that
+    training keeps.
     """
     shares = np.asarray(steps, np.float64) / steps[-1]
     return np.diff(shares ** (sigma_rel_to_gamma(sigma_rel) + 1), prepend=0.0)
 
 
 class PostHoc(NamedTuple):
-    """coefficients: [N] float64, sum 1. error: |sum_i c_i p_i - p| / |p| of the profiles, in L2."""
+    """How to make an average from N stored ones, and how well that approximates it."""
 
-    coefficients: np.ndarray
-    error: float
+    coefficients: np.ndarray  # [N] float64, c_i of stored average i; their sum is 1
+    error: float  # |sum_i c_i p_i - p| / |p|, of the profiles in the L2 norm
 
 
 def posthoc(
     steps: Sequence[int], sigma_rels: Sequence[float], step: int, sigma_rel: float
 ) -> PostHoc:
-    """The average `sigma_rel` at `step` from N stored power-function averages, by least squares.
+    """Returns the average `sigma_rel` at `step` as a combination of N stored power-function averages.
 
-    Average i was stored at steps[i] > 0 with sigma_rels[i]; no two are alike. The coefficients c
-    minimise the integral of (sum_i c_i p_i - p)^2 over the profiles (EDM2, section 3.2 and
-    appendix C), with one condition that the paper has not: that they sum to 1, so that what never
-    changed in training stays as it is where the fit is not close.
+    Average i was stored at steps[i] > 0 with sigma_rels[i], and no two of these pairs are equal. The
+    coefficients c minimise the integral of (sum_i c_i p_i - p)^2 over the profiles (EDM2, section 3.2
+    and appendix C), under one condition that the paper does not have: they sum to 1. So a weight that
+    never changed in training keeps its value, even where the fit is not close.
     """
     t = np.asarray(steps, np.float64) / step
     gamma = np.array([sigma_rel_to_gamma(s) for s in sigma_rels])
     target = sigma_rel_to_gamma(sigma_rel)
-    scale = 1 / np.sqrt(_inner(t, gamma, t, gamma))  # profiles of length 1: a system well scaled
-    gram = _inner(t[:, None], gamma[:, None], t, gamma) * scale[:, None] * scale
-    wanted = _inner(t, gamma, 1.0, target) * scale
+    # Profiles are scaled to length 1, so that the system of equations is well scaled.
+    scale = 1 / np.sqrt(_inner_product(t, gamma, t, gamma))
+    gram = _inner_product(t[:, None], gamma[:, None], t, gamma) * scale[:, None] * scale
+    wanted = _inner_product(t, gamma, 1.0, target) * scale
     bordered = np.block([[gram, scale[:, None]], [scale, np.zeros(1)]])
     c = np.linalg.solve(bordered, np.append(wanted, 1.0))[:-1]
-    length = _inner(1.0, target, 1.0, target)
-    square = (length - 2 * c @ wanted + c @ gram @ c) / length
+    square_norm = _inner_product(1.0, target, 1.0, target)
+    square = (square_norm - 2 * c @ wanted + c @ gram @ c) / square_norm
     return PostHoc(c * scale, float(np.sqrt(max(square, 0.0))))
 
 
-def _inner(
+def _inner_product(
     ta: np.ndarray | float, a: np.ndarray | float, tb: np.ndarray | float, b: np.ndarray | float
 ) -> np.ndarray:
-    """The integral of p_a p_b; profiles of gamma `a` at `ta` and of gamma `b` at `tb`.
+    """Returns the integral of p_a p_b: profiles of gamma `a` at step `ta`, and of gamma `b` at `tb`.
 
-    (a + 1)(b + 1) / (a + b + 1) m^(a+b+1) / (ta^(a+1) tb^(b+1)) with m = min(ta, tb).
+    It is (a + 1)(b + 1) / (a + b + 1) m^(a+b+1) / (ta^(a+1) tb^(b+1)) with m = min(ta, tb).
     """
     m = np.minimum(ta, tb)
     powers = (m / ta) ** (a + 1) * (m / tb) ** (b + 1) / m

@@ -1,16 +1,19 @@
-"""Classifier-free guidance: a denoiser pushed away from what it says without the label."""
+"""Classifier-free guidance: a denoiser is pushed away from its own prediction without the label."""
 
 from cm_jax.errors import UserError
 from cm_jax.types import Array, DenoiseFn, Key, Params
 
 
 def guided(denoise: DenoiseFn, weight: float) -> DenoiseFn:
-    """D_w(x, t, label) = D(x, t, none) + weight (D(x, t, label) - D(x, t, none)); two evaluations.
+    """Returns the guided denoiser, which evaluates the network twice.
 
-    Weight 1 is `denoise` itself, 0 the network without labels, more than 1 sharper classes. It takes
-    a network that saw both in training (`label_dropout` of the networks). The same key, hence the
-    same dropout mask, in both. Ho & Salimans (arXiv 2207.12598), equation 6, whose w is weight - 1.
-    Raises UserError, when called with weight other than 1, if there is no label.
+    D_w(x, t, label) = D(x, t, none) + weight (D(x, t, label) - D(x, t, none))
+
+    It is equation 6 of Ho & Salimans (arXiv 2207.12598), whose w is weight - 1. With weight 1 it is
+    `denoise` itself, and with weight 0 the prediction without labels; a weight above 1 makes classes
+    more distinct. The network has to be trained both with and without labels (`label_dropout` of the
+    networks). Both evaluations have the same key, hence the same dropout mask. The guided denoiser
+    raises UserError if it is called without a label, unless the weight is 1.
     """
     if weight == 1:
         return denoise
@@ -19,7 +22,7 @@ def guided(denoise: DenoiseFn, weight: float) -> DenoiseFn:
         params: Params, x: Array, t: Array, label: Array | None = None, key: Key | None = None
     ) -> Array:
         if label is None:
-            raise UserError(f'guidance (weight {weight:g}) needs labels, and there are none')
+            raise UserError(f'guidance (weight {weight:g}) needs labels, and none were given')
         without = denoise(params, x, t, None, key)
         return without + weight * (denoise(params, x, t, label, key) - without)
 

@@ -1,4 +1,4 @@
-"""Searching noise levels: golden-section search on a line, and level after level by it."""
+"""Search for the noise levels of multistep sampling: one level after another, by golden section."""
 
 import math
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from cm_jax.errors import UserError
 
 GOLDEN = (math.sqrt(5) - 1) / 2
-TOLERANCE = 0.01  # of ln t: levels closer than one percent are not told apart
+TOLERANCE = 0.01  # in ln t: the search of a level ends where its bracket is narrower than 1 %
 
 
 class Try(NamedTuple):
-    """Levels that were tried, and the score that they had; lower is better."""
+    """Noise levels that were tried, and their score; a lower score is better."""
 
     levels: tuple[float, ...]
     score: float
@@ -20,49 +20,55 @@ class Try(NamedTuple):
 def golden_section(
     f: Callable[[float], float], low: float, high: float, budget: int, tolerance: float
 ) -> list[tuple[float, float]]:
-    """Every (x, f(x)) of golden-section search for the lowest f in [low, high], in order.
+    """Returns every (x, f(x)) of a golden-section search for the minimum of f in [low, high].
 
-    At least 2 and at most `budget` evaluations, none at the ends; it stops where the bracket is
-    narrower than `tolerance`. Of a unimodal f, n evaluations come within (high - low) GOLDEN^n of the
-    place of its minimum. A value that is not finite counts as the highest there is.
+    They are in the order of their evaluation. There are at least 2 and at most `budget` evaluations,
+    none of them at the ends of the interval; the search stops when its bracket is narrower than
+    `tolerance`. If f is unimodal, n evaluations come within (high - low) GOLDEN^n of the place of
+    its minimum. A value that is not finite counts as higher than all others.
     """
     tries: list[tuple[float, float]] = []
 
-    def value(x: float) -> float:
-        tries.append((x, f(x)))
-        return tries[-1][1] if math.isfinite(tries[-1][1]) else math.inf
+    def evaluate(x: float) -> float:
+        value = f(x)
+        tries.append((x, value))
+        return value if math.isfinite(value) else math.inf
 
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_left, at_right = value(left), value(right)
+    at_left, at_right = evaluate(left), evaluate(right)
     while len(tries) < budget and high - low > tolerance:
         if at_left <= at_right:
             high, right, at_right = right, left, at_left
             left = high - GOLDEN * (high - low)
-            at_left = value(left)
+            at_left = evaluate(left)
         else:
             low, left, at_left = left, right, at_right
             right = low + GOLDEN * (high - low)
-            at_right = value(right)
+            at_right = evaluate(right)
     return tries
 
 
 def lowest(tries: list[Try]) -> Try:
-    """The try with the lowest finite score. Raises UserError if there is none."""
-    finite = [one for one in tries if math.isfinite(one.score)]
+    """Returns the try with the lowest finite score. Raises UserError if no score is finite."""
+    finite = [attempt for attempt in tries if math.isfinite(attempt.score)]
     if not finite:
-        raise UserError('no levels that were tried have a finite score')
-    return min(finite, key=lambda one: one.score)
+        raise UserError('none of the levels that were tried has a finite score')
+    return min(finite, key=lambda attempt: attempt.score)
 
 
 def greedy_levels(
     score: Callable[[tuple[float, ...]], float], t_min: float, t_max: float, count: int, budget: int
 ) -> list[Try]:
-    """Every try of a search for `count` levels of multistep sampling, t_max > t_2 > ... > t_count.
+    """Returns every try of a search for `count` levels of multistep sampling, in order.
 
-    Greedy (arXiv 2303.01469, section 6.1): t_2 is searched for two levels, then t_3 below it for
-    three, and so on, each with `budget` evaluations of `score`, by golden-section search over ln t
-    between t_min and the level above. Levels have 4 significant digits. The winner is the `lowest`
-    of those tries that have `count` levels. Raises UserError if no finite score or no room is left.
+    The levels are t_max > t_2 > ... > t_count, and the best of them are the `lowest` of the tries
+    that have `count` levels. The search is greedy (arXiv 2303.01469, section 6.1). First it searches
+    the t_2 with the lowest score of (t_max, t_2); then it keeps that t_2 and searches t_3 below it,
+    and so on. Each level is searched by golden section over ln t, between t_min and the level above,
+    with at most `budget` evaluations of `score`. Levels are rounded to 4 significant digits.
+
+    Raises UserError if none of the tries for a level has a finite score, and if the last level is so
+    near to t_min that there is no room for another.
     """
     levels: tuple[float, ...] = (t_max,)
     tries: list[Try] = []
@@ -73,14 +79,16 @@ def greedy_levels(
                 f'no room for another level between t_min = {t_min:g} and {levels[-1]:g}, the last of '
                 f'{len(levels)} levels: ask for fewer'
             )
-        found: list[Try] = []
+        tries_of_level: list[Try] = []
 
-        def at(x: float, above: tuple = levels, found: list = found) -> float:
-            tried = (*above, float(f'{math.exp(x):.4g}'))
-            found.append(Try(tried, score(tried)))
-            return found[-1].score
+        def score_at(
+            log_t: float, above: tuple = levels, tries_of_level: list = tries_of_level
+        ) -> float:
+            tried = (*above, float(f'{math.exp(log_t):.4g}'))
+            tries_of_level.append(Try(tried, score(tried)))
+            return tries_of_level[-1].score
 
-        golden_section(at, low, high, budget, TOLERANCE)
-        tries += found
-        levels = lowest(found).levels
+        golden_section(score_at, low, high, budget, TOLERANCE)
+        tries += tries_of_level
+        levels = lowest(tries_of_level).levels
     return tries

@@ -1,7 +1,8 @@
-"""Weights of the loss by noise level: `weight(t, r, sigma_data)`, all [B], t > r >= 0.
+"""Weights of the loss by noise level: `weight(t, r, sigma_data)`, [B] for t and r [B], t > r >= 0.
 
-They weigh differences of denoisers. On rectified flow D = x - t v, so that 1/t^2, there the signal's
-ratio to the noise for t -> 0 alone, gives the squared difference of velocities.
+They multiply the squared difference of two denoisers. The signal-to-noise ratio is 1/t^2 with variance
+exploding. With rectified flow, where it is (1 - t)^2/t^2, the weight 1/t^2 still has a meaning: as
+D = x - t v, it makes the squared difference of two velocities.
 """
 
 from collections.abc import Callable
@@ -15,39 +16,43 @@ Weighting = Callable[[Array, Array, float], Array]
 
 
 def uniform(t: Array, r: Array, sigma_data: float) -> Array:
-    """1."""
+    """Returns 1."""
     del r, sigma_data
     return jnp.ones_like(t)
 
 
 def snr(t: Array, r: Array, sigma_data: float) -> Array:
-    """1/t^2, the signal-to-noise ratio."""
+    """Returns 1/t^2, the signal-to-noise ratio of variance exploding."""
     del r, sigma_data
     return 1 / t**2
 
 
 def snr_plus_1(t: Array, r: Array, sigma_data: float) -> Array:
-    """1/t^2 + 1."""
+    """Returns 1/t^2 + 1."""
     del r, sigma_data
     return 1 / t**2 + 1
 
 
 def truncated_snr(t: Array, r: Array, sigma_data: float) -> Array:
-    """max(1/t^2, 1) (Progressive Distillation, arXiv 2202.00512, section 4)."""
+    """Returns max(1/t^2, 1) (Progressive Distillation, arXiv 2202.00512, section 4)."""
     del r, sigma_data
     return jnp.maximum(1 / t**2, 1)
 
 
 def karras(t: Array, r: Array, sigma_data: float) -> Array:
-    """1/t^2 + 1/sd^2 = (t^2 + sd^2) / (t sd)^2 (EDM, table 1; ECT on ImageNet-64)."""
+    """Returns 1/t^2 + 1/sd^2 = (t^2 + sd^2) / (t sd)^2, with sd = sigma_data.
+
+    It is the weight of EDM (table 1) and of ECT on ImageNet-64.
+    """
     del r
     return 1 / t**2 + 1 / sigma_data**2
 
 
 def inverse_gap(t: Array, r: Array, sigma_data: float) -> Array:
-    """1 / (t - r) (iCT, section 3.5; ECT on CIFAR-10).
+    """Returns 1 / (t - r), the weight of iCT (section 3.5) and of ECT on CIFAR-10.
 
-    A gap that the arithmetic cannot tell from 0 counts as the smallest one that it can, eps t.
+    A gap below eps t, with eps the precision of t's type, counts as eps t, so that rounding to t = r
+    does not divide by 0.
     """
     del sigma_data
     return 1 / jnp.maximum(t - r, jnp.finfo(t.dtype).eps * t)
@@ -60,6 +65,6 @@ WEIGHTINGS = {
 
 
 def get(name: str) -> Weighting:
-    """The weighting `name`, one of WEIGHTINGS."""
+    """Returns the weighting `name`, one of WEIGHTINGS. Raises UserError on another name."""
     check_name('weighting', name, WEIGHTINGS)
     return WEIGHTINGS[name]

@@ -25,7 +25,7 @@ def test_inner_products_are_the_integrals():
     times = (np.arange(200_000) + 0.5) / 200_000
     for ta, a, tb, b in ((1.0, 6.94, 1.0, 16.97), (0.4, 6.94, 1.0, 3.0), (0.9, 16.97, 0.3, 6.94)):
         integral = np.mean(profile(ta, a, times) * profile(tb, b, times))
-        np.testing.assert_allclose(ema._inner(ta, a, tb, b), integral, rtol=2e-4)
+        np.testing.assert_allclose(ema._inner_product(ta, a, tb, b), integral, rtol=2e-4)
 
 
 def test_a_stored_average_is_itself():
