@@ -1,1 +1,1 @@
-"""How good samples are: rounding, moments of features, distances, and the record of a score."""
+"""Measures of the quality of samples: rounding, moments of features, distances, records of scores."""

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features, each taken for a Gaussian."""
+"""The Fréchet distance between two sets of features, each described by a Gaussian."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,53 +11,57 @@ EPS = np.finfo(np.float64).eps
 
 
 class Frechet(NamedTuple):
-    """A distance, and how well conditioned the square root in it is.
+    """A distance, and how well conditioned the matrix square root in it is.
 
-    `rank` is the number of eigenvalues of C_a C_b above their rounding, at most the dimension d, and
-    `condition` the largest of them by the smallest: NaN if there is none. An eigenvalue at the
-    rounding, the largest by 1 / (eps d), is known to no digit, yet its root weighs only
-    (eps d)^{1/2} of the largest one.
+    An eigenvalue of C_a C_b counts as known if it is above the rounding error, which is eps d times
+    the largest eigenvalue for d dimensions. Below that not one of its digits is known. Such an
+    eigenvalue hardly matters: its root is at most (eps d)^{1/2} of the largest root.
     """
 
     distance: float
-    condition: float
-    rank: int
+    condition: float  # the largest known eigenvalue divided by the smallest; NaN if there is none
+    rank: int  # the number of known eigenvalues, at most d
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """`frechet(a, b).distance`."""
+    """Returns the distance of `frechet(a, b)`, without its condition."""
     return frechet(a, b).distance
 
 
 def frechet(a: Moments, b: Moments) -> Frechet:
-    """The squared 2-Wasserstein distance of N(m_a, C_a) and N(m_b, C_b), with its condition.
+    """Returns the squared 2-Wasserstein distance of N(m_a, C_a) and N(m_b, C_b), in float64.
 
         |m_a - m_b|^2 + tr C_a + tr C_b - 2 tr (C_a C_b)^{1/2}
 
-    Heusel et al. 2017 (arXiv 1706.08500), eq. 6. With C_a = R R^T (R = V diag(l)^{1/2} from an
-    eigendecomposition, without the directions where l is rounding) the last trace is that of
-    (R^T C_b R)^{1/2}, a symmetric matrix: singular covariances are nothing special, and nothing is
-    added to them. In float64.
+    (Heusel et al. 2017, arXiv 1706.08500, equation 6.) Let C_a = R R^T, with R = V diag(l)^{1/2} from
+    an eigendecomposition without the directions in which l is rounding error. Then the last trace is
+    that of (R^T C_b R)^{1/2}, the root of a symmetric matrix. So singular covariances need no special
+    treatment, and nothing is added to them.
 
-    Symmetric bit for bit, at least 0, and within about 1e-8 (trace) d of 0 on itself. Returns NaN
-    if a moment is not finite, so that a search can drop such a candidate. Raises ValueError on
-    different dimensions or fewer than 2 samples.
+    The distance of (a, b) equals that of (b, a) bit for bit. It is at least 0, and of a set to itself
+    within about 1e-8 (trace) d of 0. It is NaN if a moment is not finite, so that a search can drop
+    such a candidate. Raises ValueError if the dimensions differ or a set has fewer than 2 samples.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f'features of {len(a.mean)} and of {len(b.mean)} numbers')
-    # Fewer samples first: the lower rank is decomposed. The bytes only make the order unique.
+    # The set with fewer samples comes first, as its covariance, of lower rank, is the one decomposed.
+    # The bytes make the order unique between sets of equal size.
     a, b = sorted((a, b), key=lambda m: (m.count, m.scatter.tobytes()))
     cov_a, cov_b = covariance(a), covariance(b)
     if not all(np.isfinite(array).all() for array in (a.mean, b.mean, cov_a, cov_b)):
         return Frechet(float('nan'), float('nan'), 0)
-    distance, squares = _compare(a, cov_a, _root(cov_a), b, cov_b)
-    known = squares[squares > squares.max(initial=0) * len(a.mean) * EPS]
+    distance, eigenvalues = _compare(a, cov_a, _root(cov_a), b, cov_b)
+    known = eigenvalues[eigenvalues > eigenvalues.max(initial=0) * len(a.mean) * EPS]
     condition = float(known[-1] / known[0]) if known.size else float('nan')
     return Frechet(distance, condition, known.size)
 
 
 def distance_to(a: Moments) -> Callable[[Moments], float]:
-    """`distance(b)`: frechet_distance(a, b) to rounding, with the root of C_a taken once for all b."""
+    """Returns a function of b that computes `frechet_distance(a, b)`, apart from rounding.
+
+    The root of C_a is computed once and used for every b, which makes many distances to one set fast.
+    The function returns NaN if a moment of b is not finite.
+    """
     cov_a = covariance(a)
     root = _root(cov_a)
 
@@ -71,7 +75,7 @@ def distance_to(a: Moments) -> Callable[[Moments], float]:
 
 
 def _root(cov: np.ndarray) -> np.ndarray:
-    """R with R R^T = cov, without the directions that are rounding."""
+    """Returns R with R R^T = cov, without the directions in which cov is rounding error."""
     values, vectors = np.linalg.eigh(cov)
     kept = values > values[-1] * len(values) * EPS
     return vectors[:, kept] * np.sqrt(values[kept])[None]
@@ -80,8 +84,8 @@ def _root(cov: np.ndarray) -> np.ndarray:
 def _compare(
     a: Moments, cov_a: np.ndarray, root: np.ndarray, b: Moments, cov_b: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """The distance, at least 0, and the eigenvalues of R^T C_b R, ascending."""
-    squares = np.linalg.eigvalsh(root.T @ cov_b @ root)
-    overlap = np.sqrt(np.maximum(squares, 0)).sum()
+    """Returns the distance, at least 0, and the eigenvalues of R^T C_b R in ascending order."""
+    eigenvalues = np.linalg.eigvalsh(root.T @ cov_b @ root)
+    overlap = np.sqrt(np.maximum(eigenvalues, 0)).sum()
     distance = np.sum((a.mean - b.mean) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap
-    return max(float(distance), 0.0), squares
+    return max(float(distance), 0.0), eigenvalues

@@ -1,18 +1,18 @@
 """Mean and covariance of features, accumulated in float64 over any number of batches.
 
-`Moments` carries the scatter matrix S = sum_i (x_i - mean)(x_i - mean)^T about its own mean, so
-nothing large cancels. Two are merged by Chan, Golub & LeVeque 1979, "Updating Formulae and a
-Pairwise Algorithm for Computing Sample Variances":
+`Moments` holds the scatter matrix S = sum_i (x_i - mean)(x_i - mean)^T about its own mean, so no
+large numbers cancel. Two `Moments` are merged by Chan, Golub & LeVeque 1979, "Updating Formulae and
+a Pairwise Algorithm for Computing Sample Variances":
 
     n = n_a + n_b,  delta = mean_b - mean_a,
     mean = mean_a + delta n_b / n,  S = S_a + S_b + delta delta^T n_a n_b / n
 
-Host functions are numpy float64. A jitted program cannot have float64, so it returns
-`centred_sums` about a fixed shift near the mean, and the host turns them into `Moments`.
+The functions on the host compute in numpy's float64. A jitted program computes in float32, so it
+returns `centred_sums` about a fixed shift near the mean, and the host turns them into `Moments`.
 """
 
+import dataclasses
 import hashlib
-from typing import NamedTuple
 
 import chex
 import jax.numpy as jnp
@@ -21,21 +21,25 @@ import numpy as np
 from cm_jax.types import Array
 
 
-class Moments(NamedTuple):
-    """Moments of `count` features of d numbers."""
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """The moments of a set of feature vectors of d numbers each."""
 
-    count: int
+    count: int  # the number of feature vectors
     mean: np.ndarray  # [d] float64
-    scatter: np.ndarray  # [d, d] float64
+    scatter: np.ndarray  # [d, d] float64, the S above
 
 
 def empty(d: int) -> Moments:
-    """The moments of nothing: the neutral element of `merge`."""
+    """Returns the moments of an empty set, which `merge` adds nothing with."""
     return Moments(0, np.zeros(d), np.zeros((d, d)))
 
 
 def of(features: np.ndarray) -> Moments:
-    """The moments of features [n, d], in two passes."""
+    """Returns the moments of features [n, d], computed in two passes.
+
+    Raises ValueError on another shape.
+    """
     features = np.asarray(features, np.float64)
     if features.ndim != 2:
         raise ValueError(f'features have shape {features.shape}, not [n, d]')
@@ -47,7 +51,7 @@ def of(features: np.ndarray) -> Moments:
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    """The moments of both sets together."""
+    """Returns the moments of both sets together. Raises ValueError if their dimensions differ."""
     if a.mean.shape != b.mean.shape:
         raise ValueError(f'features of {len(a.mean)} and of {len(b.mean)} numbers')
     count = a.count + b.count
@@ -59,36 +63,45 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def update(m: Moments, features: np.ndarray) -> Moments:
-    """`m` with the features [n, d] added."""
+    """Returns the moments `m` after the features [n, d] were added to their set."""
     return merge(m, of(features))
 
 
 def covariance(m: Moments) -> np.ndarray:
-    """The unbiased covariance S / (n - 1), [d, d]. Raises ValueError for fewer than 2 features."""
+    """Returns the unbiased covariance S / (n - 1), [d, d].
+
+    Raises ValueError if there are fewer than 2 samples.
+    """
     if m.count < 2:
         raise ValueError(f'a covariance takes at least 2 samples, not {m.count}')
     return m.scatter / (m.count - 1)
 
 
 def of_covariance(mean: np.ndarray, matrix: np.ndarray, count: int | None = None) -> Moments:
-    """The moments with that mean [d] and unbiased covariance [d, d].
+    """Returns the moments with the given mean [d] and unbiased covariance `matrix` [d, d].
 
-    `count` None is a number that nobody told: 2, for which S is the covariance itself.
+    `count` None means that the number of samples is unknown. It is then set to 2, for which S equals
+    the covariance.
     """
     count = 2 if count is None else count
-    return Moments(count, np.asarray(mean, np.float64), np.float64(matrix) * (count - 1))
+    scatter = np.asarray(matrix, np.float64) * (count - 1)
+    return Moments(count, np.asarray(mean, np.float64), scatter)
 
 
 def rank_deficient(m: Moments) -> bool:
-    """True if there are too few samples, n <= d, for a covariance of full rank.
+    """Returns True if there are too few samples, n <= d, for a covariance of full rank.
 
-    The distance is still defined then, but the estimate is strongly biased; protocols record it.
+    A Fréchet distance is still defined then, but its estimate is strongly biased. Protocols record
+    whether this is so.
     """
     return m.count <= len(m.mean)
 
 
 def checksum(count: int, mean: np.ndarray, matrix: np.ndarray) -> str:
-    """sha256 over count, mean [d] and covariance [d, d]: whether a file of them is undamaged."""
+    """Returns the sha256 of count, mean [d] and covariance [d, d].
+
+    It is stored beside them in a file, and shows whether the file is undamaged.
+    """
     digest = hashlib.sha256(str(count).encode())
     for array in (mean, matrix):
         digest.update(np.ascontiguousarray(array, '<f8').tobytes())
@@ -96,11 +109,12 @@ def checksum(count: int, mean: np.ndarray, matrix: np.ndarray) -> str:
 
 
 def centred_sums(features: Array, shift: Array) -> tuple[Array, Array]:
-    """Sums of y_i and y_i y_i^T with y = x - shift, for use in jitted programs.
+    """Returns the sums of y_i [d] and of y_i y_i^T [d, d] with y = x - shift, for jitted programs.
 
-    features [n, d], shift [d] -> ([d], [d, d]), float32 at full precision on every device. With a
-    shift near the mean (a reference's, say) the relative error of the covariance stays near
-    float32's 1e-7 sqrt(n); with shift 0 it grows by |mean|^2 / variance.
+    `features` x is [n, d] and `shift` [d]. The sums are float32, and the product has full float32
+    precision on every device. With a shift near the mean, such as the mean of a reference, the
+    relative error of the covariance stays near float32's 1e-7 sqrt(n). With shift 0 it grows by the
+    factor |mean|^2 / variance.
     """
     chex.assert_rank([features, shift], [2, 1])
     y = features.astype(jnp.float32) - shift.astype(jnp.float32)[None]
@@ -108,12 +122,12 @@ def centred_sums(features: Array, shift: Array) -> tuple[Array, Array]:
 
 
 def from_centred_sums(
-    count: int, sums: Array | np.ndarray, outer: Array | np.ndarray, shift: Array
+    count: int, sums: Array | np.ndarray, outer: Array | np.ndarray, shift: Array | np.ndarray
 ) -> Moments:
-    """The moments behind `centred_sums` of `count` features; `shift` is the one given there."""
+    """Returns the moments of `count` features from their `centred_sums` with the same `shift`."""
     sums, outer = np.asarray(sums, np.float64), np.asarray(outer, np.float64)
     if count == 0:
         return empty(len(sums))
     mean = sums / count
-    shift = np.asarray(shift, np.float32).astype(np.float64)
-    return Moments(count, shift + mean, outer - np.outer(sums, mean))
+    mean_shift = np.asarray(shift, np.float32).astype(np.float64)  # the shift as the program had it
+    return Moments(count, mean_shift + mean, outer - np.outer(sums, mean))

@@ -1,12 +1,13 @@
 """Metrics of a set of samples by the names that `evaluate --metrics` takes.
 
-    Inception   other features   what
-    fid         fd_lenet         Fréchet distance: in every score, as it needs moments alone
+    Inception   other features   kind
+    fid         fd_lenet         Fréchet distance, which is part of every score as it needs moments only
     kid         kd_lenet         kernel distance
-    is          is_lenet         inception score, of the classifier behind the features
+    is          is_lenet         inception score of the classifier that the features come from
     pr          pr_lenet         precision, recall, density, coverage
 
-Only the FID Inception's have the short names. DINOv2 has no classifier, hence no inception score.
+The short names are for the features of the FID Inception network. DINOv2 has no classifier, hence no
+inception score.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,13 +24,17 @@ from cm_jax.types import Extractor
 
 FID = {'fid': 'fd', 'kid': 'kd', 'is': 'is', 'pr': 'pr'}  # name -> kind
 PARTS = ('precision', 'recall', 'density', 'coverage')
-SUBSET = 1000  # features in a subset of the kernel distance, or as many as there are
-SETTINGS = {'kd': {'subsets': 100, 'seed': 0}, 'is': {'splits': 10}, 'pr': {'k': 3, 'k_density': 5}}
-LEAST = 10  # samples: the splits of an inception score
+SUBSET = 1000  # features in a subset of the kernel distance; all of them if there are fewer
+SETTINGS: dict[str, dict[str, int]] = {
+    'kd': {'subsets': 100, 'seed': 0},
+    'is': {'splits': 10},
+    'pr': {'k': 3, 'k_density': 5},
+}
+LEAST = 10  # the least number of samples: the splits of an inception score
 
 
 def names(extractor: Extractor) -> dict[str, str]:
-    """Name -> kind of the metrics in an extractor's features."""
+    """Returns the metrics of an extractor's features: from the name to the kind."""
     if extractor.score == 'fid':
         return FID
     space = extractor.score.removeprefix('fd_')
@@ -40,9 +45,10 @@ def names(extractor: Extractor) -> dict[str, str]:
 def check(
     extractor: Extractor, metrics: Sequence[str], samples: int, reference: int | None = None
 ) -> None:
-    """Raises UserError on an unknown name, and on fewer samples or reference images than needed.
+    """Raises UserError on an unknown name, and if there are too few samples or reference images.
 
-    `reference` None is a number that is not known yet.
+    `samples` and `reference` are their numbers. `reference` None means that its number is not known
+    yet.
     """
     reference = samples if reference is None else reference
     for name in metrics:
@@ -55,50 +61,65 @@ def check(
 
 
 def beyond(extractor: Extractor, metrics: Iterable[str]) -> list[str]:
-    """Those of the metrics that need the features themselves, each once."""
+    """Returns those of the metrics that need the features and not only moments, each once."""
     return [name for name in dict.fromkeys(metrics) if names(extractor)[name] != 'fd']
 
 
 def keys(extractor: Extractor, metrics: Iterable[str]) -> list[str]:
-    """The names of the numbers of `measure`: those of 'pr_lenet' are 'precision_lenet' and others."""
-    found = []
+    """Returns the names of the numbers that `measure` returns.
+
+    'pr_lenet' has four: 'precision_lenet', 'recall_lenet', 'density_lenet' and 'coverage_lenet'. Every
+    other metric has one number of its own name.
+    """
+    number_names = []
     for name in beyond(extractor, metrics):
         parts = [f'{part}{name[2:]}' for part in PARTS]
-        found += parts if names(extractor)[name] == 'pr' else [name]
-    return found
+        number_names += parts if names(extractor)[name] == 'pr' else [name]
+    return number_names
 
 
 def settings(
     extractor: Extractor, metrics: Iterable[str], samples: int, reference: int
 ) -> dict[str, dict[str, Any]]:
-    """Name -> what it was computed with, to be stored beside the numbers.
+    """Returns the settings of each metric by its name, to be stored beside the numbers.
 
-    'reference' is the number of reference features: that behind the Fréchet distance can be another,
-    in a file that has mu and sigma beside images.
+    'reference' is the number of reference features. It can differ from the number of images that the
+    Fréchet distance refers to, if a reference file has mu and sigma beside images.
     """
-    found = {name: dict(SETTINGS[names(extractor)[name]]) for name in beyond(extractor, metrics)}
-    for name, values in found.items():
+    settings_of = {
+        name: dict(SETTINGS[names(extractor)[name]]) for name in beyond(extractor, metrics)
+    }
+    for name, values in settings_of.items():
         if names(extractor)[name] == 'kd':
             values['size'] = min(SUBSET, samples, reference)
         if names(extractor)[name] != 'is':
             values['reference'] = reference
-    return found
+    return settings_of
 
 
 def measure(
     extractor: Extractor, metrics: Sequence[str], real: np.ndarray, samples: np.ndarray
 ) -> dict[str, float]:
-    """The numbers of `keys`, of features [n, dim] and [m, dim], with the settings of `settings`."""
-    found = []
+    """Returns the numbers of the metrics by the names of `keys`, computed with `settings`.
+
+    `real` and `samples` are features [n, dim] and [m, dim]. A metric of moments only is left out.
+    """
+    numbers: list[float] = []
     for name, values in settings(extractor, metrics, len(samples), len(real)).items():
         kind = names(extractor)[name]
         if kind == 'kd':
             subsets = {key: values[key] for key in ('subsets', 'size', 'seed')}
-            found.append(kernel_distance(real, samples, **subsets).mean)
+            numbers.append(kernel_distance(real, samples, **subsets).mean)
         elif kind == 'is':
-            logits = np.asarray(jax.jit(extractor.logits)(extractor.params, samples))
-            found.append(inception_score(logits, **values).mean)
+            numbers.append(inception_score(_logits(extractor, samples), **values).mean)
         else:
-            found += precision_recall(real, samples, values['k'])
-            found += density_coverage(real, samples, values['k_density'])
-    return dict(zip(keys(extractor, metrics), found, strict=True))
+            numbers += precision_recall(real, samples, values['k'])
+            numbers += density_coverage(real, samples, values['k_density'])
+    return dict(zip(keys(extractor, metrics), numbers, strict=True))
+
+
+def _logits(extractor: Extractor, features: np.ndarray) -> np.ndarray:
+    """Returns the logits [n, classes] of features [n, dim]. Raises ValueError without a classifier."""
+    if extractor.logits is None:
+        raise ValueError(f'the extractor {extractor.name} has no classifier for an inception score')
+    return np.asarray(jax.jit(extractor.logits)(extractor.params, features))

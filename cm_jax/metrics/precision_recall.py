@@ -1,18 +1,19 @@
-"""Fidelity and coverage apart: precision and recall, density and coverage, of two sets of features.
+"""Fidelity and variety of samples, measured apart: precision, recall, density and coverage.
 
-A ball about each feature, as large as the distance to its k-th nearest neighbour in its own set:
+Two sets of features are compared, those of real images and those of samples. Each feature has a ball
+about it, whose radius is the distance to its k-th nearest neighbour in its own set:
 
-    precision  share of the samples in a ball of a real feature
-    recall     share of the real features in a ball of a sample
-    density    number of real balls that a sample is in, by k, the mean over samples
-    coverage   share of the real balls with a sample in them
+    precision  share of the samples that lie in the ball of a real feature
+    recall     share of the real features that lie in the ball of a sample
+    density    number of real balls that a sample lies in, divided by k; the mean over the samples
+    coverage   share of the real balls that have a sample in them
 
-The first two are of Kynkäänniemi et al. 2019 (arXiv 1904.06991), the others of Naeem et al. 2020
-(arXiv 2002.09797).
+Precision and recall are by Kynkäänniemi et al. 2019 (arXiv 1904.06991), density and coverage by Naeem
+et al. 2020 (arXiv 2002.09797). As in the code of the authors, a point on the edge of a ball is inside
+for precision and recall, and outside for density and coverage.
 
-A ball of the first two is closed, of the others open, as in the authors' code. Distances come in
-blocks of rows from a float32 product on the device; no n x n matrix is ever held. One below the
-rounding of that product is 0.
+The distances are computed on the device by a float32 matrix product, for one block of rows at a time,
+so no n x n matrix is ever in memory. A distance below the rounding error of that product is taken as 0.
 """
 
 from collections.abc import Iterator
@@ -25,37 +26,38 @@ import numpy as np
 
 from cm_jax.types import Array
 
-ROUNDING = 4e-6  # of |x|^2 + |y|^2: squared distances below are 0
-BLOCK = 1024  # rows: [1024, 50000] float32 are 200 MB
+ROUNDING = 4e-6  # squared distances below this share of |x|^2 + |y|^2 are taken as 0
+BLOCK = 1024  # rows in a block: [1024, 50000] float32 are 200 MB
 
 
 class PrecisionRecall(NamedTuple):
-    """Each in [0, 1]."""
+    """Precision and recall, each in [0, 1]."""
 
     precision: float
     recall: float
 
 
 class DensityCoverage(NamedTuple):
-    """Density >= 0, about 1 for equal distributions and unbounded; coverage in [0, 1]."""
+    """Density >= 0, which is about 1 for equal distributions and unbounded; coverage in [0, 1]."""
 
     density: float
     coverage: float
 
 
 class Counts(NamedTuple):
-    """How often a feature of one set is in a ball of another."""
+    """How many points of one set lie in the balls of another."""
 
-    of_balls: np.ndarray  # [n] points in each ball
-    of_points: np.ndarray  # [m] balls about each point
+    of_balls: np.ndarray  # [n] the number of points in each ball
+    of_points: np.ndarray  # [m] the number of balls that each point lies in
 
 
 def precision_recall(
     real: np.ndarray, samples: np.ndarray, k: int = 3, block: int = BLOCK
 ) -> PrecisionRecall:
-    """Of real [n, d] and samples [m, d]; NaN if a feature is not finite.
+    """Returns precision and recall of real features [n, d] and samples [m, d].
 
-    Raises ValueError on shapes that do not fit and unless 1 <= k < n, m.
+    Both are NaN if a feature is not finite. Raises ValueError if the shapes do not fit, and unless
+    1 <= k < n and k < m.
     """
     _check(real, samples, k)
     if not _finite(real, samples):
@@ -69,9 +71,10 @@ def precision_recall(
 def density_coverage(
     real: np.ndarray, samples: np.ndarray, k: int = 5, block: int = BLOCK
 ) -> DensityCoverage:
-    """Of real [n, d] and samples [m, d]; NaN if a feature is not finite.
+    """Returns density and coverage of real features [n, d] and samples [m, d].
 
-    Raises ValueError on shapes that do not fit and unless 1 <= k < n.
+    Both are NaN if a feature is not finite. Raises ValueError if the shapes do not fit, and unless
+    1 <= k < n and m >= 1.
     """
     _check(real, samples, k, least=1)
     if not _finite(real, samples):
@@ -83,22 +86,30 @@ def density_coverage(
 
 
 def centred(real: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both less the mean of the real features, float32: a mean in common costs the product digits.
+    """Returns both sets minus the mean of the real features, as float32.
 
-    The mean is rounded as the features are, in both alike, so that no float64 copy is made.
+    Distances stay the same, and the matrix product behind them gets more precise: a large common mean
+    would cost it digits. The mean is rounded to the type of the features before it is subtracted, so
+    that no float64 copy of them is made.
     """
-    mean = np.mean(real, axis=0, dtype=np.float64)[None]
-    return tuple((x - mean.astype(x.dtype)).astype(np.float32, copy=False) for x in (real, samples))
+    mean = np.asarray(np.mean(real, axis=0, dtype=np.float64))[None]
+
+    def minus_mean(x: np.ndarray) -> np.ndarray:
+        return (x - mean.astype(x.dtype)).astype(np.float32, copy=False)
+
+    return minus_mean(real), minus_mean(samples)
 
 
 def radii(x: np.ndarray, k: int, block: int = BLOCK) -> np.ndarray:
-    """[n] float32: squared distance of each row of x [n, d] to its k-th nearest other row."""
-    found, points = np.empty(len(x), np.float32), jnp.asarray(x)
+    """Returns the squared distance of each row of x [n, d] to its k-th nearest other row.
+
+    The result is [n] float32.
+    """
+    squared_radii, points = np.empty(len(x), np.float32), jnp.asarray(x)
     for first, rows in _blocks(x, block):
-        found[first : first + len(rows)] = _radii(_filled(rows, block), points, first, k)[
-            : len(rows)
-        ]
-    return found
+        of_block = _radii(_filled(rows, block), points, first, k)
+        squared_radii[first : first + len(rows)] = of_block[: len(rows)]
+    return squared_radii
 
 
 def count_inside(
@@ -108,13 +119,16 @@ def count_inside(
     closed: bool,
     block: int = BLOCK,
 ) -> Counts:
-    """Counts the points [m, d] in balls about centres [n, d], with their edge if `closed`."""
-    of_balls = np.empty(len(centres), np.int64)
-    of_points, points = np.zeros(len(points), np.int64), jnp.asarray(points)
+    """Counts the points [m, d] that lie in balls about the centres [n, d].
+
+    A point on the edge of a ball lies in it if `closed`.
+    """
+    of_balls, of_points = np.empty(len(centres), np.int64), np.zeros(len(points), np.int64)
+    on_device = jnp.asarray(points)
     for first, rows in _blocks(centres, block):
         edges = squared_radii[first : first + len(rows)]
         balls, inside = _inside(
-            _filled(rows, block), _filled(edges, block, -1), points, closed=closed
+            _filled(rows, block), _filled(edges, block, -1), on_device, closed=closed
         )
         of_balls[first : first + len(rows)] = balls[: len(rows)]
         of_points += inside
@@ -122,39 +136,50 @@ def count_inside(
 
 
 def squared_distances(x: Array, y: Array) -> Array:
-    """[b, d], [m, d] -> [b, m] float32, as |x|^2 + |y|^2 - 2 x . y; for use in jitted programs."""
+    """Returns the squared distances [b, m] of x [b, d] and y [m, d], for use in jitted programs.
+
+    They are computed as |x|^2 + |y|^2 - 2 x . y in float32. One below ROUNDING (|x|^2 + |y|^2) is 0.
+    """
     scale = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)[None]
-    found = scale - 2 * jnp.matmul(x, y.T, precision='highest')
-    return jnp.where(found < ROUNDING * scale, 0, found)
+    distances = scale - 2 * jnp.matmul(x, y.T, precision='highest')
+    return jnp.where(distances < ROUNDING * scale, 0, distances)
 
 
 @partial(jax.jit, static_argnames='k')
 def _radii(rows: Array, points: Array, first: Array, k: int) -> Array:
-    found = squared_distances(rows, points)
-    columns = jnp.arange(len(points))[None]
-    found = jnp.where(first + jnp.arange(len(rows))[:, None] == columns, jnp.inf, found)
+    """Returns the squared distance [b] of each row to its k-th nearest other point.
 
-    def without_nearest(_: Array, found: Array) -> Array:
-        return jnp.where(columns == jnp.argmin(found, axis=1)[:, None], jnp.inf, found)
+    Row i of the block is point first + i, which is not a neighbour of itself.
+    """
+    distances = squared_distances(rows, points)
+    columns = jnp.arange(len(points))[None]
+    distances = jnp.where(first + jnp.arange(len(rows))[:, None] == columns, jnp.inf, distances)
+
+    def without_nearest(_: Array, distances: Array) -> Array:
+        return jnp.where(columns == jnp.argmin(distances, axis=1)[:, None], jnp.inf, distances)
 
     # On a CPU lax.top_k sorts whole rows, which takes several times as long as the distances.
-    return jax.lax.fori_loop(0, k - 1, without_nearest, found).min(axis=1)
+    return jax.lax.fori_loop(0, k - 1, without_nearest, distances).min(axis=1)
 
 
 @partial(jax.jit, static_argnames='closed')
 def _inside(rows: Array, edges: Array, points: Array, closed: bool) -> tuple[Array, Array]:
-    found, edges = squared_distances(rows, points), edges[:, None]
-    inside = found <= edges if closed else found < edges
+    """Returns the number of points in each ball [b], and the number of balls about each point [m].
+
+    `rows` [b, d] are the centres of the balls, and `edges` [b] their squared radii.
+    """
+    distances, edges = squared_distances(rows, points), edges[:, None]
+    inside = distances <= edges if closed else distances < edges
     return jnp.sum(inside, axis=1), jnp.sum(inside, axis=0)
 
 
 def _blocks(x: np.ndarray, block: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows) of each block."""
+    """Yields (index of the first row, rows) for each block of rows of x."""
     return ((first, x[first : first + block]) for first in range(0, len(x), block))
 
 
 def _filled(rows: np.ndarray, block: int, value: float = 0) -> np.ndarray:
-    """Filled up to a whole block, so as not to compile again."""
+    """Returns the rows filled up to a whole block, so that the last block needs no new compilation."""
     pad = ((0, block - len(rows)), *((0, 0) for _ in rows.shape[1:]))
     return np.pad(rows, pad, constant_values=value)
 
@@ -164,7 +189,10 @@ def _finite(*sets: np.ndarray) -> bool:
 
 
 def _check(real: np.ndarray, samples: np.ndarray, k: int, least: int | None = None) -> None:
-    """`least`: how many samples there must be, k + 1 if not given."""
+    """Raises ValueError if the shapes do not fit, unless 1 <= k < n, or on too few samples.
+
+    `least` is the least number of samples; None is k + 1.
+    """
     if real.ndim != 2 or samples.ndim != 2 or real.shape[1] != samples.shape[1]:
         shapes = f'{real.shape} and {samples.shape}'
         raise ValueError(f'features have shapes {shapes}, not [n, d] and [m, d]')

@@ -1,4 +1,4 @@
-"""The record stored beside every score: what was measured, and against what."""
+"""The protocol of a score: the record, stored beside it, of what was measured and how."""
 
 import hashlib
 import json
@@ -9,18 +9,22 @@ from cm_jax.metrics.features import ROUNDING
 from cm_jax.metrics.moments import Moments, rank_deficient
 from cm_jax.types import Extractor
 
-# What has to agree for two scores to be comparable; the rest says which samples were scored.
+# Two scores are comparable if these entries of their protocols agree. The other entries say which
+# samples were scored.
 COMPARABLE = ('score', 'extractor', 'reference', 'rounding', 'samples', 'labels')
 
 
 def score_name(extractor: Extractor, samples: int) -> str:
-    """'fd_lenet_5k': a distance falls with the number of samples, so the name carries it."""
+    """Returns the name of a score with its number of samples, as 'fd_lenet_5k'.
+
+    The number is in the name as a Fréchet distance falls with it.
+    """
     count = f'{samples // 1000}k' if samples and samples % 1000 == 0 else str(samples)
     return f'{extractor.score}_{count}'
 
 
 def extractor_id(extractor: Extractor) -> dict[str, str]:
-    """Names an extractor, for `protocol`: the weights, and what is done to images before them."""
+    """Returns what identifies an extractor in a `protocol`: its weights, and how it resizes images."""
     return {
         'name': extractor.name,
         'checksum': extractor.checksum,
@@ -29,10 +33,10 @@ def extractor_id(extractor: Extractor) -> dict[str, str]:
 
 
 def reference_id(source: str, split: str, moments: Moments, checksum: str) -> dict[str, Any]:
-    """Names the moments of a reference set, for `protocol`.
+    """Returns what identifies a reference set in a `protocol`.
 
-    `checksum` is that of the images, and not of the moments: those differ in their last digits with
-    the batch size and the device, which no protocol depends on.
+    `checksum` is that of the images and not of the moments. Moments differ in their last digits
+    between batch sizes and devices, and a protocol must not depend on those.
     """
     return {
         'source': source,
@@ -57,13 +61,20 @@ def protocol(
     labels: str,
     rounding: str = ROUNDING,
 ) -> dict[str, Any]:
-    """The JSON-able record of one score.
+    """Returns the protocol of one score, which can be written as JSON.
 
-    `seeds` are those the noise was drawn from; `reference` is a `reference_id`; `levels` are the
-    sampler's noise levels and `evaluations` its network evaluations per sample; `ema` names the
-    weights ('', or which average) at `step`; `labels` is the policy ('none', 'index modulo 10',
-    'uniform over 10'). `rank_deficient` marks fewer samples than the feature space has dimensions, on
-    either side. Scores with the same `id` are comparable: it is a hash of COMPARABLE.
+        samples      the number of samples
+        seeds        the seeds that their noise was drawn from
+        reference    a `reference_id`
+        levels       the noise levels of the sampler
+        evaluations  the network evaluations of the sampler for each sample
+        ema          the name of the average of the weights; '' for the weights themselves
+        step         the training step of the weights
+        labels       how classes were chosen: 'none', 'index modulo 10', 'uniform over 10'
+
+    The entry `rank_deficient` is True if the samples or the reference images are not more than the
+    features have dimensions. The entry `id` is a hash of the entries COMPARABLE, so scores with the
+    same `id` are comparable.
     """
     record = {
         'score': score_name(extractor, samples),

@@ -1,5 +1,7 @@
 """The Fréchet distance: closed forms, singular covariances, its condition and rank."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -75,7 +77,7 @@ def test_distance_to_is_the_distance_whichever_has_fewer_samples():
     for a, b in ((few, many), (many, few)):
         to_a = distance_to(a)
         np.testing.assert_allclose(to_a(b), frechet_distance(a, b), rtol=1e-9)
-        assert np.isnan(to_a(b._replace(mean=np.full(6, np.nan))))
+        assert np.isnan(to_a(dataclasses.replace(b, mean=np.full(6, np.nan))))
 
 
 def test_frechet_of_scaled_gaussian_is_exact_with_fewer_samples_than_dimensions():
