@@ -1,1 +1,1 @@
-"""The parts of `edit`: zero-shot editing with a consistency model."""
+"""Zero-shot editing with a consistency model, which the command `edit` does."""

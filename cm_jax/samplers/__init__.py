@@ -1,15 +1,21 @@
-"""Samplers: `sample(denoise, process, x_T, ts, keys) -> x0`, one file each, and how to name one.
+"""Samplers, which turn noise into images, and the text that names one.
 
-`denoise(x, t)` is bound to its weights and labels; x_T [B,H,W,C] is noise at ts[0]; ts [n] are noise
-levels in descending order; keys [B] are typed keys, one an example, for fresh noise, so that an
-example does not depend on the batch that it is in.
+Each sampler is a file of this folder that has these functions:
 
-A sampler is written `name` or `name@arguments` (`onestep`, `multistep@80,0.8`, `heun@18`): each file
-has `parse(arguments, process) -> ts` and `evaluations(ts)`, the network evaluations it spends. One
-whose rule has choices beside the levels also has `options(arguments)`, a tuple of words that its
-`sample` takes after the keys. After any sampler may stand `+head<i>` (`euler@16+head1`), the head of a
-network that has several, and then `+cfg<weight>` (`heun@18+cfg1.5`): classifier-free guidance, see
-core/guidance.py.
+    sample(denoise, process, x_T, ts, keys) -> x0
+        `denoise(x, t)` is bound to its weights and labels. x_T [B,H,W,C] is noise at ts[0], and ts [n]
+        are noise levels in descending order. keys [B] are typed keys for fresh noise, one for each
+        example, so that an example does not depend on the batch that it is in.
+    parse(arguments, process) -> ts
+        The levels that the arguments mean; see below.
+    evaluations(ts) -> int
+        The number of network evaluations for one sample.
+    options(arguments) -> tuple of words
+        Only if a sampler has choices beside the levels; its `sample` takes the words after the keys.
+
+A sampler is written `name` or `name@arguments`: `onestep`, `multistep@80,0.8`, `heun@18`. Two things
+may follow, in this order: `+head<i>` (`euler@16+head1`) names the head of a network that has several,
+and `+cfg<weight>` (`heun@18+cfg1.5`) asks for classifier-free guidance, see core/guidance.py.
 """
 
 import importlib
@@ -28,32 +34,37 @@ from cm_jax.types import Array, DenoiseFn, Params
 
 
 class Sampler(NamedTuple):
-    """`sample(denoise, x_T, keys) -> x0`, and what it is: its spelling, levels and cost.
+    """A sampler as a user wrote it: its function, levels and cost.
 
-    `sample` does not guide, nor choose a head: it is handed the denoiser that does.
+    `sample` neither guides nor chooses a head: its caller passes a denoiser that does.
     """
 
-    spec: str
-    name: str
+    spec: str  # the whole text, 'heun@18+cfg1.5'
+    name: str  # the file of the sampler, 'heun'
     options: tuple[str, ...]  # the choices beside the levels; most samplers have none
     levels: tuple[float, ...]
-    head: int  # of the network, 1 the first; 0 is the one that its objective samples with
-    guidance: float  # weight of classifier-free guidance; 1 is none
-    evaluations: int  # of the network, for one sample
-    sample: Callable[..., Array]  # (denoise, x_T, keys, ts=levels)
+    head: int  # the head of the network, from 1; 0 is the head that its objective samples with
+    guidance: float  # the weight of classifier-free guidance; 1 is no guidance
+    evaluations: int  # the number of network evaluations for one sample
+    sample: Callable[..., Array]  # sample(denoise, x_T, keys, ts=levels) -> x0
 
 
 def at_levels(sampler: Sampler, ts: Array) -> Sampler:
-    """The same sampler at other levels ts, as many as it has. They may be traced: one compiled
-    program then serves them all."""
+    """Returns the sampler with other levels ts, as many as it has.
+
+    The levels may be traced, so one compiled program serves for many of them. The fields `levels` and
+    `spec` stay as they are.
+    """
     return sampler._replace(
         sample=lambda denoise, x_T, keys: sampler.sample(denoise, x_T, keys, ts)
     )
 
 
 def check_levels(levels: np.ndarray, process: Process, spec: str) -> None:
-    """Raises UserError unless the levels that a user wrote start at t_max, where the noise that
-    sampling starts from is, and descend strictly, not below t_min."""
+    """Raises UserError unless the levels of a user start at t_max and descend strictly to >= t_min.
+
+    They must start at t_max as that is the level of the noise that sampling starts from.
+    """
     low, high = process.t_min, process.t_max
     shown = ', '.join(f'{level:g}' for level in levels)
     if not np.all((levels >= low * (1 - 1e-6)) & (levels <= high * (1 + 1e-6))):
@@ -67,8 +78,11 @@ def check_levels(levels: np.ndarray, process: Process, spec: str) -> None:
 
 
 def parse_levels(text: str, process: Process, before: str) -> np.ndarray:
-    """The levels written `before` + text, as 'multistep@' and '80,0.8'. Raises UserError on numbers
-    that are none and where `check_levels` does."""
+    """Returns the levels in `text`, as '80,0.8'.
+
+    `before` is what a user wrote before them, as 'multistep@', for messages. Raises UserError if the
+    text is not numbers separated by commas, and as `check_levels` does.
+    """
     try:
         levels = np.array([float(level) for level in text.split(',')])
     except ValueError:
@@ -81,16 +95,19 @@ def parse_levels(text: str, process: Process, before: str) -> np.ndarray:
 
 
 def parse_steps(arguments: str, sampler: str) -> int:
-    """The number n >= 1 in `sampler@n`."""
+    """Returns the number n of `sampler@n`. Raises UserError unless it is a whole number >= 1."""
     if not arguments.isdecimal() or int(arguments) < 1:
         raise UserError(
-            f'sampler {sampler}@{arguments}: write {sampler}@n with n >= 1 levels, as {sampler}@18'
+            f'sampler {sampler}@{arguments}: write {sampler}@n with n >= 1 steps, as {sampler}@18'
         )
     return int(arguments)
 
 
 def parse_guidance(spec: str) -> tuple[str, float]:
-    """'heun@18+cfg1.5' -> ('heun@18', 1.5); the weight is 1 where none is written."""
+    """Splits 'heun@18+cfg1.5' into ('heun@18', 1.5); the weight is 1 if none is written.
+
+    Raises UserError unless the weight is one finite number >= 0.
+    """
     bare, *weights = spec.split('+cfg')
     if not weights:
         return bare, 1.0
@@ -106,7 +123,10 @@ def parse_guidance(spec: str) -> tuple[str, float]:
 
 
 def parse_head(spec: str) -> tuple[str, int]:
-    """'euler@16+head2' -> ('euler@16', 2); the head is 0 where none is written."""
+    """Splits 'euler@16+head2' into ('euler@16', 2); the head is 0 if none is written.
+
+    Raises UserError unless the head is one whole number >= 1.
+    """
     bare, *heads = spec.split('+head')
     if not heads:
         return bare, 0
@@ -116,7 +136,7 @@ def parse_head(spec: str) -> tuple[str, int]:
 
 
 def check_guidance(sampler: Sampler, num_classes: int) -> None:
-    """Raises UserError if a network without classes is to be guided."""
+    """Raises UserError if the sampler guides by class and the network has no classes."""
     if sampler.guidance != 1 and not num_classes:
         raise UserError(
             f'sampler {sampler.spec!r} guides by class, and the network has no classes: it was trained '
@@ -125,30 +145,33 @@ def check_guidance(sampler: Sampler, num_classes: int) -> None:
 
 
 def names() -> list[str]:
-    """The samplers that there are: the files of this folder whose names do not begin with _."""
-    return [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith('_')]
+    """Returns the names of all samplers: the files of this folder that do not begin with _."""
+    files = pkgutil.iter_modules(__path__)
+    return [file.name for file in files if not file.name.startswith('_')]
 
 
 def build(spec: str, process: Process) -> Sampler:
-    """The sampler written `spec`. Raises UserError on an unknown name, illegal levels, head or
-    guidance."""
+    """Returns the sampler that the text `spec` names.
+
+    Raises UserError on an unknown name, and on illegal levels, head or guidance.
+    """
     bare, guidance = parse_guidance(spec)
     bare, head = parse_head(bare)
     name, _, arguments = bare.partition('@')
     check_name('sampler', name, names())
     module = importlib.import_module(f'cm_jax.samplers.{name}')
     levels = np.asarray(module.parse(arguments, process), np.float64)
-    own = levels.astype(np.float32)
+    float32_levels = levels.astype(np.float32)
     options = module.options(arguments) if hasattr(module, 'options') else ()
-    chosen = (options,) if options else ()
+    options_argument = (options,) if options else ()
 
     def sample(
         denoise: Callable[[Array, Array], Array],
         x_T: Array,
         keys: Array,
-        ts: np.ndarray | Array = own,
+        ts: np.ndarray | Array = float32_levels,
     ) -> Array:
-        return module.sample(denoise, process, x_T, ts, keys, *chosen)
+        return module.sample(denoise, process, x_T, ts, keys, *options_argument)
 
     evaluations = module.evaluations(levels) * (1 if guidance == 1 else 2)
     return Sampler(
@@ -164,21 +187,17 @@ def build(spec: str, process: Process) -> Sampler:
 
 
 class GenerativeModel(NamedTuple):
-    """What samples are drawn from: a denoiser D with the shape and classes of its images.
-
-    `num_classes` is 0 for an unconditional network. `heads` holds D of each head of a network that has
-    several; `denoise` is then one of them.
-    """
+    """A denoiser to draw samples from, with the shape and the classes of its images."""
 
     denoise: DenoiseFn
     process: Process
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    heads: tuple[DenoiseFn, ...] = ()
+    image_shape: tuple[int, int, int]  # (H, W, C)
+    num_classes: int  # 0 for an unconditional network
+    heads: tuple[DenoiseFn, ...] = ()  # of a network with several heads; `denoise` is one of them
 
 
 def check_head(sampler: Sampler, heads: int) -> None:
-    """Raises UserError if the sampler names a head that a network of so many heads does not have."""
+    """Raises UserError if the sampler names a head and the network, of `heads` heads, lacks it."""
     if sampler.head > heads:
         legal = f'+head1 to +head{heads}' if heads else 'no +head'
         raise UserError(
@@ -187,18 +206,18 @@ def check_head(sampler: Sampler, heads: int) -> None:
 
 
 class Start(NamedTuple):
-    """Where samples start from: noise x_T [B,H,W,C], label [B] or None, keys [B] for fresh noise."""
+    """What a batch of samples starts from."""
 
-    x_T: Array
-    label: Array | None
-    keys: Array
+    x_T: Array  # [B,H,W,C], noise at t_max
+    label: Array | None  # [B] int32, or None without classes
+    keys: Array  # [B] typed keys for fresh noise
 
 
 def start(model: GenerativeModel, seed: Array, indices: Array) -> Start:
-    """Returns the starts of the samples number `indices` [B] of the stream `seed`.
+    """Returns what the samples number `indices` [B] of the stream `seed` start from.
 
-    Noise and label of a sample depend on (seed, its index) alone. Sample i of a class-conditional
-    network has class i modulo num_classes; label is None without classes.
+    The noise and the label of a sample depend only on the seed and on its index. Sample i of a
+    class-conditional network has the class i modulo num_classes.
     """
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
     draw, fresh = jax.vmap(jax.random.split, out_axes=1)(keys)
@@ -210,11 +229,10 @@ def start(model: GenerativeModel, seed: Array, indices: Array) -> Start:
 def generate(
     sampler: Sampler, model: GenerativeModel, params: Params, seed: Array, indices: Array
 ) -> Array:
-    """Returns the samples number `indices` [B] of the stream `seed`: [B,H,W,C]. To be jitted.
+    """Returns the samples number `indices` [B] of the stream `seed`, [B,H,W,C]; meant to be jitted.
 
-    A sample depends on (seed, its index) alone (see `start`), so the same samples come out whatever
-    the batch size and the number of devices. Raises UserError where `check_guidance` and `check_head`
-    do.
+    A sample depends only on the seed and on its index (see `start`), so it is the same for every batch
+    size and number of devices. Raises UserError as `check_guidance` and `check_head` do.
     """
     check_guidance(sampler, model.num_classes)
     check_head(sampler, len(model.heads))

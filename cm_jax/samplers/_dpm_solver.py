@@ -1,35 +1,38 @@
-"""DPM-Solver++, multistep, orders 1 to 3 (arXiv 2211.01095): what dpm1, dpm2 and dpm3 share.
+"""DPM-Solver++ in its multistep form, of orders 1 to 3 (arXiv 2211.01095), for dpm1, dpm2 and dpm3.
 
-With lambda = log(a / t), half the log signal-to-noise ratio, h = lambda_{i+1} - lambda_i and the data
-prediction D_i = D(x_i, t_i), one step is the exact solution of the probability-flow ODE for a D that is
-a polynomial in lambda through the last `order` predictions (equation 8):
+Let lambda = log(a / t), which is half the log signal-to-noise ratio, h = lambda_{i+1} - lambda_i, and
+D_i = D(x_i, t_i) the data prediction. A step solves the probability-flow ODE exactly for a D that is
+the polynomial in lambda through the last `order` predictions (equation 8):
 
     x_{i+1} = (t_{i+1} / t_i) x_i + a_{i+1} (p1 D_i + p2 D' + p3 D'')
     p1 = 1 - e^{-h},   p2 = h - p1,   p3 = h^2/2 - p2      (times D, D', D'' in lambda)
 
-D' and D'' are divided differences. Order 2 has h p1 / 2 in place of p2 (algorithm 2), which is p2 up to
-h^3. As in the paper's code, the first steps have the order that there are predictions for. D hardly
-changes at high noise, so that this shows only where the first steps are long in lambda: on equal
-steps of t, order 3 can measure as 2. a and t may be of either process: on rectified flow a = 1 - t.
+D' and D'' are divided differences. Order 2 has h p1 / 2 in place of p2 (algorithm 2), which equals p2
+up to terms of h^3. As in the paper's code, the first steps have a lower order, as there are not yet
+enough predictions. D hardly changes at high noise, so this matters only if the first steps are long in
+lambda: on equal steps of t, order 3 can measure as order 2. The formulas hold for both processes; on
+rectified flow a = 1 - t.
 
-Written `dpm3@n`, with what differs from its defaults behind a comma: `dpm3@9,karras`,
-`dpm3@9,logsnr,lower_order_final`.
+A sampler is written `dpm3@n`. Choices that differ from the defaults follow after commas:
+`dpm3@9,karras`, `dpm3@9,logsnr,lower_order_final`.
 
-    n                  steps = network evaluations, between n + 1 levels from t_max to t_min
-    logsnr             equal steps of lambda (section 5.1); the default with variance exploding.
-                       Rectified flow has it where t_max < 1
-    karras             the grid of `core.noise.levels`: EDM's (arXiv 2206.00364, equation 5) and, with
-                       rho = 1 on rectified flow, equal steps of t; the default there
-    lower_order_final  the last steps have orders 2 and 1, which the paper's code advises for n < 10;
-                       LCSC's code does not do it
+    n                  the number of steps and of network evaluations; there are n + 1 levels, from
+                       t_max to t_min
+    logsnr             equal steps of lambda (section 5.1). The default with variance exploding; with
+                       rectified flow it needs t_max < 1
+    karras             the grid of `core.noise.levels`. With variance exploding it is EDM's (arXiv
+                       2206.00364, equation 5); with rectified flow it is equal steps of t (rho = 1),
+                       and the default
+    lower_order_final  the last two steps have at most order 2 and 1. The paper's code advises it for
+                       n < 10; LCSC's code does not do it
 
-The result is x at t_min, as in the paper's code: nothing is evaluated there. Where a(t_max) = 0, as on
-rectified flow with t_max = 1, lambda is -inf there: the step from it is Euler's, and no divided
-difference reaches back to it.
+The result is x at t_min, where the network is not evaluated, as in the paper's code. If a(t_max) = 0,
+as on rectified flow with t_max = 1, lambda is -inf there. The step from t_max is then Euler's, and no
+divided difference uses the prediction at t_max.
 
-The paper's code for order 3 has half of the D'' term above, and so have its copies: by the closed form
-of Gaussian data it has order 2 as the steps get small. Here it is what the expansion says, of order 3
-(tests/test_ode_closed_form.py).
+For order 3 the paper's code, and the copies of it, have half of the D'' term above. On Gaussian data,
+where the solution is known in closed form, that has order 2 as the steps get small. The term here is
+that of the expansion, and has order 3 (tests/samplers/test_ode_closed_form.py).
 """
 
 import functools
@@ -50,7 +53,10 @@ FINAL = 'lower_order_final'
 
 
 def parse(arguments: str, process: Process, sampler: str) -> np.ndarray:
-    """The n + 1 levels of `sampler@arguments`, from t_max down to t_min."""
+    """Returns the n + 1 levels of `sampler@arguments`, from t_max down to t_min.
+
+    Raises UserError on arguments that the module's table does not have, and as `logsnr_levels` does.
+    """
     count, *words = arguments.split(',')
     n = parse_steps(count, sampler)
     spacings = [word for word in words if word in SPACINGS]
@@ -66,25 +72,26 @@ def parse(arguments: str, process: Process, sampler: str) -> np.ndarray:
 
 
 def logsnr_levels(process: Process, n: int, spec: str) -> np.ndarray:
-    """n levels from t_max to t_min, equally far apart in log(a / t). Returns [n], float64.
+    """Returns n levels from t_max to t_min, equally far apart in log(a / t): [n] float64.
 
-    Raises UserError where a(t_max) is 0.
+    Raises UserError if a(t_max) is 0; the message names the sampler by `spec`.
     """
     ends = np.array([process.t_max, process.t_min])
     signal = 1 - ends if process.name == 'rf' else np.ones(2)
     if signal[0] <= 0:
         raise UserError(
-            f'sampler {spec}: the signal-to-noise ratio at t_max = {process.t_max:g} is 0, and its '
-            'logarithm has no equal steps from there: write karras, or choose a t_max below 1'
+            f'sampler {spec}: the signal-to-noise ratio at t_max = {process.t_max:g} is 0, so that '
+            'equal steps of its logarithm are impossible: write karras, or choose a t_max below 1'
         )
-    ratio = np.geomspace(*(ends / signal), n)  # t / a
+    first, last = (ends / signal).tolist()
+    ratio = np.geomspace(first, last, n)  # t / a
     levels = ratio / (1 + ratio) if process.name == 'rf' else ratio
     levels[[0, -1]] = ends
     return levels
 
 
 def options(arguments: str) -> tuple[str, ...]:
-    """What a spec says beside its levels: ('lower_order_final',) or ()."""
+    """Returns the choices in the arguments beside the levels: ('lower_order_final',) or ()."""
     return (FINAL,) if FINAL in arguments.split(',') else ()
 
 
@@ -93,20 +100,20 @@ def evaluations(ts: np.ndarray) -> int:
 
 
 def weights(process: Process, ts: Array, order: int, lower_order_final: bool = False) -> Array:
-    """Weights [n, 3] of D_i, D_{i-1} and D_{i-2} in the n steps between the levels ts [n + 1]."""
+    """Returns the weights [n, 3] of D_i, D_{i-1} and D_{i-2} in the n steps between ts [n + 1]."""
     n = len(ts) - 1
     steps = np.arange(n)
-    used = np.minimum(steps + 1, order)  # predictions in each step
+    used = np.minimum(steps + 1, order)  # the number of predictions that each step uses
     if lower_order_final:
         used = np.minimum(used, n - steps)
     signal = process.signal(ts)
     h = jnp.diff(jnp.log(signal) - jnp.log(ts))  # the first is inf where a(t_max) = 0
-    last, earlier = jnp.roll(h, 1), jnp.roll(h, 2)  # the steps before each
+    last, earlier = jnp.roll(h, 1), jnp.roll(h, 2)  # the two steps before each step
     p1 = -jnp.expm1(-h)
     p2 = h - p1
     p3 = h**2 / 2 - p2
-    # In divided differences: p2 (D_i - D_{i-1}) / last, and, of order 3, `bend` of the difference
-    # between that slope and the one before it. An infinite step has slope 0.
+    # The term of p2 is p2 (D_i - D_{i-1}) / last. Order 3 adds `bend` times the difference between
+    # that slope and the slope before it. The slope over an infinite step is 0.
     bend = jnp.where(used == 3, (last * p2 + 2 * p3) / (last + earlier), 0.0)
     bend = jnp.where(jnp.isfinite(bend), bend, 0.0)
     slope = jnp.where(used == 2, h * p1 / 2, p2) + bend
@@ -119,29 +126,31 @@ def dpm_solver(
     denoise: Callable[[Array, Array], Array],
     process: Process,
     x_T: Array,
-    ts: np.ndarray,
+    ts: np.ndarray | Array,
     keys: Array,
     chosen: tuple[str, ...] = (),
     *,
     order: int,
 ) -> Array:
-    """x at ts[-1] of the path through x_T at ts[0]; `chosen` are the words of `options`."""
-    del keys  # deterministic
-    ts = jnp.asarray(ts, x_T.dtype)
-    table = weights(process, ts, order, FINAL in chosen).astype(x_T.dtype)
+    """Returns x at ts[-1] on the path from x_T at ts[0]; `chosen` are the words of `options`."""
+    del keys  # the sampler is deterministic
+    levels = jnp.asarray(ts, x_T.dtype)
+    table = weights(process, levels, order, FINAL in chosen).astype(x_T.dtype)
     past = jnp.zeros((table.shape[1], *x_T.shape), x_T.dtype)  # predictions, the newest first
 
-    def step(carry: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
+    def step(
+        carry: tuple[Array, Array], settings: tuple[Array, ...]
+    ) -> tuple[tuple[Array, Array], None]:
         x, past = carry
-        t, ratio, row = at
-        now = denoise(x, jnp.broadcast_to(t, x.shape[:1]))
-        past = jnp.concatenate([now[None], past[:-1]])
+        t, ratio, row = settings
+        prediction = denoise(x, jnp.broadcast_to(t, x.shape[:1]))
+        past = jnp.concatenate([prediction[None], past[:-1]])
         return (ratio * x + jnp.sum(expand(row, past) * past, axis=0), past), None
 
-    return jax.lax.scan(step, (x_T, past), (ts[:-1], ts[1:] / ts[:-1], table))[0][0]
+    return jax.lax.scan(step, (x_T, past), (levels[:-1], levels[1:] / levels[:-1], table))[0][0]
 
 
 def solver(order: int) -> tuple[Callable, Callable]:
-    """`parse` and `sample` of dpm1, dpm2 and dpm3."""
-    named = functools.partial(parse, sampler=f'dpm{order}')
-    return named, functools.partial(dpm_solver, order=order)
+    """Returns `parse` and `sample` of the sampler of this order: dpm1, dpm2 or dpm3."""
+    parse_named = functools.partial(parse, sampler=f'dpm{order}')
+    return parse_named, functools.partial(dpm_solver, order=order)

@@ -2,9 +2,10 @@
 
     x_{i+1} = x_i + h (3/2 v_i - 1/2 v_{i-1}),  v = (x - D) / t  for equal steps h = t_{i+1} - t_i;
 
-for others `core.ode.adams_weights`; the first step is Euler's. Written `adams2@n`: n steps between the
-levels of `core.noise.sampling_levels`, n evaluations, none at 0, where the last step ends. On rectified
-flow it is `dpm_solver_2` of Catch-Up Distillation's code (arXiv 2305.10769).
+for unequal steps see `core.ode.adams_weights`. The first step is Euler's. It is written `adams2@n`: n
+steps between the levels of `core.noise.sampling_levels`. It takes n evaluations; none is at level 0,
+where the last step ends. On rectified flow it equals `dpm_solver_2` of Catch-Up Distillation's code
+(arXiv 2305.10769).
 """
 
 import functools
@@ -28,14 +29,14 @@ def adams(
     denoise: Callable[[Array, Array], Array],
     process: Process,
     x_T: Array,
-    ts: np.ndarray,
+    ts: np.ndarray | Array,
     keys: Array,
     order: int,
 ) -> Array:
-    """The Adams-Bashforth solver of order 2 or 3, from ts[0] to ts[-1]."""
-    del process, keys  # deterministic, and the same ODE for both processes
-    ts = jnp.asarray(ts, x_T.dtype)
-    return ode.multistep(ode.pf_ode(denoise), x_T, ts[:-1], ode.adams_weights(ts, order))
+    """Returns x at ts[-1] by the Adams-Bashforth solver of order 2 or 3, from x_T at ts[0]."""
+    del process, keys  # the sampler is deterministic, and the ODE is the same for both processes
+    levels = jnp.asarray(ts, x_T.dtype)
+    return ode.multistep(ode.pf_ode(denoise), x_T, levels[:-1], ode.adams_weights(levels, order))
 
 
 evaluations = euler.evaluations

@@ -1,10 +1,14 @@
 """The three-step solver of Catch-Up Distillation's code (arXiv 2305.10769), as that code has it.
 
-Its `dpm_solver_3`, which stands for the three-step Adams-Bashforth solver, has order 2, not 3, by three
-departures from it: from the third step on it takes 11/6, -7/6, 1/3 of the velocities v_i, v_{i-1},
-v_{i-2} in place of 23/12, -16/12, 5/12; the second step takes 1/2, 1/2 in place of 3/2, -1/2; and the
-second velocity is that at (x_1, t_0), not (x_1, t_1). Written `cud3@n`, n >= 3 equal steps, n
-evaluations: for comparing with what that code gives. For all else take `adams3`.
+That code's `dpm_solver_3` is meant to be the three-step Adams-Bashforth solver, but differs from it in
+three points, and so has order 2 instead of 3:
+
+    weights of v_i, v_{i-1}, v_{i-2} from the third step on   11/6, -7/6, 1/3   not 23/12, -16/12, 5/12
+    weights of v_i, v_{i-1} in the second step                1/2, 1/2          not 3/2, -1/2
+    place of the second velocity                              (x_1, t_0)        not (x_1, t_1)
+
+It is written `cud3@n`, with n >= 3 equal steps, and takes n evaluations. It is here for comparison with
+the results of that code; for everything else use `adams3`.
 """
 
 from collections.abc import Callable
@@ -19,6 +23,8 @@ from cm_jax.errors import UserError
 from cm_jax.samplers import euler, parse_steps
 from cm_jax.types import Array
 
+# Weights of v_i, v_{i-1}, v_{i-2} in the first step, in the second, and in all later ones.
+FIRST = (1, 0, 0)
 SECOND = (1 / 2, 1 / 2, 0)
 LATER = (11 / 6, -7 / 6, 1 / 3)
 
@@ -38,14 +44,14 @@ def sample(
     denoise: Callable[[Array, Array], Array],
     process: Process,
     x_T: Array,
-    ts: np.ndarray,
+    ts: np.ndarray | Array,
     keys: Array,
 ) -> Array:
-    del process, keys  # deterministic
-    ts = jnp.asarray(ts, x_T.dtype)
-    rows = np.array([(1, 0, 0), SECOND] + (len(ts) - 3) * [LATER])
-    times = ts[:-1].at[1].set(ts[0])
-    return ode.multistep(ode.pf_ode(denoise), x_T, times, jnp.diff(ts)[:, None] * rows)
+    del process, keys  # the sampler is deterministic
+    levels = jnp.asarray(ts, x_T.dtype)
+    rows = np.array([FIRST, SECOND] + (len(levels) - 3) * [LATER])
+    times = levels[:-1].at[1].set(levels[0])
+    return ode.multistep(ode.pf_ode(denoise), x_T, times, jnp.diff(levels)[:, None] * rows)
 
 
 evaluations = euler.evaluations

@@ -1,15 +1,18 @@
-"""DDIM on nested grids: Euler steps down the probability-flow ODE, whose levels halve.
+"""DDIM on nested grids: Euler steps down the probability-flow ODE, for halving their number.
 
-Written `ddim@n`: the levels s(i/n), i = 0 .. n - 1, then 0; n evaluations, order 1, where
+It is written `ddim@n`, takes n evaluations and has order 1. Its levels are s(i/n) for i = 0 .. n - 1,
+and then 0, where
 
     s(u) = (t_max^{1/rho} + u (t_min^{1/rho} - t_max^{1/rho}))^rho
 
-is EDM's curve (arXiv 2206.00364, equation 5) over u in [0, 1], whatever n, with rho = 7, or a straight
-line, rho = 1, on rectified flow. So the levels of ddim@n are every second one of ddim@2n, and one step
-of the first goes where two steps of the second go: what progressive distillation (Salimans & Ho, arXiv
-2202.00512) halves again and again. `euler@n` takes the same steps (Song et al., arXiv 2010.02502, in
-x_t = a x0 + t eps); with variance exploding on EDM's own grid: n levels of which the last is t_min,
-s(i/(n-1)), and no grid of n - 1 intervals holds the one of half as many levels.
+is the same curve over u in [0, 1] for every n. With variance exploding it is EDM's (arXiv 2206.00364,
+equation 5) with rho = 7; with rectified flow it is a straight line, rho = 1. So the levels of ddim@n
+are every second level of ddim@2n, and one step of ddim@n spans two steps of ddim@2n. This is what
+progressive distillation (Salimans & Ho, arXiv 2202.00512) needs to halve the steps again and again.
+
+`euler@n` takes steps by the same rule (Song et al., arXiv 2010.02502, in x_t = a x0 + t eps). But with
+variance exploding its levels are EDM's own grid, s(i/(n-1)), whose last level is t_min. Such a grid
+does not contain the grid with half as many levels.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""DPM-Solver++ of order 1 (arXiv 2211.01095): DDIM's step, x at t_min the result.
+"""DPM-Solver++ of order 1 (arXiv 2211.01095), whose step is DDIM's; the result is x at t_min.
 
-Written `dpm1@n`: n evaluations. Spacings and options in samplers/dpm_solver.py.
+It is written `dpm1@n` and takes n evaluations. For its grids and options see samplers/_dpm_solver.py.
 """
 
 from cm_jax.samplers import _dpm_solver

@@ -1,6 +1,6 @@
 """DPM-Solver++(2M), of order 2 (arXiv 2211.01095, algorithm 2).
 
-Written `dpm2@n`: n evaluations. Spacings and options in samplers/dpm_solver.py.
+It is written `dpm2@n` and takes n evaluations. For its grids and options see samplers/_dpm_solver.py.
 """
 
 from cm_jax.samplers import _dpm_solver

@@ -1,7 +1,7 @@
-"""DPM-Solver++(3M), of order 3 (arXiv 2211.01095), which LCSC samples diffusion models with.
+"""DPM-Solver++(3M), of order 3 (arXiv 2211.01095). LCSC samples diffusion models with it.
 
-Written `dpm3@n`: n evaluations; the paper's are dpm3@15 and dpm3@9. Spacings and options in
-samplers/dpm_solver.py.
+It is written `dpm3@n` and takes n evaluations; LCSC's paper has dpm3@15 and dpm3@9. For its grids and
+options see samplers/_dpm_solver.py.
 """
 
 from cm_jax.samplers import _dpm_solver

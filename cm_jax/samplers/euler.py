@@ -1,8 +1,9 @@
 """Euler steps down the probability-flow ODE: DDIM's path (arXiv 2010.02502) in x_t = a x0 + t eps.
 
-Written `euler@n`: n steps between the levels of `core.noise.sampling_levels`, EDM's grid or, on
-rectified flow, equal steps; n evaluations, order 1. From t to 0 an Euler step is D(x, t), so the last
-one needs no division by 0, and euler@1 is one denoising step.
+It is written `euler@n`: n steps between the levels of `core.noise.sampling_levels`, which are EDM's
+grid with variance exploding, and equal steps with rectified flow. It takes n evaluations and has order
+1. An Euler step from t to 0 gives D(x, t), so the last step does not divide by 0, and euler@1 is one
+denoising step.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,8 @@ def sample(
     denoise: Callable[[Array, Array], Array],
     process: Process,
     x_T: Array,
-    ts: np.ndarray,
+    ts: np.ndarray | Array,
     keys: Array,
 ) -> Array:
-    del process, keys  # deterministic, and the same ODE for both processes
+    del process, keys  # the sampler is deterministic, and the ODE is the same for both processes
     return ode.integrate(ode.euler, ode.pf_ode(denoise), x_T, ts)

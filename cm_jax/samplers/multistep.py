@@ -2,9 +2,10 @@
 
     x0 = D(x_T, t_1);   then for i = 2 .. n:   x0 = D(a(t_i) x0 + t_i z, t_i),   z ~ N(0, I)
 
-Written `multistep@t_1,t_2,...`, levels from t_max in descending order, as `multistep@80,0.821` (ECT's
-two steps on CIFAR-10). One evaluation a level. (The consistency-models code adds noise of standard
-deviation sqrt(t_i^2 - t_min^2) instead of t_i: a relative difference below 1e-5 at t_i >= 0.5.)
+It is written `multistep@t_1,t_2,...` with levels in descending order, of which the first is t_max, as
+`multistep@80,0.821` (ECT's two steps on CIFAR-10). It takes one evaluation for each level. The code of
+Consistency Models adds noise of standard deviation sqrt(t_i^2 - t_min^2) instead of t_i; the relative
+difference is below 1e-5 at t_i >= 0.5.
 """
 
 from collections.abc import Callable
@@ -30,12 +31,12 @@ def sample(
     denoise: Callable[[Array, Array], Array],
     process: Process,
     x_T: Array,
-    ts: np.ndarray,
+    ts: np.ndarray | Array,
     keys: Array,
 ) -> Array:
     batch, shape = x_T.shape[0], x_T.shape[1:]
 
-    def again(x0: Array, level: tuple[Array, Array]) -> tuple[Array, None]:
+    def renoise_and_denoise(x0: Array, level: tuple[Array, Array]) -> tuple[Array, None]:
         i, t = level
         t = jnp.full(batch, t, x0.dtype)
         z = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, i), shape))(keys)
@@ -44,4 +45,5 @@ def sample(
     x0 = denoise(x_T, jnp.full(batch, ts[0], x_T.dtype))
     if len(ts) == 1:
         return x0
-    return jax.lax.scan(again, x0, (jnp.arange(len(ts) - 1), ts[1:]))[0]
+    later = (jnp.arange(len(ts) - 1), jnp.asarray(ts[1:]))
+    return jax.lax.scan(renoise_and_denoise, x0, later)[0]

@@ -1,4 +1,4 @@
-"""One evaluation: x0 = D(x_T, t_max). Written `onestep`."""
+"""Sampling with one evaluation, x0 = D(x_T, t_max). It is written `onestep`."""
 
 import numpy as np
 
