@@ -1,11 +1,12 @@
-"""Evaluate: `python -m cm_jax.evaluate --workdir=runs/quickstart/ect --sampler=onestep --ema=0.99`.
+"""Scores a run's weights.
 
-Scores a run's weights and adds a row for each to its `scores.jsonl`, with the protocol beside the
-number. A score that is there already under the same protocol is not computed again. What is not
-given is taken from the run's config (or, with --config, from that config's `evaluation`). Several
-steps (--step=all) give the curve over training, `curve.json` and `curve.png`. With --straightness=N
-the straightness of a rectified flow's paths, over N Euler steps, is measured instead, and goes to
-`straightness.jsonl`.
+    python -m cm_jax.evaluate --workdir=runs/digits/ect --sampler=onestep --ema=0.99
+
+Adds a row for each of the weights to the run's `scores.jsonl`, with the protocol beside the number. A
+score that is stored already under the same protocol is not computed again. What is not given is taken
+from the run's config (or, with --config, from that config's `evaluation`). Several steps (--step=all)
+give the curve over training, `curve.json` and `curve.png`. With --straightness=N the straightness of a
+rectified flow's paths, over N Euler steps, is measured instead, and goes to `straightness.jsonl`.
 
 The FID needs the file of the Inception's weights, pt_inception-2015-12-05-6726825d.pth:
 

@@ -1,8 +1,10 @@
-"""Search: `python -m cm_jax.search --config=configs/digits_ect_lcsc.py --workdir=runs/digits/ect_lcsc`.
+"""Searches the linear combination of a run's snapshots that samples best (LCSC).
 
-Searches the linear combination of a run's snapshots that samples best (LCSC). The search noise, the
-selection noise and the report noise are disjoint streams: candidates are ranked on the first, the best
-of them again on the second, and the winner is reported on the third, by which nothing was chosen.
+    python -m cm_jax.search --config=configs/digits_ect_lcsc.py --workdir=runs/digits/ect_lcsc
+
+The search noise, the selection noise and the report noise are disjoint streams: candidates are ranked on
+the first, the best of them again on the second, and the winner is reported on the third, by which
+nothing was chosen.
 
 Writes a run folder that `sample` and `evaluate` open, and beside the weights `coefficients.json`,
 `search.jsonl` (every candidate; `random.jsonl`, those of the random search), `report.json` (the winner

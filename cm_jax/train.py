@@ -1,4 +1,6 @@
-"""Train: `python -m cm_jax.train --config=configs/digits_edm.py --workdir=runs/digits/edm`.
+"""Trains a model by a config, into a run folder.
+
+    python -m cm_jax.train --config=configs/digits_edm.py --workdir=runs/digits/edm
 
 The same command again continues a run that was stopped or killed, and says so if it is done.
 """

@@ -33,7 +33,7 @@ POWER = 'power'  # names of power-function averages begin with it: 'power0.05'
 Share = Callable[[Array], Array | float]  # from the step t = 1, 2, ... to the share of theta_t
 
 
-def update(ema: Params, params: Params, rate: float) -> Params:
+def update(ema: Params, params: Params, rate: Array | float) -> Params:
     """Returns rate ema + (1 - rate) params, computed as a `tree.lerp`."""
     return tree.lerp(ema, params, 1 - rate)
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from cm_jax.core import distance as distances
-from cm_jax.core import ode, tree, weighting
+from cm_jax.core import ema, ode, weighting
 from cm_jax.core.distance import DistanceFn
 from cm_jax.core.process import Process, expand, perturb
 from cm_jax.objectives import Objective, keep_refs, no_refs
@@ -135,7 +135,7 @@ def make_consistency(
         return jax.tree.map(jnp.copy, params)
 
     def average_params(refs: Params, params: Params, step: Array) -> Params:
-        return tree.lerp(refs, params, 1 - target_rate(step))
+        return ema.update(refs, params, target_rate(step))
 
     return Objective(denoise=denoise, init=copy_params, loss=loss, update=average_params)
 
