@@ -221,7 +221,7 @@ def parse_flags(argv: Sequence[str], arguments: bool = False) -> Sequence[str]:
     except flags.Error as error:
         text = str(error)
         if 'Traceback' in text:  # the config file raised an error; the last line says which
-            text = text.strip().splitlines()[-1]
+            text = text.strip().splitlines()[-1].removeprefix(f'{UserError.__module__}.UserError: ')
         fail(text)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         sys.argv = [argument for argument in argv if not argument.startswith('--config.')]

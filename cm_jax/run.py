@@ -22,7 +22,16 @@ from cm_jax.errors import UserError, check_name
 from cm_jax.files import read_json_lines
 from cm_jax.generate import build_sampler, make_generator
 from cm_jax.metrics.features import to_bytes
-from cm_jax.run_folder import DATA_CARD, METRICS, RAW, SCORES, TRAJECTORY, TUNED_LEVELS, item_name
+from cm_jax.run_folder import (
+    DATA_CARD,
+    METRICS,
+    RAW,
+    SCORES,
+    TRAJECTORY,
+    TUNED_LEVELS,
+    averages_in,
+    item_name,
+)
 from cm_jax.settings import RunSettings, parse_run
 from cm_jax.types import Params
 from cm_jax.wiring import Parts, wire
@@ -68,8 +77,7 @@ class Run:
 
     def emas(self, step: int | None = None) -> list[str]:
         """Returns the names of the averages that are stored at a step."""
-        folder = self.workdir / TRAJECTORY / str(self.step(step))
-        return sorted(p.name[len('ema_') :] for p in folder.iterdir() if p.name.startswith('ema_'))
+        return averages_in(self.workdir / TRAJECTORY / str(self.step(step)))
 
     def check_ema(self, step: int, ema: str) -> None:
         """Raises UserError unless the average `ema` is stored at a step or can be made there."""

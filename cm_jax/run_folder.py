@@ -43,6 +43,7 @@ LANDSCAPE, LANDSCAPE_PLOT = 'landscape.json', 'landscape.png'
 PROGRESS_PLOT = 'progress.png'
 COMBINED_SAMPLES = 'samples/lcsc.png'
 
+EMA_ITEM = 'ema_'  # how the name of an average begins in a step of the trajectory
 RAW = ''  # names the weights themselves, where an average of them could be named
 
 
@@ -58,7 +59,13 @@ def state_file(search: str) -> str:
 
 def item_name(ema: str) -> str:
     """The name, in a step of the trajectory, of an average or of the weights themselves ('')."""
-    return f'ema_{ema}' if ema else 'params'
+    return f'{EMA_ITEM}{ema}' if ema else 'params'
+
+
+def averages_in(step: epath.Path) -> list[str]:
+    """Returns the names of the averages that a step of the trajectory, by its folder, holds."""
+    items = (path.name for path in step.iterdir())
+    return sorted(item.removeprefix(EMA_ITEM) for item in items if item.startswith(EMA_ITEM))
 
 
 def weights_label(ema: str) -> str:

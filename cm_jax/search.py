@@ -2,8 +2,8 @@
 
     python -m cm_jax.search --config=configs/digits_ect_lcsc.py --workdir=runs/digits/ect_lcsc
 
-The search noise, the selection noise and the report noise are disjoint streams: candidates are ranked on
-the first, the best of them again on the second, and the winner is reported on the third, by which
+The search noise, the selection noise and the report noise are disjoint streams. Candidates are ranked
+on the first, the best of them again on the second, and the winner is reported on the third, by which
 nothing was chosen.
 
 Writes a run folder that `sample` and `evaluate` open, and beside the weights `coefficients.json`,
