@@ -18,8 +18,9 @@ import pytest
 from tests.helpers.paths import FIXTURES, ROOT, TESTS
 
 LONGEST = [
-    TESTS / 'commands' / name
-    for name in ('test_train.py', 'test_story.py', 'test_refusals.py', 'test_evaluate.py')
+    *(TESTS / 'commands' / f'test_{name}.py' for name in ('train', 'story', 'stored_runs')),
+    *(TESTS / 'commands' / f'test_{name}.py' for name in ('refusals', 'evaluate')),
+    TESTS / 'test_configs.py',
 ]
 # Compiled programs are kept for the next run of the tests, and of the commands that they start.
 KEPT = {
@@ -50,7 +51,7 @@ class Recorded(NamedTuple):
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that two workers end together (with --no-loadscope-reorder)."""
-    items.sort(key=lambda item: item.path not in LONGEST)
+    items.sort(key=lambda item: (*LONGEST, item.path).index(item.path))
 
 
 @pytest.fixture(scope='session')
