@@ -161,8 +161,9 @@ def searching(page: Page) -> str:
         page,
         'search',
         'Progress of the search',
-        f'{page.candidates:,} candidates; the first are the last checkpoint, EMA profiles and the uniform '
-        'average. Fewer samples and other noise than in the table: not to be compared with it.',
+        f'{page.candidates:,} candidates; the first are the last checkpoint, EMA profiles and the '
+        'uniform average. Fewer samples and other noise than in the table: not to be compared '
+        'with it.',
     ) + plot(
         page,
         'coefficients',
