@@ -1,6 +1,7 @@
-"""Networks behind one interface: `build(name, ...) -> Model(init, net)`. The only flax importers.
+"""The networks, all behind one interface: `build(settings, ...)` returns a `Model(init, net)`.
 
-A network is a file in this folder with `build(image_shape, num_classes, **settings) -> Model`.
+Each file of this folder that is named in NETWORKS defines one network by a function
+`build(image_shape, num_classes, **settings) -> Model`. No other folder imports flax.
 """
 
 import importlib
@@ -14,17 +15,20 @@ from cm_jax.errors import build_from, check_name
 from cm_jax.types import Key, NetFn, Params
 
 NETWORKS = ('song_unet', 'adm_unet', 'edm2_unet')
-PRIORS = ('song_unet',)  # those that can have two heads
-NET = 'net'  # of several networks' parameters, those of the one that samples
+PRIORS = ('song_unet',)  # the networks that can have two heads, as a prior needs
+NET = 'net'  # the key under which `side_by_side` keeps the parameters of the network that samples
 
 
 class Model(NamedTuple):
-    """`init(key) -> params`; `net(params, x, cond, label, key) -> F`, of x's shape.
+    """A network as two functions, with what its users must know about it.
 
-    A network of several heads puts them out side by side: F is [B,H,W,heads C], head 1 first.
-    `augment_dim` is how many augmentation labels the network takes in `cond`, after its noise level.
-    `project(params) -> params` is where a network keeps its parameters in training: it is applied
-    to the first ones and after each optimiser step. The identity, except for EDM2.
+    `init(key)` returns fresh parameters. `net(params, x, cond, label, key)` returns the raw output F:
+    it has the shape of x [B,H,W,C], or [B,H,W,heads C] for a network of several heads, whose outputs
+    lie one after the other along the channels, head 1 first. `augment_dim` is the number of
+    augmentation labels that the network takes in `cond` after its noise level. `project(params)`
+    returns the parameters with the network's constraint enforced: training applies it to the initial
+    parameters and after each optimiser step. It is the identity, except for EDM2, whose weights keep
+    a fixed norm.
     """
 
     init: Callable[[Key], Params]
@@ -37,7 +41,11 @@ class Model(NamedTuple):
 def build(
     settings: Mapping[str, Any], image_shape: tuple[int, int, int], num_classes: int
 ) -> Model:
-    """The network of a config's `model` section: its `name`, one of NETWORKS, and its settings."""
+    """Returns the network that a config's `model` section describes.
+
+    `settings` holds the network's `name`, one of NETWORKS, and keyword arguments of its `build`.
+    Raises UserError on an unknown name, an unknown or missing setting, and a value out of range.
+    """
     settings = dict(settings)
     name = settings.pop('name', None)
     check_name('network', name, NETWORKS)
@@ -48,7 +56,10 @@ def build(
 
 
 def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A `model` or `prior` section with what it leaves to its network; {} for one that names none."""
+    """Returns a `model` or `prior` section completed with the defaults of its network's `build`.
+
+    A section that names no network gives {}. Raises UserError on an unknown name.
+    """
     if not settings.get('name'):
         return {}
     check_name('network', settings['name'], NETWORKS)
@@ -58,8 +69,11 @@ def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_prior(settings: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:
-    """The network of a config's `prior` section: mean and log variance of the noise that goes with an
-    image, its two heads, without classes. `name` is one of PRIORS."""
+    """Returns the network that a config's `prior` section describes.
+
+    It takes an image and no class. Its two heads are the mean and the log variance of the noise that
+    goes with that image. Raises UserError as `build` does; the `name` must be one of PRIORS.
+    """
     settings = dict(settings)
     name = settings.pop('name', None)
     check_name('network of a prior', name, PRIORS)
@@ -70,22 +84,27 @@ def build_prior(settings: Mapping[str, Any], image_shape: tuple[int, int, int]) 
 
 
 def side_by_side(net: Model, **others: Model) -> tuple[Model, dict[str, NetFn]]:
-    """Networks that are trained together, as one: `net` is the model's, and `others` are by name.
+    """Combines networks that are trained together into one model with one tree of parameters.
 
-    The parameters are {NET: those of net, name: those of the other}; every network that comes back
-    is called with all of them and takes its own. (Model, {name: the other's network}.)
+    `net` is the network that samples; `others` are the further ones, by name. The combined parameters
+    are {NET: parameters of `net`, name: parameters of that other network, ...}.
+
+    Returns (model, {name: NetFn}): the combined model, whose `net` is the sampling network, and the
+    other networks. Each of these functions is called with the combined parameters and uses its part.
     """
     models = {NET: net, **others}
 
     def init(key: Key) -> Params:
         keys = jax.random.split(key, len(models))
-        return {name: model.init(one) for (name, model), one in zip(models.items(), keys)}
+        return {
+            name: model.init(model_key) for (name, model), model_key in zip(models.items(), keys)
+        }
 
     def project(params: Params) -> Params:
         return {name: model.project(params[name]) for name, model in models.items()}
 
-    def own(name: str) -> NetFn:
+    def net_on_combined_params(name: str) -> NetFn:
         return lambda params, *args, **kwargs: models[name].net(params[name], *args, **kwargs)
 
-    whole = net._replace(init=init, net=own(NET), project=project)
-    return whole, {name: own(name) for name in others}
+    combined = net._replace(init=init, net=net_on_combined_params(NET), project=project)
+    return combined, {name: net_on_combined_params(name) for name in others}

@@ -1,12 +1,14 @@
 """The ADM U-Net of Dhariwal and Nichol in EDM's form (`DhariwalUNet`), with its sizes as settings.
 
-Against `song_unet`: the embedding scales and shifts what the second norm puts out, attention has
-heads, residual sums are not scaled, resampling has no convolution beside it, all blocks of an
-attending resolution attend. arXiv 2105.05233, appendix; arXiv 2206.00364, table 7.
+Sources: arXiv 2105.05233, appendix; arXiv 2206.00364, table 7. It differs from `song_unet` so:
+- the embedding scales and shifts the output of a block's second norm, instead of being added;
+- attention has several heads, and all blocks of an attending resolution attend;
+- residual sums are not scaled;
+- where a block resamples, its skip connection resamples without a convolution.
 
-It is also, to the last operation, the network of OpenAI's consistency models (arXiv 2303.01469) and
-of their EDM teachers. Those take the noise level as 250 ln t, these as ln(t)/4: `noise_scale=1000`
-makes theirs fit EDM's scalings.
+OpenAI's consistency models (arXiv 2303.01469) and their EDM teachers use the same network, operation
+for operation, but their noise input is 250 ln t, where EDM's is ln(t)/4. With `noise_scale=1000`
+their weights fit EDM's scalings.
 """
 
 from collections.abc import Sequence
@@ -20,32 +22,36 @@ from cm_jax.models import Model, unet
 from cm_jax.models.layers import Initializer, group_norm, multi_head_attention, resample
 from cm_jax.types import Array
 
-EPSILON = 1e-5  # of the group norms
+EPSILON = 1e-5  # added to the variance in the group norms
 
 
 def uniform(fan_in: int) -> Initializer:
-    """U(-a, a) with a = 1/sqrt(fan_in), of kernels and of biases: PyTorch's default."""
+    """Returns the initializer U(-a, a), a = 1/sqrt(fan_in): PyTorch's, for kernels and biases."""
     bound = fan_in**-0.5
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def dense(x: Array, features: int, name: str, dtype: Any = None, zero: bool = False) -> Array:
-    """x W + b over the last axis."""
+    """Applies a dense layer, x W + b over the last axis; `zero` initialises W and b with zeros."""
     init = nn.initializers.zeros if zero else uniform(x.shape[-1])
     return nn.Dense(features, dtype=dtype, kernel_init=init, bias_init=init, name=name)(x)
 
 
 def conv(x: Array, features: int, size: int, name: str, dtype: Any, zero: bool = False) -> Array:
-    """A size x size convolution with bias that keeps the resolution."""
+    """Applies a size x size convolution with bias that keeps the resolution.
+
+    `zero` initialises kernel and bias with zeros.
+    """
     init = nn.initializers.zeros if zero else uniform(size**2 * x.shape[-1])
     inits = {'kernel_init': init, 'bias_init': init, 'dtype': dtype, 'name': name}
     return nn.Conv(features, (size, size), **inits)(x)
 
 
 def positional_embedding(c: Array, channels: int) -> Array:
-    """[cos, sin] of c w_i, w_i = 10000^{-i/n}, i = 0 .. n-1, n = channels/2. c [B] -> [B, channels].
+    """Returns ADM's embedding of a noise input: c [B] -> [B, channels], float32.
 
-    Against DDPM++'s: the other order, and the lowest frequency is not quite 1/10000.
+    It is [cos(c w_i), sin(c w_i)] with w_i = 10000^{-i/n}, i = 0 .. n-1, n = channels/2. DDPM++'s
+    (`layers.positional_embedding`) has the sines first, and its lowest frequency is exactly 1/10000.
     """
     n = channels // 2
     frequencies = (1 / 10000) ** (jnp.arange(n, dtype=jnp.float32) / n)
@@ -54,12 +60,16 @@ def positional_embedding(c: Array, channels: int) -> Array:
 
 
 class Block(nn.Module):
-    """norm, silu, conv, norm scaled and shifted by the embedding, silu, dropout, conv; attention."""
+    """A residual block, followed by attention if it has heads.
+
+    The residual branch is: norm, silu, convolution, norm scaled and shifted by the embedding, silu,
+    dropout, convolution.
+    """
 
     features: int
     dropout: float
     dtype: Any
-    heads: int = 0  # 0: no attention
+    heads: int = 0  # of attention; 0 means that the block does not attend
     resample: str = ''
 
     @nn.compact
@@ -88,7 +98,7 @@ class Block(nn.Module):
 
 
 class AdmUNet(nn.Module):
-    """See the module and `build`; called as `unet.as_model` says."""
+    """The network described above; `build` explains its fields, `unet.as_model` how it is called."""
 
     channels: int
     widths: tuple[int, ...]
@@ -112,8 +122,15 @@ class AdmUNet(nn.Module):
 
         def block(stage: unet.Stage, x: Array) -> Array:
             heads = stage.channels // self.channels_per_head if stage.attend else 0
-            parts = (stage.channels, rate, self.dtype, heads, stage.resample)
-            return block_at(stage.resolution)(*parts, name=stage.name)(x, emb)
+            layer = block_at(stage.resolution)(
+                features=stage.channels,
+                dropout=rate,
+                dtype=self.dtype,
+                heads=heads,
+                resample=stage.resample,
+                name=stage.name,
+            )
+            return layer(x, emb)
 
         sizes = (height, self.widths, self.num_blocks, self.attn_resolutions)
         x = conv(x.astype(self.dtype), self.widths[0], 3, f'enc_{height}_conv', self.dtype)
@@ -127,7 +144,10 @@ class AdmUNet(nn.Module):
         return conv(x, out_channels, 3, 'out_conv', jnp.float32, zero=True)
 
     def _embed(self, noise: Array, label: Array, augment: Array) -> Array:
-        """Noise level, class and augmentation -> [B, channels channel_mult_emb], float32."""
+        """Returns the embedding of noise input, class and augmentation labels, float32.
+
+        Its shape is [B, channels * channel_mult_emb].
+        """
         features = self.channels * self.channel_mult_emb
         emb = positional_embedding(noise, self.channels)
         if augment.shape[1]:
@@ -160,28 +180,29 @@ def build(
     skip_scaling: float | None = None,
     remat: Sequence[int] = (),
 ) -> Model:
-    """ADM; the defaults are EDM's ImageNet-64 network.
+    """Returns an ADM network; the defaults are EDM's ImageNet-64 network.
 
     Args:
-      image_shape: (H, W, C); H and W divisible by 2^(resolutions - 1).
+      image_shape: (H, W, C); H and W must be divisible by 2^(resolutions - 1).
       num_classes: 0 for an unconditional network.
       channels: width of a block before its multiplier, divisible by 4.
-      channel_mult: one multiplier, at least 1, a resolution, finest first.
-      num_blocks: residual blocks a resolution, at least 1.
+      channel_mult: one multiplier, at least 1, for each resolution, finest first.
+      num_blocks: residual blocks at each resolution of the encoder, at least 1; the decoder has one
+        more.
       attn_resolutions: image heights at which blocks attend (the middle block always does).
-      dropout: probability, in [0, 1).
-      dtype: of the computation; parameters, embeddings and the output stay float32.
+      dropout: probability of dropout, in [0, 1).
+      dtype: the dtype of the computation, by name; parameters, embeddings and the output stay float32.
       channels_per_head: an attending block has channels // channels_per_head heads; where that is 0
         it does not attend, as in EDM.
-      channel_mult_emb: width of what the blocks are given of level and class, in `channels`.
-      augment_dim: augmentation labels, given in `cond` after the noise level; EDM has 9.
-      label_dropout: probability with which a label is replaced by "no class" in training.
-      noise_scale: factor of the noise input; 1 for EDM's weights, 1000 for OpenAI's behind EDM's
-        scalings.
-      skip_scaling: CUD's phi, as in `song_unet.build`.
-      remat: image heights whose blocks are computed again in the backward pass, to save memory.
+      channel_mult_emb: width of the embedding that the blocks are given, as a multiple of `channels`.
+      augment_dim: the number of augmentation labels in `cond` after the noise level; EDM has 9.
+      label_dropout: probability with which training replaces a label by "no class", in [0, 1).
+      noise_scale: factor by which the noise input is multiplied: 1 for EDM's weights, 1000 for
+        OpenAI's weights under EDM's scalings.
+      skip_scaling: CUD's phi, as `song_unet.build` explains; None means no scaling.
+      remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
 
-    Raises: UserError on sizes that do not fit and on names that are not known.
+    Raises UserError if sizes are out of range or contradict each other, or a name is unknown.
     """
     unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
     unet.check_rates(dropout=dropout, label_dropout=label_dropout)

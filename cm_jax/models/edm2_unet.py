@@ -1,15 +1,16 @@
 """The EDM2 U-Net: every layer keeps the magnitude of its input (arXiv 2312.02696, figure 21).
 
-Weights are used normalised, w = theta / |theta| for each output, so a step along theta changes only
-its direction; `normalize_weights` keeps |theta| at sqrt(fan-in) so that the effective learning rate
-does not fall as |theta| grows. The paper does that inside the forward pass; here it is the model's
-`project`, applied to the initial parameters and after each optimiser step.
+Layers use normalised weights, w = theta / |theta| for each output, so only the direction of theta
+matters. `normalize_weights` resets |theta| to sqrt(fan-in); otherwise |theta| would grow in training
+and the effective learning rate would fall. The paper does this inside the forward pass; here it is
+the model's `project`, which training applies to the initial parameters and after each optimiser step.
 
-Not through the common interface `net(params, x, cond, label, key)`, for only EDM2's training loss
-needs it: `log_variance(params, cond)`, the uncertainty u(t) of equation 21. Its parameters are part
-of the network's, 'logvar_...', with a gradient of zero in a loss that leaves them out.
+`log_variance(params, cond)` is the uncertainty u(t) of equation 21. Only EDM2's training loss needs
+it, so it is a function of its own beside the common interface `net(params, x, cond, label, key)`. Its
+parameters, 'logvar_...', are part of the network's; a loss that does not use them gives them a
+gradient of zero.
 
-The preconditioning is EDM's (`core.precond.edm_scalings`), noise input ln(t)/4.
+The preconditioning is EDM's (`core.precond.edm_scalings`), with the noise input ln(t)/4.
 """
 
 import math
@@ -23,32 +24,35 @@ import jax.numpy as jnp
 
 from cm_jax.core.tree import FIXED
 from cm_jax.models import Model, unet
-from cm_jax.models.layers import multi_head_attention, resample
+from cm_jax.models.layers import apply, multi_head_attention, resample
 from cm_jax.types import Array, Key, Params
 
 WIDTHS = {'s': 192, 'm': 256, 'l': 320, 'xl': 384}  # `channels` of the paper's sizes, table 6
-EPSILON = 1e-4
-CLIP = 256.0  # of what a block puts out
-BALANCE = 0.3  # share of the residual branch and of attention in a block's sums
+EPSILON = 1e-4  # added to a norm before dividing by it
+CLIP = 256.0  # the output of a block is clipped to [-CLIP, CLIP]
+BALANCE = 0.3  # the weight of the residual branch, and of attention, in a block's sums
 
 
 def unit_magnitude(x: Array, axis: int | tuple[int, ...]) -> Array:
-    """x / (EPSILON + root mean square of x over `axis`), the norm in float32."""
+    """Returns x / (EPSILON + root mean square of x over `axis`); the norm is computed in float32."""
     square = jnp.mean(x.astype(jnp.float32) ** 2, axis, keepdims=True)
-    norm = jnp.sqrt(square + 1e-30)  # so that its gradient at x = 0 is 0
+    norm = jnp.sqrt(square + 1e-30)  # 1e-30 makes the gradient at x = 0 zero
     return x / (EPSILON + norm).astype(x.dtype)
 
 
 def unit_weights(kernel: Array) -> Array:
-    """Mean square 1 over all inputs of each output; outputs are the last axis."""
+    """Returns the kernel scaled so that each output has a mean square of 1 over all its inputs.
+
+    The outputs are the last axis.
+    """
     return unit_magnitude(kernel, tuple(range(kernel.ndim - 1)))
 
 
 def normalize_weights(params: Params) -> Params:
-    """Forced weight normalisation (equation 66): |theta| = sqrt(fan-in) for each output.
+    """Returns the parameters with |theta| = sqrt(fan-in) for each output of each kernel (equation 66).
 
-    Applied after each optimiser step. Gains and constants stay. The network's output changes by no
-    more than EPSILON relative to it.
+    This is the paper's forced weight normalisation, applied after each optimiser step. Gains and
+    constants keep their values. It changes the network's output by at most EPSILON, relatively.
     """
 
     def normalized(path: tuple, leaf: Array) -> Array:
@@ -58,17 +62,21 @@ def normalize_weights(params: Params) -> Params:
 
 
 def mp_silu(x: Array) -> Array:
-    """silu(x) / 0.596: magnitude 1 for x ~ N(0, 1) (equation 81)."""
+    """Returns silu(x) / 0.596, which has magnitude 1 for x ~ N(0, 1) (equation 81)."""
     return nn.silu(x) / 0.596
 
 
 def mp_sum(a: Array, b: Array, share: float) -> Array:
-    """((1 - s) a + s b) / sqrt((1 - s)^2 + s^2) (equation 88)."""
+    """Returns ((1 - s) a + s b) / sqrt((1 - s)^2 + s^2), with s = `share` (equation 88)."""
     return (a + share * (b - a)) / math.hypot(1 - share, share)
 
 
 def mp_concat(a: Array, b: Array, share: float) -> Array:
-    """[wa a, wb b] along the channels, the parts' magnitudes as 1 - share to share (equation 103)."""
+    """Returns [wa a, wb b], concatenated along the channels (equation 103).
+
+    The weights make the magnitudes of the two parts proportional to 1 - share and share. If both
+    parts have magnitude 1, so has the whole.
+    """
     na, nb = a.shape[-1], b.shape[-1]
     total = math.sqrt(na + nb) / math.hypot(1 - share, share)
     wa, wb = total / math.sqrt(na) * (1 - share), total / math.sqrt(nb) * share
@@ -76,9 +84,10 @@ def mp_concat(a: Array, b: Array, share: float) -> Array:
 
 
 class Fourier(nn.Module):
-    """sqrt(2) cos(c w_i + p_i), w_i ~ 2 pi N(0, 1), p_i ~ 2 pi U(0, 1), drawn once (equation 75).
+    """EDM2's embedding of a noise input (equation 75): c [B] -> [B, channels].
 
-    c [B] -> [B, channels]. Both are constants, as the frequencies of `layers.FourierEmbedding`.
+    It is sqrt(2) cos(c w_i + p_i) with w_i ~ 2 pi N(0, 1) and p_i ~ 2 pi U(0, 1), drawn once at
+    initialisation. Both are constants, like the frequencies of `layers.FourierEmbedding`.
     """
 
     channels: int
@@ -93,9 +102,10 @@ class Fourier(nn.Module):
 
 
 class Weights(nn.Module):
-    """Convolution with `size` x `size` filters, or a product for size 0, of normalised weights.
+    """A layer of normalised weights without bias (equation 47).
 
-    No bias; the weights times `gain` / sqrt(fan-in) (equation 47).
+    It is a convolution with `size` x `size` filters, or a matrix product if `size` is 0. The weights
+    are multiplied by `gain` / sqrt(fan-in).
     """
 
     features: int
@@ -117,13 +127,13 @@ class Weights(nn.Module):
 
 
 class Block(nn.Module):
-    """A block of the encoder ('enc': pixel norm first) or of the decoder ('dec'), figure 21."""
+    """A block of figure 21: `flavor` is 'enc' (the encoder's, with a pixel norm first) or 'dec'."""
 
     flavor: str
     features: int
     dropout: float
     dtype: Any
-    heads: int = 0  # 0: no attention
+    heads: int = 0  # of attention; 0 means that the block does not attend
     resample: str = ''
 
     @nn.compact
@@ -148,7 +158,7 @@ class Block(nn.Module):
         return Weights(self.features, 1, self.dtype, name='conv_skip')(x)
 
     def _attend(self, x: Array) -> Array:
-        """Attention by the cosines of queries and keys: each head's q, k and v are normalised."""
+        """Applies cosine attention: the queries, keys and values of each head are normalised."""
         b, height, width, c = x.shape
         h = Weights(3 * c, 0, self.dtype, name='attn_qkv')(x.reshape(b, height * width, c))
         h = h.reshape(b, height * width, 3, self.heads, -1)
@@ -158,7 +168,10 @@ class Block(nn.Module):
 
 
 class Edm2UNet(nn.Module):
-    """See the module and `build`; called as `unet.as_model` says, without augmentation labels."""
+    """The network described above; `build` explains its fields, `unet.as_model` how it is called.
+
+    It has no augmentation labels.
+    """
 
     widths: tuple[int, ...]
     noise_channels: int
@@ -182,11 +195,21 @@ class Edm2UNet(nn.Module):
         def block(flavor: str, stage: unet.Stage, x: Array) -> Array:
             heads = stage.channels // self.channels_per_head if stage.attend else 0
             rate = self.dropout if train and stage.resolution <= self.dropout_resolution else 0.0
-            parts = (flavor, stage.channels, rate, self.dtype, heads, stage.resample)
-            return block_at(stage.resolution)(*parts, name=stage.name)(x, emb)
+            layer = block_at(stage.resolution)(
+                flavor=flavor,
+                features=stage.channels,
+                dropout=rate,
+                dtype=self.dtype,
+                heads=heads,
+                resample=stage.resample,
+                name=stage.name,
+            )
+            return layer(x, emb)
 
         sizes = (height, self.widths, self.num_blocks, self.attn_resolutions)
-        x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)  # in place of biases
+        x = jnp.concatenate(
+            [x, jnp.ones_like(x[..., :1])], axis=-1
+        )  # the channel of ones replaces biases
         x = Weights(self.widths[0], 3, self.dtype, name=f'enc_{height}_conv')(x)
         skips = [x]
         for stage in unet.encoder(*sizes):
@@ -199,7 +222,7 @@ class Edm2UNet(nn.Module):
         return Weights(out_channels, 3, jnp.float32, name='out_conv')(x, gain)
 
     def _embed(self, noise: Array, label: Array) -> Array:
-        """Noise level and class -> [B, emb_channels], float32."""
+        """Embeds noise input and class: returns [B, emb_channels], float32."""
         emb = Fourier(self.noise_channels, name='emb_fourier')(noise)
         emb = Weights(self.emb_channels, 0, jnp.float32, name='emb_noise')(emb)
         if label.shape[1]:
@@ -210,7 +233,7 @@ class Edm2UNet(nn.Module):
 
 
 class LogVariance(nn.Module):
-    """Noise input [B] -> u [B]."""
+    """The network of `log_variance`: noise input [B] -> u [B]."""
 
     channels: int
 
@@ -221,14 +244,15 @@ class LogVariance(nn.Module):
 
 
 def log_variance(params: Params, cond: Array) -> Array:
-    """u(t) [B], the log variance of the network's error at a noise level; cond [B, 1], as `net` has.
+    """Returns u(t) [B], the log variance of the network's error at a noise level.
 
-    The paper's loss of a denoiser D is lambda(t) / exp(u(t)) |D - x0|^2 + u(t) (equation 21).
+    `cond` is [B, 1], as `net` takes it. The paper's loss of a denoiser D (equation 21) is
+    lambda(t) / exp(u(t)) |D - x0|^2 + u(t).
     """
     chex.assert_shape(cond, (None, 1))
     parts = {name: params[name] for name in ('logvar_fourier', 'logvar_linear')}
     channels = parts['logvar_fourier'][FIXED + 'freqs'].shape[0]
-    return LogVariance(channels).apply({'params': parts}, cond[:, 0])
+    return apply(LogVariance(channels), parts, cond[:, 0])
 
 
 def build(
@@ -249,29 +273,35 @@ def build(
     logvar_channels: int = 128,
     remat: Sequence[int] = (),
 ) -> Model:
-    """EDM2; the defaults are its size S, for ImageNet-64. WIDTHS has the `channels` of the others.
+    """Returns an EDM2 network; the defaults are its size S for ImageNet-64.
+
+    WIDTHS holds the `channels` of the paper's other sizes.
 
     Args:
-      image_shape: (H, W, C); H and W divisible by 2^(resolutions - 1).
+      image_shape: (H, W, C); H and W must be divisible by 2^(resolutions - 1).
       num_classes: 0 for an unconditional network.
       channels: width of a block before its multiplier, divisible by 4.
-      channel_mult: one multiplier, at least 1, a resolution, finest first.
-      num_blocks: residual blocks a resolution, at least 1.
+      channel_mult: one multiplier, at least 1, for each resolution, finest first.
+      num_blocks: residual blocks at each resolution of the encoder, at least 1; the decoder has one
+        more.
       attn_resolutions: image heights at which blocks attend (the middle block always does).
-      dropout: probability, in [0, 1).
-      dropout_resolution: the largest image height at which blocks drop (ECT on ImageNet: 16); None
-        is all of them.
-      dtype: of the computation; parameters, embeddings and the output stay float32.
+      dropout: probability of dropout, in [0, 1).
+      dropout_resolution: the largest image height at which blocks use dropout (ECT on ImageNet: 16);
+        None means all heights.
+      dtype: the dtype of the computation, by name; parameters, embeddings and the output stay float32.
       channels_per_head: an attending block has channels // channels_per_head heads; where that is 0
         it does not attend, as in EDM2.
-      channel_mult_noise, channel_mult_emb: width of the noise level's embedding and of what the
-        blocks are given, in `channels`; None is that of the finest resolution and the largest one.
-      label_balance: share of the class in the embedding, against the noise level's.
-      concat_balance: share of the encoder's output where the decoder takes it in.
-      logvar_channels: width of the embedding in `log_variance`.
-      remat: image heights whose blocks are computed again in the backward pass, to save memory.
+      channel_mult_noise: width of the embedding of the noise input, as a multiple of `channels`; None
+        takes the width of the finest resolution.
+      channel_mult_emb: width of the embedding that the blocks are given, as a multiple of `channels`;
+        None takes the width of the widest resolution.
+      label_balance: weight of the class in the embedding, in [0, 1); the noise input has the rest.
+      concat_balance: weight of the encoder output where the decoder takes it in, in [0, 1); the
+        decoder's features have the rest.
+      logvar_channels: width of the embedding in `log_variance`, at least 1.
+      remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
 
-    Raises: UserError on sizes that do not fit and on names that are not known.
+    Raises UserError if sizes are out of range or contradict each other, or a name is unknown.
     """
     unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
     unet.check_rates(dropout=dropout, label_balance=label_balance, concat_balance=concat_balance)

@@ -1,27 +1,33 @@
-"""LeNet-5, a classifier of 61,706 parameters: the packaged feature extractors for small images.
+"""LeNet-5, a classifier of 61,706 parameters, and the small-image feature extractors made from it.
 
     x [B,H,W,C] -> mean over C -> bilinear to 28x28 -> conv 5x5 SAME, 6 -> relu -> max pool 2
       -> conv 5x5 VALID, 16 -> relu -> max pool 2 -> dense 120 -> relu
       -> dense 84 -> relu = features -> dense 10 = logits
 
-after LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", figure 2, with
-ReLU and max pooling. The resize is `jax.image.resize(..., 'linear', antialias=True)`: half-pixel
-centres, and a wider triangle when it shrinks. Products are float32 on every device (no TF32).
+This follows LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", figure 2,
+with ReLU and max pooling instead of the paper's. The resize is
+`jax.image.resize(..., 'linear', antialias=True)`: it has half-pixel centres, and its triangle filter
+widens when it shrinks an image. Products are float32 on every device (no TF32).
 
-Packaged weights, made by launch/train_lenet.py, with their accuracy on a test split that was used
-for nothing else (the json beside each npz holds the whole record):
+The packaged weights come from launch/train_lenet.py. Their accuracy is measured on a test split that
+was used for nothing else; the json beside each npz holds the whole record:
 
     lenet_digits           96.6 % of 297 (trained on 1,500)
     lenet_fashion_mnist    90.4 % of 10,000 (trained on 60,000)
 
-What a Fréchet distance in these features looks like, train split against test split and against
-uniform noise: digits 37.8 (few images, other writers) and 544, Fashion-MNIST 0.11 and 229. The two
-spaces have different units: never compare across them.
+For orientation, Fréchet distances in these features:
+
+                           train to test split                       train split to uniform noise
+    lenet_digits           37.8 (few images, other writers)          544
+    lenet_fashion_mnist    0.11                                      229
+
+The two feature spaces have different units: never compare distances across them.
 """
 
 import hashlib
 import json
 import pathlib
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -31,20 +37,21 @@ import numpy as np
 from flax import traverse_util
 
 from cm_jax.errors import UserError, check_name
+from cm_jax.models.layers import apply
 from cm_jax.types import Array, Extractor, Key, Params
 
 SIDE = 28
-RESIZE = 'mean over channels, linear with antialiasing to 28x28'  # as protocols store it
+RESIZE = 'mean over channels, linear with antialiasing to 28x28'  # the text that protocols store
 DIM = 84
 WEIGHTS = pathlib.Path(__file__).parent / 'lenet_weights'
 
 
 class BandedConv(nn.Module):
-    """A 5x5 SAME convolution [B,H,W,1] -> [B,H,W,features] as one product with a banded matrix.
+    """A 5x5 SAME convolution [B,H,W,1] -> [B,H,W,features], computed as one matrix product.
 
-    Row y of the result is the rows y-2..y+2 side by side, [5 (W+4)], times [5 (W+4), W features].
-    XLA's convolution of a single channel is slow on CPUs: with it the whole network is 2.4 times
-    slower there.
+    Row y of the result is the padded rows y-2 .. y+2 side by side, [5 (W+4)], times a banded matrix
+    [5 (W+4), W features]. The reason: XLA's convolution of a single channel is slow on CPUs, where it
+    makes the whole network 2.4 times slower.
     """
 
     features: int
@@ -63,7 +70,7 @@ class BandedConv(nn.Module):
 
 
 class LeNet(nn.Module):
-    """[B,H,W,C] in [-1,1] -> (features [B,84], logits [B,10])."""
+    """The network: images [B,H,W,C] in [-1,1] -> (features [B,84], logits [B,10])."""
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
@@ -80,30 +87,33 @@ class LeNet(nn.Module):
 
 
 def init(key: Key) -> Params:
-    """Fresh parameters."""
+    """Returns freshly drawn parameters."""
     return LeNet().init(key, jnp.zeros((1, SIDE, SIDE, 1)))['params']
 
 
 def logits(params: Params, x: Array) -> Array:
-    """[B,H,W,C] in [-1,1] -> class logits [B,10]."""
+    """Returns the class logits [B,10] of images [B,H,W,C] in [-1,1]."""
     chex.assert_rank(x, 4)
-    return LeNet().apply({'params': params}, x)[1]
+    return apply(LeNet(), params, x)[1]
 
 
 def features(params: Params, x: Array) -> Array:
-    """[B,H,W,C] in [-1,1] -> [B,84] >= 0, the last hidden layer after its relu."""
+    """Returns the features [B,84] >= 0 of images [B,H,W,C] in [-1,1].
+
+    They are the last hidden layer after its relu.
+    """
     chex.assert_rank(x, 4)
-    return LeNet().apply({'params': params}, x)[0]
+    return apply(LeNet(), params, x)[0]
 
 
-def logits_of_features(params: Params, found: Array) -> Array:
-    """features [B,84] -> class logits [B,10]."""
+def logits_of_features(params: Params, features: Array) -> Array:
+    """Returns the class logits [B,10] of features [B,84]."""
     kernel, bias = (params['dense3'][leaf] for leaf in ('kernel', 'bias'))
-    return jnp.matmul(found, kernel, precision='highest') + bias[None]
+    return jnp.matmul(features, kernel, precision='highest') + bias[None]
 
 
 def checksum(params: Params) -> str:
-    """sha256 over the float32 bytes of the parameters, in the order of their sorted names."""
+    """Returns the sha256 of the parameters' float32 bytes, in the order of their sorted names."""
     flat = traverse_util.flatten_dict(params, sep='/')
     digest = hashlib.sha256()
     for name in sorted(flat):
@@ -112,40 +122,45 @@ def checksum(params: Params) -> str:
 
 
 def names() -> list[str]:
-    """The packaged weights."""
+    """Returns the names of the packaged weights, sorted."""
     return sorted(path.stem for path in WEIGHTS.glob('*.npz'))
 
 
 def save(name: str, params: Params, record: dict) -> None:
-    """Packages weights: `<name>.npz`, and `<name>.json` with `record` and the checksum."""
+    """Writes weights into the package: `<name>.npz`, and `<name>.json` with `record` and checksum."""
     flat = traverse_util.flatten_dict(params, sep='/')
-    np.savez(WEIGHTS / f'{name}.npz', **{k: np.asarray(v, '<f4') for k, v in sorted(flat.items())})
+    arrays: dict[str, Any] = {path: np.asarray(leaf, '<f4') for path, leaf in sorted(flat.items())}
+    np.savez(WEIGHTS / f'{name}.npz', **arrays)
     text = json.dumps({**record, 'checksum': checksum(params)}, indent=2)
     (WEIGHTS / f'{name}.json').write_text(text + '\n')
 
 
 def load(name: str) -> tuple[Params, dict]:
-    """Packaged weights and their record.
+    """Returns packaged weights and their record, the content of the json.
 
-    Raises UserError on an unknown name, or if the npz does not have the checksum in the json.
+    Raises UserError if the name is unknown, or the npz cannot be read or does not have the checksum
+    that the json states.
     """
     check_name('LeNet weights', name, names())
     record = json.loads((WEIGHTS / f'{name}.json').read_text())
     try:
         with np.load(WEIGHTS / f'{name}.npz', allow_pickle=False) as file:
             params = traverse_util.unflatten_dict(dict(file), sep='/')
-        found = checksum(params)
-    except Exception as error:  # a cut or altered zip raises one of many
+        actual = checksum(params)
+    except Exception as error:  # a truncated or altered zip can raise many kinds of error
         raise UserError(f'{WEIGHTS / name}.npz cannot be read: {error}') from error
-    if found != record['checksum']:
+    if actual != record['checksum']:
         raise UserError(
-            f'{WEIGHTS / name}.npz is damaged: its checksum is {found}, not {record["checksum"]}'
+            f'{WEIGHTS / name}.npz is damaged: its checksum is {actual}, not {record["checksum"]}'
         )
     return params, record
 
 
 def extractor(name: str) -> Extractor:
-    """The packaged weights as a feature extractor. Raises UserError on an unknown name."""
+    """Returns the feature extractor with the packaged weights of that name.
+
+    Raises UserError as `load` does.
+    """
     params, record = load(name)
     return Extractor(
         name=name,

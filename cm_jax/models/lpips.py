@@ -2,13 +2,13 @@
 
     d(a, b) = sum_l  mean_{h,w}  sum_c  w_lc (f_l(a) / (|f_l(a)| + 1e-10) - f_l(b) / (...))^2_{hwc}
 
-over five feature maps f_l of VGG-16 (relu1_2, 2_2, 3_3, 4_3, 5_3) or AlexNet (relu1 ... relu5), with
-heads w >= 0 (the squares of the equation's) and |.| over the channels: version 0.1 of the public
-`lpips` package, whose weights weights/lpips.py reads. All is float32.
+The sum is over five feature maps f_l of VGG-16 (relu1_2, 2_2, 3_3, 4_3, 5_3) or AlexNet (relu1 ...
+relu5). The heads w are >= 0, the squares of the equation's w, and |.| is over the channels. This is
+version 0.1 of the public `lpips` package, whose weights weights/lpips.py reads. All is float32.
 
-Images with a side below 256 are resized to 224 x 224 first, as OpenAI's code does for consistency
-models (arXiv 2303.01469); its losses on ImageNet-64 and LSUN also have average pooling where VGG-16
-has max pooling: `pooling='average'`.
+Images with a side below 256 are resized to 224 x 224 first, as OpenAI's code for consistency models
+does (arXiv 2303.01469). Its losses on ImageNet-64 and LSUN also replace VGG-16's max pooling by
+average pooling: `pooling='average'`.
 """
 
 from collections.abc import Callable
@@ -20,19 +20,20 @@ import jax
 import jax.numpy as jnp
 
 from cm_jax.errors import UserError, check_name
+from cm_jax.models.layers import apply
 from cm_jax.types import Array, Params
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # per channel, of values in [-1, 1]
-SIDE, LEAST = 224, 256  # resized to, if below
-EPS = 1e-10
+SIDE, LEAST = 224, 256  # images with a side below LEAST are resized to SIDE x SIDE
+EPS = 1e-10  # added to |f| before dividing by it
 POOLINGS = {'max': nn.max_pool, 'average': nn.avg_pool}
 PRECISIONS = ('default', 'high', 'highest')  # of jax.lax.Precision
 
 
 class Conv(NamedTuple):
-    """A convolution and the relu behind it; `index` is its number in torchvision's `features`."""
+    """A convolution, followed by a relu; `number` is its position in torchvision's `features`."""
 
-    index: int
+    number: int
     channels: int
     size: int = 3
     stride: int = 1
@@ -40,7 +41,10 @@ class Conv(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Convolutions up to one feature map. `pool`: window of the pooling before, stride 2; 0: none."""
+    """A pooling and the convolutions after it, which end in one feature map.
+
+    `pool` is the size of the pooling's window, of stride 2; 0 means that there is no pooling.
+    """
 
     pool: int
     convs: tuple[Conv, ...]
@@ -65,7 +69,7 @@ NETWORKS = {
 
 
 class Features(nn.Module):
-    """[B,H,W,3], shifted and scaled -> five feature maps, each >= 0."""
+    """The network: images [B,H,W,3], shifted and scaled -> five feature maps, each >= 0."""
 
     network: str
     pooling: str
@@ -84,7 +88,7 @@ class Features(nn.Module):
                     conv.stride,
                     padding=conv.padding,
                     precision=self.precision,
-                    name=f'conv{conv.index}',
+                    name=f'conv{conv.number}',
                 )
                 x = nn.relu(layer(x))
             maps.append(x)
@@ -92,16 +96,20 @@ class Features(nn.Module):
 
 
 def unit(f: Array) -> Array:
-    """f / (|f| + EPS) over the last axis; 0 stays 0, where the gradient is finite; NaN stays NaN."""
+    """Returns f / (|f| + EPS), with |.| over the last axis.
+
+    Where f is 0, the result is 0 and its gradient is finite. NaN stays NaN.
+    """
     square = jnp.sum(f**2, axis=-1, keepdims=True)
     square = jnp.where(square < jnp.finfo(jnp.float32).tiny, 1, square)
     return f / (jnp.sqrt(square) + EPS)
 
 
 class Lpips(nn.Module):
-    """([B,H,W,3], the same) in [-1,1] -> [B], at the size given.
+    """The distance [B] of two batches of images [B,H,W,3] in [-1,1], at the size that they have.
 
-    The images go through the features one by one: behind a stop_gradient no gradient is computed.
+    The two batches pass through the features separately, so that no gradient is computed for one
+    that is behind a stop_gradient.
     """
 
     network: str
@@ -121,14 +129,15 @@ class Lpips(nn.Module):
 
 
 def to_input(x: Array) -> Array:
-    """[B,H,W,C] -> [B,.,.,3] float32: one channel three times, and 224 x 224 if a side is below 256.
+    """Returns images [B,H,W,C] in the form that `Lpips` takes: [B,H',W',3], float32.
 
-    Bilinear, half-pixel centres, two taps a side even where it shrinks (PyTorch's `interpolate`
-    without antialias). Raises UserError unless C is 1 or 3.
+    A single channel is repeated three times. Images with a side below 256 are resized to 224 x 224 as
+    PyTorch's `interpolate` does without antialias: bilinear, with half-pixel centres, mixing two
+    pixels along each axis even where the image shrinks. Raises UserError unless C is 1 or 3.
     """
     batch, height, width, channels = x.shape
     if channels not in (1, 3):
-        raise UserError(f'LPIPS of images with {channels} channels; legal: 1, 3')
+        raise UserError(f'LPIPS cannot take images with {channels} channels; legal: 1, 3')
     x = x.astype(jnp.float32)
     if min(height, width) < LEAST:
         x = jax.image.resize(x, (batch, SIDE, SIDE, channels), 'linear', antialias=False)
@@ -138,10 +147,12 @@ def to_input(x: Array) -> Array:
 def build(
     network: str, pooling: str = 'max', precision: str = 'highest'
 ) -> Callable[[Params, Array, Array], Array]:
-    """`distance(params, a, b)`: images [B,H,W,C] in [-1,1], C 1 or 3 -> [B] float32 >= 0.
+    """Returns the function `distance(params, a, b)` -> [B], float32, >= 0.
 
-    Differentiable in a and b. `network` 'vgg' or 'alex'. `precision` of the convolutions: 'highest'
-    is float32; 'default' is what the device likes (TF32 on GPUs, bfloat16 on TPUs).
+    a and b are images [B,H,W,C] in [-1,1] with C 1 or 3; the distance is differentiable in both.
+    `network` is 'vgg' or 'alex', `pooling` 'max' or 'average'. `precision` is that of the
+    convolutions: 'highest' is float32; 'default' is the device's choice (TF32 on GPUs, bfloat16 on
+    TPUs). Raises UserError if one of the three names is unknown.
     """
     check_name('LPIPS network', network, NETWORKS)
     check_name('LPIPS pooling', pooling, POOLINGS)
@@ -151,12 +162,15 @@ def build(
     def distance(params: Params, a: Array, b: Array) -> Array:
         chex.assert_rank([a, b], 4)
         chex.assert_equal_shape([a, b])
-        return module.apply({'params': params}, to_input(a), to_input(b))
+        return apply(module, params, to_input(a), to_input(b))
 
     return distance
 
 
 def shapes(network: str) -> Params:
-    """The parameters as jax.ShapeDtypeStruct: features/conv<i>/{kernel,bias} and head<l> [C]."""
+    """Returns the tree of parameters with a jax.ShapeDtypeStruct in place of each array.
+
+    Its names are features/conv<i>/{kernel,bias} and head<l>, [C].
+    """
     x = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
     return jax.eval_shape(Lpips(network).init, jax.random.key(0), x, x)['params']

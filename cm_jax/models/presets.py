@@ -1,4 +1,4 @@
-"""The networks of the papers by name: settings of their architecture, and what they are made for.
+"""The architectures of the papers' networks by name, with the images and classes they are made for.
 
     name                       parameters     weights
     ddpmpp_cifar10             55,733,891     EDM CIFAR-10, unconditional, VP
@@ -11,7 +11,7 @@
     cm_imagenet64              295,899,267    OpenAI consistency models, ImageNet-64
     cm_lsun256                 552,807,171    OpenAI consistency models, LSUN
 
-Dropout, precision and the like are a training's business: a config adds them.
+Settings that belong to a training run, such as dropout and precision, are not here: a config adds them.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,12 @@ from typing import Any, NamedTuple
 
 
 class Preset(NamedTuple):
-    """`settings` is a config's `model` section; `layout` is the official weights' (weights.names)."""
+    """One architecture, with the form of its images and of its published weights.
+
+    `settings` is the `model` section of a config. `image_shape` is (H, W, C). `num_classes` is 0 for
+    an unconditional network. `layout` says how its official weight files name their tensors: one of
+    `weights.names.LAYOUTS`.
+    """
 
     settings: Mapping[str, Any]
     image_shape: tuple[int, int, int]
@@ -48,28 +53,38 @@ LSUN = {
     'num_blocks': 2,
     'attn_resolutions': (32, 16, 8),
 }
-OPENAI = {'noise_scale': 1000.0}  # their noise input is 250 ln t, that of EDM's scalings ln(t)/4
+OPENAI = {'noise_scale': 1000.0}  # OpenAI's noise input is 250 ln t; EDM's scalings give ln(t)/4
+
+
+def _cifar10(settings: Mapping[str, Any], num_classes: int) -> Preset:
+    """Returns the preset of a network for CIFAR-10 with EDM's layout."""
+    return Preset(settings=settings, image_shape=(32, 32, 3), num_classes=num_classes, layout='edm')
 
 
 def _edm2(channels: int) -> Preset:
+    """Returns the preset of an EDM2 network for ImageNet-64, of one of the paper's widths."""
     sizes = {'channels': channels, 'channel_mult': (1, 2, 3, 4), 'num_blocks': 3}
     settings = {'name': 'edm2_unet', **sizes, 'attn_resolutions': (16, 8)}
-    return Preset(settings, (64, 64, 3), 1000, 'edm2')
+    return Preset(settings=settings, image_shape=(64, 64, 3), num_classes=1000, layout='edm2')
 
 
 PRESETS = {
-    'ddpmpp_cifar10': Preset(DDPMPP, (32, 32, 3), 0, 'edm'),
-    'ddpmpp_cifar10_cond': Preset(DDPMPP, (32, 32, 3), 10, 'edm'),
-    'ncsnpp_cifar10': Preset(NCSNPP, (32, 32, 3), 0, 'edm'),
-    'ncsnpp_cifar10_cond': Preset(NCSNPP, (32, 32, 3), 10, 'edm'),
-    'ncsnpp_deep_cifar10': Preset(
-        NCSNPP | {'num_blocks': 8, 'augment_dim': 0, 'embedding_scale': 0.02}, (32, 32, 3), 0, 'edm'
+    'ddpmpp_cifar10': _cifar10(DDPMPP, num_classes=0),
+    'ddpmpp_cifar10_cond': _cifar10(DDPMPP, num_classes=10),
+    'ncsnpp_cifar10': _cifar10(NCSNPP, num_classes=0),
+    'ncsnpp_cifar10_cond': _cifar10(NCSNPP, num_classes=10),
+    'ncsnpp_deep_cifar10': _cifar10(
+        NCSNPP | {'num_blocks': 8, 'augment_dim': 0, 'embedding_scale': 0.02}, num_classes=0
     ),
-    'adm_imagenet64': Preset(ADM, (64, 64, 3), 1000, 'edm'),
+    'adm_imagenet64': Preset(settings=ADM, image_shape=(64, 64, 3), num_classes=1000, layout='edm'),
     'edm2_imagenet64_s': _edm2(192),
     'edm2_imagenet64_m': _edm2(256),
     'edm2_imagenet64_l': _edm2(320),
     'edm2_imagenet64_xl': _edm2(384),
-    'cm_imagenet64': Preset(ADM | OPENAI, (64, 64, 3), 1000, 'openai'),
-    'cm_lsun256': Preset(ADM | LSUN | OPENAI, (256, 256, 3), 0, 'openai'),
+    'cm_imagenet64': Preset(
+        settings=ADM | OPENAI, image_shape=(64, 64, 3), num_classes=1000, layout='openai'
+    ),
+    'cm_lsun256': Preset(
+        settings=ADM | LSUN | OPENAI, image_shape=(256, 256, 3), num_classes=0, layout='openai'
+    ),
 }

@@ -1,4 +1,4 @@
-"""The U-Net of Song et al. in EDM's form (`SongUNet`): DDPM++ and NCSN++, with sizes as settings.
+"""The U-Net of Song et al. in EDM's form (`SongUNet`): DDPM++ and NCSN++, with its sizes as settings.
 
     setting             DDPM++        NCSN++
     embedding           'positional'  'fourier'
@@ -39,7 +39,10 @@ FILTERS = ((1, 1), (1, 3, 3, 1))
 
 
 class Block(nn.Module):
-    """Residual block: norm, silu, conv, + embedding, norm, silu, dropout, conv; then attention."""
+    """A residual block, followed by attention if `attend`.
+
+    The residual branch is: norm, silu, convolution, embedding added, norm, silu, dropout, convolution.
+    """
 
     features: int
     dropout: float
@@ -76,7 +79,7 @@ class Block(nn.Module):
 
 
 class SongUNet(nn.Module):
-    """See the module and `build`; called as `unet.as_model` says."""
+    """The network described above; `build` explains its fields, `unet.as_model` how it is called."""
 
     channels: int
     widths: tuple[int, ...]
@@ -103,9 +106,16 @@ class SongUNet(nn.Module):
         rate = self.dropout if train else 0.0
 
         def block(stage: unet.Stage, x: Array) -> Array:
-            modes = {'resample': stage.resample, 'attend': stage.attend, 'name': stage.name}
-            parts = (stage.channels, rate, self.dtype, self.resample_filter)
-            return block_at(stage.resolution)(*parts, **modes)(x, emb)
+            layer = block_at(stage.resolution)(
+                features=stage.channels,
+                dropout=rate,
+                dtype=self.dtype,
+                resample_filter=self.resample_filter,
+                resample=stage.resample,
+                attend=stage.attend,
+                name=stage.name,
+            )
+            return layer(x, emb)
 
         sizes = (height, self.widths, self.num_blocks, self.attn_resolutions)
         image = x = x.astype(self.dtype)
@@ -114,7 +124,7 @@ class SongUNet(nn.Module):
         for stage in unet.encoder(*sizes):
             x = block(stage, x)
             if stage.resample and self.encoder == 'residual':
-                image = x = (x + self._enter(stage, image)) * SKIP_SCALE
+                image = x = (x + self._image_branch(stage, image)) * SKIP_SCALE
             skips.append(x)
         for stage in unet.decoder(*sizes, last_attends=True):
             x = block(stage, unet.join(x, skips.pop(), phi) if stage.joins else x)
@@ -122,20 +132,23 @@ class SongUNet(nn.Module):
         return jnp.concatenate([self._head(x, name, out_channels) for name in heads], axis=-1)
 
     def _head(self, x: Array, name: str, channels: int) -> Array:
-        """An output of the last features, in float32."""
+        """Returns one output of the network, float32: norm, silu and convolution of the features."""
         x = nn.silu(group_norm(x.shape[-1], f'{name}_norm', jnp.float32)(x))
         return conv(channels, 3, TINY, f'{name}_conv', jnp.float32)(x)
 
-    def _enter(self, stage: unet.Stage, image: Array) -> Array:
-        """The residual encoder's second way in: convolution and downsampling without a norm."""
-        edge = len(self.resample_filter) // 2 - 1  # the filter takes it off again
+    def _image_branch(self, stage: unet.Stage, image: Array) -> Array:
+        """Returns the image, convolved and halved, which the residual encoder adds to its features."""
+        edge = len(self.resample_filter) // 2 - 1  # extra padding, which the filter removes again
         name = f'enc_{stage.resolution}_aux_residual'
         init = {'kernel_init': xavier_uniform(), 'dtype': self.dtype, 'name': name}
         h = nn.Conv(stage.channels, (3, 3), padding=1 + edge, **init)(image)
         return filter_down(h, self.resample_filter, 0)
 
     def _embed(self, noise: Array, label: Array, augment: Array) -> Array:
-        """Noise level, class and augmentation -> [B, channels channel_mult_emb], float32."""
+        """Returns the embedding of noise input, class and augmentation labels, float32.
+
+        Its shape is [B, channels * channel_mult_emb].
+        """
         dense = {'kernel_init': xavier_uniform()}
         channels = self.channels * self.channel_mult_noise
         if self.embedding == 'positional':
@@ -173,33 +186,36 @@ def build(
     heads: int = 1,
     remat: Sequence[int] = (),
 ) -> Model:
-    """DDPM++ or NCSN++ (table above); the defaults are EDM's CIFAR-10 DDPM++, not augmented.
+    """Returns a DDPM++ or NCSN++ network (see the table at the top of this file).
+
+    The defaults are EDM's DDPM++ for CIFAR-10, without augmentation labels.
 
     Args:
-      image_shape: (H, W, C); H and W divisible by 2^(resolutions - 1).
+      image_shape: (H, W, C); H and W must be divisible by 2^(resolutions - 1).
       num_classes: 0 for an unconditional network.
       channels: width of the first convolution, and of a block before its multiplier; divisible by 4.
-      channel_mult: one multiplier, at least 1, a resolution, finest first.
-      num_blocks: residual blocks a resolution, at least 1.
+      channel_mult: one multiplier, at least 1, for each resolution, finest first.
+      num_blocks: residual blocks at each resolution of the encoder, at least 1; the decoder has one
+        more.
       attn_resolutions: image heights at which blocks attend (the coarsest always does, once).
-      dropout: probability, in [0, 1).
-      dtype: of the computation; parameters, embeddings and the output stay float32.
-      embedding: of the noise level, one of EMBEDDINGS.
+      dropout: probability of dropout, in [0, 1).
+      dtype: the dtype of the computation, by name; parameters, embeddings and the output stay float32.
+      embedding: how the noise input is embedded, one of EMBEDDINGS.
       embedding_scale: standard deviation of the Fourier embedding's fixed frequencies.
       encoder: one of ENCODERS.
       resample_filter: one of FILTERS.
-      channel_mult_noise, channel_mult_emb: width of the embedding of the noise level and of what the
-        blocks are given, in `channels`.
-      augment_dim: augmentation labels, given in `cond` after the noise level; EDM has 9.
-      label_dropout: probability with which a label is replaced by "no class" in training.
+      channel_mult_noise: width of the embedding of the noise input, as a multiple of `channels`.
+      channel_mult_emb: width of the embedding that the blocks are given, as a multiple of `channels`.
+      augment_dim: the number of augmentation labels in `cond` after the noise level; EDM has 9.
+      label_dropout: probability with which training replaces a label by "no class", in [0, 1).
       skip_scaling: CUD's phi (arXiv 2305.10769; 0.75 there): with phi(t) = phi + t (1 - 2 phi),
         decoder features are scaled by 2 phi(t) and encoder outputs by 2 (1 - phi(t)) where they
-        meet. The noise input must be the time t in [0, 1] itself. None: no scaling.
-      heads: outputs of the last features, each with a norm and a convolution of its own, one after
-        the other in the channels: CUD has up to 3.
-      remat: image heights whose blocks are computed again in the backward pass, to save memory.
+        meet. The noise input must be the time t in [0, 1] itself. None means no scaling.
+      heads: the number of outputs, at least 1. Each is computed from the last features by its own norm
+        and convolution; they lie one after the other along the channels. CUD has up to 3.
+      remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
 
-    Raises: UserError on sizes that do not fit and on names that are not known.
+    Raises UserError if sizes are out of range or contradict each other, or a name is unknown.
     """
     unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
     unet.check_rates(dropout=dropout, label_dropout=label_dropout)

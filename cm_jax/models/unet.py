@@ -1,8 +1,9 @@
-"""What the papers' U-Nets share: the order of their blocks, their settings' checks, their interface.
+"""What the papers' U-Nets share: the order of blocks, the checks of settings, and the interface.
 
-Encoder: at each resolution a downsampling block (or the first convolution) and `num_blocks` blocks;
-decoder: the mirror image with two blocks in the middle and one more block a resolution, each of them
-fed one encoder output.
+The encoder has, at each resolution, a downsampling block (at the first one: a convolution) and then
+`num_blocks` blocks. The decoder starts with two blocks at the coarsest resolution and goes back up:
+at each resolution an upsampling block (not at the coarsest) and then `num_blocks + 1` blocks, each of
+which also takes one encoder output.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,34 +16,53 @@ import jax.numpy as jnp
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError, check_name
 from cm_jax.models import Model
+from cm_jax.models.layers import apply
 from cm_jax.types import Array, Key, Params
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-LABELS = 0x1ABE1  # folded into the dropout key for the choice of the labels that are dropped
+LABELS = 0x1ABE1  # folded into the dropout key to draw which labels are dropped
 
 
 class Stage(NamedTuple):
-    """One block: `resolution` is the image height and `channels` the width that it puts out."""
+    """One block: its name, and the height (`resolution`) and channels of its output."""
 
     name: str
     resolution: int
     channels: int
     resample: str = ''  # '', 'down' or 'up'
     attend: bool = False
-    joins: bool = False  # takes the newest encoder output that is left beside its input
+    joins: bool = False  # also takes the latest encoder output that no block has taken yet
 
 
 def encoder(
     height: int, widths: Sequence[int], num_blocks: int, attn_resolutions: Sequence[int]
 ) -> list[Stage]:
-    """The blocks after the first convolution; `widths` are the channels, finest resolution first."""
+    """Returns the encoder's blocks, which follow the first convolution, in the order they run.
+
+    `height` is the image height; `widths` are the channels at each resolution, finest first; blocks
+    at the heights in `attn_resolutions` attend.
+    """
     stages = []
     for level, width in enumerate(widths):
         res = height >> level
         if level:
-            stages.append(Stage(f'enc_{res}_down', res, widths[level - 1], 'down'))
+            stages.append(
+                Stage(
+                    name=f'enc_{res}_down',
+                    resolution=res,
+                    channels=widths[level - 1],
+                    resample='down',
+                )
+            )
         for i in range(num_blocks):
-            stages.append(Stage(f'enc_{res}_block{i}', res, width, attend=res in attn_resolutions))
+            stages.append(
+                Stage(
+                    name=f'enc_{res}_block{i}',
+                    resolution=res,
+                    channels=width,
+                    attend=res in attn_resolutions,
+                )
+            )
     return stages
 
 
@@ -53,35 +73,64 @@ def decoder(
     attn_resolutions: Sequence[int],
     last_attends: bool = False,
 ) -> list[Stage]:
-    """As `encoder`; the first block attends always, `last_attends` of a resolution only the last."""
+    """Returns the decoder's blocks in the order they run; the arguments are those of `encoder`.
+
+    The first block always attends. At the heights in `attn_resolutions` all `num_blocks + 1` blocks
+    attend, or only the last of them if `last_attends`.
+    """
     stages = []
     for level, width in reversed(list(enumerate(widths))):
         res = height >> level
         if level == len(widths) - 1:
-            stages.append(Stage(f'dec_{res}_in0', res, width, attend=True))
-            stages.append(Stage(f'dec_{res}_in1', res, width))
+            stages.append(Stage(name=f'dec_{res}_in0', resolution=res, channels=width, attend=True))
+            stages.append(Stage(name=f'dec_{res}_in1', resolution=res, channels=width))
         else:
-            stages.append(Stage(f'dec_{res}_up', res, widths[level + 1], 'up'))
+            stages.append(
+                Stage(
+                    name=f'dec_{res}_up',
+                    resolution=res,
+                    channels=widths[level + 1],
+                    resample='up',
+                )
+            )
         for i in range(num_blocks + 1):
             attend = res in attn_resolutions and (i == num_blocks or not last_attends)
-            stages.append(Stage(f'dec_{res}_block{i}', res, width, attend=attend, joins=True))
+            stages.append(
+                Stage(
+                    name=f'dec_{res}_block{i}',
+                    resolution=res,
+                    channels=width,
+                    attend=attend,
+                    joins=True,
+                )
+            )
     return stages
 
 
 def rematerialised(block: type[nn.Module], remat: Sequence[int]) -> Callable[[int], type]:
-    """Resolution -> the block's class: in `remat`, one that keeps its input alone for the gradient
-    and computes the rest a second time."""
-    again = nn.remat(block)
-    return lambda resolution: again if resolution in remat else block
+    """Returns a function from a resolution to the class of its blocks.
+
+    At the resolutions in `remat` it is `block` with rematerialisation: it keeps only its input for
+    the backward pass, which computes the block a second time. Elsewhere it is `block` itself.
+    """
+    recomputed = nn.remat(block)
+    return lambda resolution: recomputed if resolution in remat else block
 
 
 def skip_weights(t: Array, skip_scaling: float | None) -> Array | None:
-    """phi(t) = phi + t (1 - 2 phi) of `join`: CUD's (arXiv 2305.10769), t [B] in [0, 1] -> [B]."""
+    """Returns the weights phi(t) [B] that `join` takes: phi(t) = phi + t (1 - 2 phi).
+
+    They are CUD's (arXiv 2305.10769). phi is `skip_scaling`, and t [B] is in [0, 1]. If
+    `skip_scaling` is None, so is the result, and `join` scales nothing.
+    """
     return None if skip_scaling is None else skip_scaling + t * (1 - 2 * skip_scaling)
 
 
 def join(x: Array, skip: Array, phi: Array | None) -> Array:
-    """Decoder features beside an encoder output, [..., C1 + C2], scaled by 2 phi and 2 (1 - phi)."""
+    """Concatenates decoder features x and an encoder output along the channels: [..., C1 + C2].
+
+    Unless phi [B] is None, x is scaled by 2 phi and the encoder output `skip` by 2 (1 - phi).
+    """
     if phi is not None:
         phi = expand(phi, x).astype(x.dtype)
         x, skip = 2 * phi * x, 2 * (1 - phi) * skip
@@ -89,7 +138,7 @@ def join(x: Array, skip: Array, phi: Array | None) -> Array:
 
 
 def check_skip_scaling(skip_scaling: float | None) -> None:
-    """Raises UserError unless it is None or in [0, 1]."""
+    """Raises UserError unless `skip_scaling` is None or in [0, 1]."""
     if skip_scaling is not None and not 0 <= skip_scaling <= 1:
         raise UserError(f'model.skip_scaling must be in [0, 1] or None, got {skip_scaling}')
 
@@ -101,7 +150,11 @@ def check_sizes(
     num_blocks: int,
     remat: Sequence[int],
 ) -> None:
-    """Raises UserError on sizes that do not fit each other."""
+    """Raises UserError if the sizes of a network are out of range or contradict each other.
+
+    The image must be divisible by 2 once for each resolution after the first; `remat` may only name
+    heights that the network has.
+    """
     if not channel_mult or min(channel_mult) < 1 or num_blocks < 1:
         raise UserError(
             'model.channel_mult needs one number >= 1 for each resolution and model.num_blocks must '
@@ -127,7 +180,10 @@ def check_sizes(
 def check_heads(
     height: int, widths: Sequence[int], attn_resolutions: Sequence[int], per_head: int
 ) -> None:
-    """Raises UserError where channels // per_head heads do not divide the channels evenly."""
+    """Raises UserError if some attending block cannot split its channels evenly into heads.
+
+    A block of `channels` has channels // per_head heads.
+    """
     attending = {w for i, w in enumerate(widths) if height >> i in attn_resolutions} | {widths[-1]}
     for width in sorted(attending):
         heads = width // per_head
@@ -139,29 +195,29 @@ def check_heads(
 
 
 def check_rates(**rates: float) -> None:
-    """Raises UserError unless each is in [0, 1)."""
+    """Raises UserError unless each of the rates is in [0, 1)."""
     for name, rate in rates.items():
         if not 0 <= rate < 1:
             raise UserError(f'model.{name} must be in [0, 1), got {rate}')
 
 
 def check_least(least: int, **numbers: int) -> None:
-    """Raises UserError unless each is at least `least`."""
+    """Raises UserError unless each of the numbers is at least `least`."""
     for name, number in numbers.items():
         if number < least:
             raise UserError(f'model.{name} must be >= {least}, got {number}')
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-    """The dtype of the computation, by name. Raises UserError on one that is not in DTYPES."""
+    """Returns the dtype of that name. Raises UserError if it is not in DTYPES."""
     check_name('model.dtype', name, DTYPES)
     return DTYPES[name]
 
 
 def drop_labels(label: Array, rate: float, key: Key | None) -> Array:
-    """Label [B] -> the same with -1, "no class", in place of each with probability `rate`.
+    """Returns the labels [B], each replaced by -1 ("no class") with probability `rate`.
 
-    Classifier-free guidance's training (arXiv 2207.12598); no key means none is dropped.
+    This is how classifier-free guidance trains (arXiv 2207.12598). Without a key, none is replaced.
     """
     if key is None or not rate:
         return label
@@ -177,12 +233,15 @@ def as_model(
     label_dropout: float = 0.0,
     heads: int = 1,
 ) -> Model:
-    """`module(x, noise [B], label [B, num_classes], augment [B, augment_dim], train)` as a Model.
+    """Returns a flax U-Net as a Model.
 
-    The label is one-hot; none, or one outside the classes (-1), is the zero vector. `cond` is
-    [B, 1], the noise level, or [B, 1 + augment_dim], the level and the augmentation labels: what was
-    done to the image (EDM, appendix F.2). [B, 1] says that nothing was, as zeros do: so samplers
-    and teachers, which give the level alone, need not know of augmentation.
+    The module is called as `module(x, noise, label, augment, train)` with noise [B], one-hot label
+    [B, num_classes] and augment [B, augment_dim]. No label, or -1, becomes a row of zeros.
+
+    The model's `cond` is [B, 1 + augment_dim]: the noise input, then the augmentation labels, which
+    say what was done to the image (EDM, appendix F.2). It may also be [B, 1], the noise input alone,
+    which means that nothing was done and the labels are zeros: samplers and teachers use this form
+    and need not know of augmentation. The model raises UserError on `cond` of any other shape.
     """
 
     def init(key: Key) -> Params:
@@ -199,8 +258,9 @@ def as_model(
             raise UserError(f'the network takes cond of shape {(batch, 1)}{more}, got {cond.shape}')
         label = jnp.full(batch, -1) if label is None else drop_labels(label, label_dropout, key)
         augment = cond[:, 1:] if cond.shape[1] > 1 else jnp.zeros((batch, augment_dim))
-        return module.apply(
-            {'params': params},
+        return apply(
+            module,
+            params,
             x,
             cond[:, 0],
             jax.nn.one_hot(label, num_classes),
@@ -209,4 +269,4 @@ def as_model(
             rngs={} if key is None else {'dropout': key},
         )
 
-    return Model(init, net, augment_dim, heads=heads)
+    return Model(init=init, net=net, augment_dim=augment_dim, heads=heads)

@@ -6,7 +6,8 @@
     either     state dict of the whole lpips.LPIPS   net.slice1.0.weight, lins.0.model.1.weight,
                                                      scaling_layer.shift ...
 
-A file may hold more than is read from it, under these names and no others; one file can be both.
+A file may hold tensors that are not read, but only under the names of this table. `features` and
+`heads` may be the same file.
 """
 
 import pathlib
@@ -29,7 +30,10 @@ LEAVES = {'kernel': 'weight', 'bias': 'bias'}
 
 
 def distance_of(settings: Mapping[str, Any]) -> Distance:
-    """The LPIPS of a config's `lpips` section: the keyword arguments of `load`."""
+    """Returns the LPIPS that a config's `lpips` section describes by the keyword arguments of `load`.
+
+    Raises UserError on an unknown or missing key, and as `load` does.
+    """
     return build_from('lpips', load, settings)
 
 
@@ -40,23 +44,23 @@ def load(
     pooling: str = 'max',
     precision: str = 'highest',
 ) -> Distance:
-    """LPIPS with the weights of two files, as numpy arrays on the host.
+    """Returns LPIPS with the weights of two files; its parameters are numpy arrays on the host.
 
     Args:
       network: 'vgg' or 'alex'.
-      features, heads: paths, in any format of weights/read.py.
+      features, heads: paths of the files, in any format of weights/read.py.
       pooling: 'max', or 'average' as in OpenAI's consistency models.
-      precision: of the convolutions, see models/lpips.py.
+      precision: precision of the convolutions, see models/lpips.py.
 
-    Raises UserError, one line, on an unknown name, a file that is missing or damaged, and a tensor
-    that is missing, unexpected, of the wrong shape, not finite, or of a head and negative.
+    Raises UserError, in one line, if a name is unknown, a file is missing or damaged, a tensor is
+    missing, unexpected, of the wrong shape or not finite, or a head has a negative value.
     """
     apply = lpips.build(network, pooling, precision)
     files = {'features': features, 'heads': heads}
     for part, path in files.items():
         if not isinstance(path, str | pathlib.Path) or not str(path):
             raise UserError(f'LPIPS needs the path of the file of its {part}, got {path!r}')
-    params = {}
+    params: dict[str, Any] = {}
     for part, path in files.items():
         state, _ = read_tensors(path)
         try:
@@ -64,53 +68,68 @@ def load(
         except UserError as error:
             raise UserError(f'{path}: {error}') from None
     name = f'lpips_{network}' if pooling == 'max' else f'lpips_{network}_{pooling}_pooling'
-    return Distance(name, apply, params, {k: sha256(pathlib.Path(v)) for k, v in files.items()})
+    checksums = {part: sha256(pathlib.Path(path)) for part, path in files.items()}
+    return Distance(name=name, apply=apply, params=params, checksums=checksums)
 
 
 def to_params(state: Mapping[str, np.ndarray], network: str, part: str) -> Params:
-    """One part of our parameters, 'features' or 'heads', from a state dict of the module's table.
+    """Returns one part of our parameters, 'features' or 'heads', from an official state dict.
 
-    Raises UserError as `load`.
+    The state dict may use any of the names in the table at the top of this file. Raises UserError as
+    `load` does, if a tensor is wrong.
     """
     tensors = tensors_of(network)
-    names = {tensor.alias: tensor.name for tensor in tensors}
-    found = {}
-    for given, value in state.items():
-        name = names.get(given, given)
-        if name in found and not np.array_equal(found[name], value):
-            raise UserError(f'{name} is there twice, the second time as {given}, and differs')
-        found[name] = value
-    for name, value in CONSTANTS.items():
-        if name in found and not np.allclose(np.ravel(found[name]), value, atol=1e-5):
-            raise UserError(f'{name} is not that of version 0.1, {value}')
+    name_of_alias = {tensor.alias: tensor.name for tensor in tensors}
+    values: dict[str, np.ndarray] = {}
+    for given_name, value in state.items():
+        name = name_of_alias.get(given_name, given_name)
+        if name in values and not np.array_equal(values[name], value):
+            raise UserError(
+                f'{name} is there twice, the second time as {given_name}, with different values'
+            )
+        values[name] = value
+    for name, constant in CONSTANTS.items():
+        if name in values and not np.allclose(np.ravel(values[name]), constant, atol=1e-5):
+            raise UserError(f'{name} is not that of version 0.1, {constant}')
     wanted = {tensor.name: tensor for tensor in tensors if tensor.part == part}
     unread = {tensor.name for tensor in tensors} - set(wanted) | set(CONSTANTS)
-    read = {k: v for k, v in found.items() if k not in unread and not k.startswith(CLASSIFIER)}
+    read = {
+        name: value
+        for name, value in values.items()
+        if name not in unread and not name.startswith(CLASSIFIER)
+    }
     shapes = {name: tensor.official_shape for name, tensor in wanted.items()}
     check_shapes(read, shapes, {}, f'the {part} of LPIPS {network!r}')
-    return tree.unflatten({tensor.path: tensor.to_ours(read[n]) for n, tensor in wanted.items()})
+    return tree.unflatten(
+        {tensor.path: tensor.to_ours(read[name]) for name, tensor in wanted.items()}
+    )
 
 
 class Tensor(NamedTuple):
-    """One tensor: its path in our parameters, the shape there, and its two official names."""
+    """One tensor: its path and shape in our parameters, and its two official names."""
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
     name: str
-    alias: str  # in the whole module
+    alias: str  # its name in the state dict of the whole lpips.LPIPS
 
     @property
     def part(self) -> str:
+        """The part of the parameters that it belongs to: 'features' or 'heads'."""
         return 'features' if self.path[0] == 'features' else 'heads'
 
     @property
     def official_shape(self) -> tuple[int, ...]:
+        """Its shape in the official layout."""
         if self.part == 'heads':
             return (1, *self.shape, 1, 1)
-        return (*self.shape[:-3:-1], *self.shape[:-2])  # OIHW of HWIO
+        return (*self.shape[:-3:-1], *self.shape[:-2])  # HWIO -> OIHW
 
     def to_ours(self, value: np.ndarray) -> np.ndarray:
-        """Official layout -> ours, float32. Raises UserError on a value that cannot be."""
+        """Returns the official value in our layout, float32.
+
+        Raises UserError if it is not finite, or if a head is negative.
+        """
         value = np.asarray(value).astype(np.float32)
         if not np.isfinite(value).all():
             raise UserError(f'{self.name} has values that are not finite')
@@ -121,15 +140,19 @@ class Tensor(NamedTuple):
 
 
 def tensors_of(network: str) -> list[Tensor]:
-    """Every tensor of an LPIPS, of lpips.NETWORKS."""
+    """Returns every tensor of LPIPS with one of lpips.NETWORKS."""
     shapes = tree.flatten(lpips.shapes(network))
-    tensors = []
+    tensors: list[Tensor] = []
     for i, stage in enumerate(lpips.NETWORKS[network]):
-        rows = [((f'head{i}',), f'lin{i}.model.1.weight', f'lins.{i}.model.1.weight')]
+        head: tuple[str, ...] = (f'head{i}',)
+        rows = [(head, f'lin{i}.model.1.weight', f'lins.{i}.model.1.weight')]
         for conv in stage.convs:
-            for leaf, theirs in LEAVES.items():
-                end = f'{conv.index}.{theirs}'
-                path = ('features', f'conv{conv.index}', leaf)
+            for leaf, official_leaf in LEAVES.items():
+                end = f'{conv.number}.{official_leaf}'
+                path = ('features', f'conv{conv.number}', leaf)
                 rows.append((path, f'features.{end}', f'net.slice{i + 1}.{end}'))
-        tensors += [Tensor(path, shapes[path].shape, *names) for path, *names in rows]
+        tensors += [
+            Tensor(path=path, shape=shapes[path].shape, name=name, alias=alias)
+            for path, name, alias in rows
+        ]
     return tensors
