@@ -1,1 +1,1 @@
-"""Official weights in and out: safe readers and writers of weight files, names and layouts."""
+"""Official weights: safe readers and writers of weight files, and translation of names and layouts."""

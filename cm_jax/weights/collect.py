@@ -1,4 +1,4 @@
-"""What was unpickled -> tensors and plain values under dotted names."""
+"""Collects the tensors and plain values of an unpickled object under dotted names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,21 +9,26 @@ from cm_jax.data.readers.inert import NumpyArray
 from cm_jax.weights.pickles import Module, Tensor
 
 MAX_DEPTH = 100
-MAX_CONTAINERS = 1_000_000  # a pickle can refer to one container many times
+MAX_CONTAINERS = 1_000_000  # a limit, as a pickle can refer to one container many times
 PLAIN = (str, bool, int, float)
 
 
-class _Found:
-    """What has been found so far."""
+class _Collector:
+    """Walks through an object and keeps the tensors and plain values that it meets."""
 
-    def __init__(self):
-        self.tensors, self.metadata, self.containers = {}, {}, 0
+    def __init__(self) -> None:
+        self.tensors: dict[str, np.ndarray] = {}
+        self.metadata: dict[str, Any] = {}
+        self.containers = 0
 
     def add(self, name: str, node: Any, depth: int, in_module: bool) -> None:
-        """Adds all that is in `node`. Raises ValueError if there is no end to it."""
+        """Adds the content of `node` under `name`.
+
+        Raises ValueError if the containers are nested too deep or are too many.
+        """
         self.containers += 1
         if depth > MAX_DEPTH or self.containers > MAX_CONTAINERS:
-            raise ValueError('containers within containers without end')
+            raise ValueError('its containers are nested or repeated without end')
         if isinstance(node, (Tensor, NumpyArray)):
             self.tensors[name] = node.value()
         elif isinstance(node, Module):
@@ -51,15 +56,15 @@ class _Found:
 
 
 def collect(root: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(tensors, metadata) of an unpickled object, under dotted names.
+    """Returns (tensors, metadata) of an unpickled object, both under dotted names.
 
-    A module's parameters and buffers have their state-dict names behind the module's own name.
-    Metadata are the plain values, and of an outermost module `class_name` and `init_kwargs`.
-    Raises ValueError on a tensor that reaches outside its storage.
+    The parameters and buffers of a module have the module's name, then their name in its state dict.
+    The metadata are the plain values, and the `class_name` and `init_kwargs` of outermost modules.
+    Raises ValueError if a tensor reaches outside its storage, or containers are nested without end.
     """
-    found = _Found()
-    found.add('', root, 0, False)
-    return found.tensors, found.metadata
+    collector = _Collector()
+    collector.add('', root, 0, False)
+    return collector.tensors, collector.metadata
 
 
 def _join(name: str, key: Any) -> str:

@@ -2,14 +2,14 @@
 
 The state dict of `dinov2_vitl14_pretrain.pth`, in any format of weights/read.py:
 
-    cls_token [1,1,1024]   pos_embed [1,1370,1024]   mask_token [1,1024] (of training: not read)
+    cls_token [1,1,1024]   pos_embed [1,1370,1024]   mask_token [1,1024] (for training; not read)
     patch_embed.proj.weight [1024,3,14,14], .bias
     blocks.0.norm1.{weight,bias}, .attn.qkv, .attn.proj, .ls1.gamma, .norm2, .mlp.fc1, .mlp.fc2,
         .ls2.gamma ...
     norm.{weight,bias}
 
-The positions are of 37 x 37 patches, 518 pixels. For 224 pixels they are interpolated here, once, as
-the official code does at each call.
+The file has positions for 37 x 37 patches, which is 518 x 518 pixels. They are interpolated to the
+16 x 16 patches of 224 x 224 pixels here, once, as the official code does at each call.
 """
 
 import functools
@@ -30,9 +30,9 @@ from cm_jax.weights.read import read_tensors
 NAME = 'dinov2_vitl14'
 FILE = 'dinov2_vitl14_pretrain.pth'
 UNREAD = 'mask_token'
-OFFSET = 0.1  # patches, that the official code adds to the new grid
-CUBIC = -0.75  # a of Keys' cubic in PyTorch's bicubic interpolation
-MODULES = {  # ours -> theirs, in a block
+OFFSET = 0.1  # patches; the official code adds it to the side of the new grid
+CUBIC = -0.75  # the parameter a of Keys' cubic in PyTorch's bicubic interpolation
+MODULES = {  # in a block: our name -> the official name
     'norm1': 'norm1',
     'qkv': 'attn.qkv',
     'proj': 'attn.proj',
@@ -41,14 +41,14 @@ MODULES = {  # ours -> theirs, in a block
     'fc2': 'mlp.fc2',
 }
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
-SINGLE = {('token',): 'cls_token', ('positions',): 'pos_embed'}
+SINGLE: dict[tuple[str, ...], str] = {('token',): 'cls_token', ('positions',): 'pos_embed'}
 
 
 def load(path: str | pathlib.Path, sizes: Sizes = VIT_L14) -> Extractor:
-    """The feature extractor of a weights file; its parameters are numpy arrays on the host.
+    """Returns the feature extractor of a weights file; its parameters are numpy arrays on the host.
 
-    Its checksum is that of the file. Raises UserError, one line, on a file that is missing or
-    damaged, and a tensor that is missing, unexpected, of the wrong shape or not finite.
+    Its checksum is that of the file. Raises UserError, in one line, if the file is missing or damaged,
+    or a tensor is missing, unexpected, of the wrong shape or not finite.
     """
     if not isinstance(path, str | pathlib.Path) or not str(path):
         raise UserError(
@@ -74,8 +74,8 @@ def load(path: str | pathlib.Path, sizes: Sizes = VIT_L14) -> Extractor:
 
 
 def official_names(sizes: Sizes) -> dict[tuple[str, ...], str]:
-    """Path in our parameters -> the official name."""
-    names = {}
+    """Returns the official name of each of our parameters, by its path."""
+    names: dict[tuple[str, ...], str] = {}
     for path in tree.flatten(dinov2.shapes(sizes)):
         if path in SINGLE:
             names[path] = SINGLE[path]
@@ -92,7 +92,7 @@ def official_names(sizes: Sizes) -> dict[tuple[str, ...], str]:
 
 
 def official_shapes(sizes: Sizes = VIT_L14) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor that is read."""
+    """Returns the shape of every tensor that is read, by its official name."""
     flat = tree.flatten(dinov2.shapes(sizes))
     shapes = {}
     for path, name in official_names(sizes).items():
@@ -105,7 +105,10 @@ def official_shapes(sizes: Sizes = VIT_L14) -> dict[str, tuple[int, ...]]:
 
 
 def to_params(state: Mapping[str, np.ndarray], sizes: Sizes = VIT_L14) -> Params:
-    """Our parameters, float32 on the host, from a state dict. Raises UserError as `load`."""
+    """Returns our parameters, float32 on the host, from an official state dict.
+
+    Raises UserError as `load` does, if a tensor is wrong.
+    """
     state = {name: value for name, value in state.items() if name != UNREAD}
     check_shapes(state, official_shapes(sizes), {}, f'DINOv2 of width {sizes.dim}')
     flat = {}
@@ -122,10 +125,11 @@ def to_params(state: Mapping[str, np.ndarray], sizes: Sizes = VIT_L14) -> Params
 
 
 def resized_positions(positions: np.ndarray, sizes: Sizes) -> np.ndarray:
-    """[1, 1 + grid^2, dim] -> [1, tokens, dim] float64, the class token's first, as it is.
+    """Interpolates the file's positions [1, 1 + grid^2, dim] to [1, tokens, dim], float64.
 
-    PyTorch's bicubic interpolation without antialiasing, of the scale (n + OFFSET) / grid from grid
-    to n patches a side; nothing is done where the two are equal.
+    The first position, the class token's, is kept as it is. The others go from grid x grid to n x n
+    patches by PyTorch's bicubic interpolation without antialiasing, with the scale
+    (n + OFFSET) / grid. If n is equal to grid, the positions are returned unchanged.
     """
     n, grid = sizes.side // sizes.patch, sizes.grid
     if n == grid:
@@ -137,7 +141,10 @@ def resized_positions(positions: np.ndarray, sizes: Sizes) -> np.ndarray:
 
 
 def positions_matrix(grid: int, n: int) -> np.ndarray:
-    """[n, grid]: the bicubic weights of one axis, four taps each; beyond the edge is the edge."""
+    """Returns the bicubic weights [n, grid] of one axis.
+
+    Each output mixes four patches; beyond the edge the patch at the edge is repeated.
+    """
     at = (np.arange(n) + 0.5) * grid / (n + OFFSET) - 0.5
     matrix = np.zeros((n, grid))
     for tap in range(-1, 3):

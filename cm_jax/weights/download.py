@@ -1,4 +1,4 @@
-"""The public weights of the extractors, fetched where a user asks for it, by their checksums."""
+"""Downloads the public weights of the extractors, when a user asks for it, and checks their sha256."""
 
 import contextlib
 import os
@@ -11,11 +11,11 @@ from cm_jax.errors import FULL_DISK, UserError, check_name
 from cm_jax.files import sha256
 from cm_jax.weights import dinov2, inception
 
-TIMEOUT = 60  # seconds without an answer
+TIMEOUT = 60  # seconds to wait for an answer
 
 
 class Published(NamedTuple):
-    """Where a file of weights is, and the sha256 of what was published there."""
+    """Where a weights file is published, and its sha256."""
 
     url: str
     sha256: str
@@ -35,9 +35,9 @@ PUBLISHED = {
 
 
 def place(extractor: str, path: str = '') -> pathlib.Path:
-    """Where the file of an extractor's weights belongs: `path`, or, if that is '', the user's cache.
+    """Returns the path of an extractor's weights file: `path`, or one in the user's cache if it is ''.
 
-    Raises UserError on an extractor that has no file.
+    Raises UserError if the extractor has no such file.
     """
     check_name('extractor to download', extractor, PUBLISHED)
     if path:
@@ -48,10 +48,11 @@ def place(extractor: str, path: str = '') -> pathlib.Path:
 
 
 def fetch(extractor: str, path: str = '') -> pathlib.Path:
-    """Makes sure that an extractor's weights are at their `place`, by their checksum.
+    """Downloads an extractor's weights to their `place` and returns that path.
 
-    A file that is there is not fetched again. Raises UserError, one line, on a failing connection, on
-    a place that cannot be written and on another checksum; what was fetched is not kept then.
+    A file that is already there is checked and not downloaded again. Raises UserError, in one line, if
+    the connection fails, the place cannot be written or the checksum is wrong; a file that was
+    downloaded is then deleted.
     """
     published, where = PUBLISHED[extractor], place(extractor, path)
     if where.is_dir():
@@ -69,9 +70,9 @@ def fetch(extractor: str, path: str = '') -> pathlib.Path:
             shutil.copyfileobj(answer, file)
         _check(beside, where, published, 'nothing was kept')
         beside.replace(where)
-    except OSError as error:  # those of the connection, too
+    except OSError as error:  # errors of the connection are OSErrors, too
         if error.errno in FULL_DISK:
-            raise  # said as for every command
+            raise  # the commands report a full disk themselves
         raise UserError(f'{published.url} cannot be fetched to {where}: {error}') from None
     finally:
         with contextlib.suppress(OSError):
@@ -80,9 +81,10 @@ def fetch(extractor: str, path: str = '') -> pathlib.Path:
 
 
 def _check(path: pathlib.Path, shown: pathlib.Path, published: Published, advice: str) -> None:
-    found = sha256(path)
-    if found != published.sha256:
+    """Raises UserError, with `advice`, unless the file at `path` is the published one."""
+    actual = sha256(path)
+    if actual != published.sha256:
         raise UserError(
-            f'{shown} has the sha256 {found}, and the file published at {published.url} has '
+            f'{shown} has the sha256 {actual}, and the file published at {published.url} has '
             f'{published.sha256}: {advice}'
         )

@@ -1,13 +1,13 @@
 """The FID Inception from a file of its public weights: `load(path) -> Extractor`.
 
-The state dict of pytorch-fid (`pt_inception-2015-12-05-6726825d.pth`) and of torch-fidelity
+It reads the state dict of pytorch-fid (`pt_inception-2015-12-05-6726825d.pth`) and of torch-fidelity
 (`weights-inception-2015-12-05-6726825d.pth`), in any format of weights/read.py:
 
     Conv2d_1a_3x3.conv.weight [O,I,H,W], .bn.{weight,bias,running_mean,running_var} ...
     Mixed_5b.branch1x1.conv.weight ...
     fc.weight [1008,2048], fc.bias
 
-Batch normalisation is folded into the convolution before it, in float64.
+Batch normalisation is folded into the convolution before it; that is computed in float64.
 """
 
 import pathlib
@@ -24,17 +24,17 @@ from cm_jax.weights.names import check_shapes
 from cm_jax.weights.read import read_tensors
 
 NAME = 'inception'
-EPS = 1e-3  # of batch normalisation
+EPS = 1e-3  # added to the variance in batch normalisation
 NORM = ('weight', 'bias', 'running_mean', 'running_var')
 UNREAD = '.num_batches_tracked'
 FC = {'fc_kernel': 'fc.weight', 'fc_bias': 'fc.bias'}
 
 
 def load(path: str | pathlib.Path) -> Extractor:
-    """The feature extractor of a weights file; its parameters are numpy arrays on the host.
+    """Returns the feature extractor of a weights file; its parameters are numpy arrays on the host.
 
-    Its checksum is that of the file. Raises UserError, one line, on a file that is missing or
-    damaged, and a tensor that is missing, unexpected, of the wrong shape or not finite.
+    Its checksum is that of the file. Raises UserError, in one line, if the file is missing or damaged,
+    or a tensor is missing, unexpected, of the wrong shape or not finite.
     """
     if not isinstance(path, str | pathlib.Path) or not str(path):
         raise UserError(
@@ -60,8 +60,8 @@ def load(path: str | pathlib.Path) -> Extractor:
 
 
 def official_shapes() -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor that is read."""
-    shapes = {}
+    """Returns the shape of every tensor that is read, by its official name."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for path, leaf in tree.flatten(inception.shapes()).items():
         *modules, last = path
         if last in FC:
@@ -74,7 +74,10 @@ def official_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def to_params(state: Mapping[str, np.ndarray]) -> Params:
-    """Our parameters, float32 on the host, from a state dict. Raises UserError as `load`."""
+    """Returns our parameters, float32 on the host, from an official state dict.
+
+    Raises UserError as `load` does, if a tensor is wrong.
+    """
     state = {name: value for name, value in state.items() if not name.endswith(UNREAD)}
     check_shapes(state, official_shapes(), {}, 'the FID Inception')
     for name, value in state.items():
@@ -82,11 +85,12 @@ def to_params(state: Mapping[str, np.ndarray]) -> Params:
             raise UserError(f'{name} has values that are not finite')
         if name.endswith('running_var') and value.min() < 0:
             raise UserError(f'{name} has the value {value.min():.3g}; variances are >= 0')
-    flat = {}
+    flat: dict[tuple[str, ...], np.ndarray] = {}
     for name in state:
         module, _, end = name.rpartition('.conv.')
         if end == 'weight':
-            kernel, bias = folded(*(state[n] for n in (name, *(f'{module}.bn.{p}' for p in NORM))))
+            norm = [state[f'{module}.bn.{part}'] for part in NORM]
+            kernel, bias = folded(state[name], *norm)
             path = tuple(module.split('.'))
             flat |= {(*path, 'kernel'): kernel, (*path, 'bias'): bias}
     for ours, theirs in FC.items():
@@ -97,7 +101,11 @@ def to_params(state: Mapping[str, np.ndarray]) -> Params:
 def folded(
     kernel: np.ndarray, scale: np.ndarray, shift: np.ndarray, mean: np.ndarray, var: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(kernel [H,W,I,O], bias [O]) of scale (conv(x) - mean) / sqrt(var + EPS) + shift; OIHW in."""
+    """Folds a batch normalisation into the convolution before it.
+
+    Returns the (kernel [H,W,I,O], bias [O]) of a convolution that computes
+    scale (conv(x) - mean) / sqrt(var + EPS) + shift, where `kernel` [O,I,H,W] is that of conv.
+    """
     scale, shift, mean, var = (np.asarray(v, np.float64) for v in (scale, shift, mean, var))
     gain = scale / np.sqrt(var + EPS)
     kernel = np.asarray(kernel, np.float64).transpose(2, 3, 1, 0) * gain[None, None, None]

@@ -1,15 +1,22 @@
-"""Official names and layouts of the networks' tensors <-> our parameters. Dicts of arrays, no files.
+"""Translates the official names and layouts of the networks' tensors to our parameters and back.
 
     layout    who wrote the weights            our network
     edm       EDM (also ECT, iCT in PyTorch)   song_unet, adm_unet     model.enc.32x32_conv.weight
     edm2      EDM2 (also ECT on ImageNet)      edm2_unet               unet.enc.64x64_conv.weight
     openai    OpenAI consistency models        adm_unet                input_blocks.0.0.weight
 
-What differs besides names: convolutions are OIHW there and HWIO here, linear layers [out, in] and
-[in, out]; attention's projections are 1x1 convolutions there and linear here; the outputs of qkv are
-3 c + j there for channel c of part j (q, k, v), and j C + c here and at OpenAI, whose class
-embedding [class, width] is ours, too. EDM keeps the resampling filters beside the weights: constants,
-which are written, and checked when they are there.
+Besides the names, these things differ:
+
+    tensor                          official                        ours
+    convolution                     OIHW                            HWIO
+    linear layer                    [out, in]                       [in, out]
+    projections of attention        1x1 convolutions                linear layers
+    output of qkv for channel c     3 c + j (OpenAI: j C + c)       j C + c
+      of part j (q, k, v)
+    class embedding of OpenAI       [class, width]                  the same
+
+EDM stores its constant resampling filters beside the weights. They are always written; when they are
+present in a state dict that is read, they are checked.
 """
 
 import re
@@ -50,11 +57,11 @@ OPENAI_BLOCK = {
     'skip': 'skip_connection',
 }
 OPENAI_ATTENTION = {'norm2': 'norm', 'qkv': 'qkv', 'proj': 'proj_out'}
-SHOWN = 3  # tensors that an error names of each kind
+SHOWN = 3  # an error names at most this many tensors of each kind
 
 
 class Tensor(NamedTuple):
-    """One tensor: its path in our parameters, the shape there, and the layout it comes from."""
+    """One tensor: its path and shape in our parameters, and the layout of its official form."""
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
@@ -62,17 +69,17 @@ class Tensor(NamedTuple):
 
     @property
     def as_is(self) -> bool:
-        """Neither transposed nor permuted."""
+        """Whether the official form has the same axes in the same order."""
         label = self.layout == 'openai' and self.path[-2:] == ('map_label', 'kernel')
         return label or len(self.shape) < 2
 
     @property
     def interleaved(self) -> bool:
-        """The official outputs go through q, k and v of a channel before the next channel."""
+        """Whether the official outputs are q, k and v of channel 0, then those of channel 1, ..."""
         return len(self.path) > 1 and self.path[-2] in QKV and self.layout != 'openai'
 
     def to_ours(self, value: np.ndarray) -> np.ndarray:
-        """Official layout -> ours, float32."""
+        """Returns the official value in our layout, float32."""
         value = np.asarray(value).astype(np.float32)
         if self.interleaved:
             value = value.reshape(-1, 3, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
@@ -82,7 +89,7 @@ class Tensor(NamedTuple):
         return np.array(value, order='C')
 
     def to_official(self, value: np.ndarray) -> np.ndarray:
-        """The inverse of `to_ours`."""
+        """Returns our value in the official layout, float32: the inverse of `to_ours`."""
         value = np.asarray(value, np.float32)
         if not self.as_is:
             value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
@@ -92,6 +99,7 @@ class Tensor(NamedTuple):
 
     @property
     def official_shape(self) -> tuple[int, ...]:
+        """Its shape in the official layout."""
         if self.as_is:
             return self.shape
         square = (1, 1) if self.path[-2] in PROJECTIONS else self.shape[:-2]
@@ -99,13 +107,16 @@ class Tensor(NamedTuple):
 
 
 def layout_of(names: Mapping[str, Any]) -> str:
-    """The layout of a state dict, one of LAYOUTS, by its names. Raises UserError on any other."""
-    for layout, sign in (
+    """Returns the layout of a state dict, one of LAYOUTS, which its names reveal.
+
+    Raises UserError if they are the names of none.
+    """
+    for layout, prefix in (
         ('edm', 'model.map_layer0.'),
         ('edm2', 'unet.'),
         ('openai', 'time_embed.'),
     ):
-        if any(name.startswith(sign) for name in names):
+        if any(name.startswith(prefix) for name in names):
             return layout
     first = ', '.join(sorted(names)[:SHOWN]) or 'none'
     raise UserError(
@@ -121,10 +132,10 @@ def to_params(
     num_classes: int,
     layout: str,
 ) -> Params:
-    """Our parameters, float32 on the host, from an official state dict.
+    """Returns our parameters, float32 on the host, from an official state dict.
 
-    `settings` is a config's `model` section. Raises UserError, one line, if a tensor is missing,
-    unexpected or of the wrong shape, or if a resampling filter is not the settings'.
+    `settings` is a config's `model` section. Raises UserError, in one line, if a tensor is missing,
+    unexpected or of the wrong shape, or a resampling filter is not that of the settings.
     """
     tensors = _tensors(settings, image_shape, num_classes, layout)
     constants = _filters(settings, tensors)
@@ -145,7 +156,11 @@ def check_shapes(
     optional: Mapping[str, tuple[int, ...]],
     network: str,
 ) -> None:
-    """Raises UserError, one line, if a tensor is missing, unexpected or of the wrong shape."""
+    """Raises UserError, in one line, if a tensor is missing, unexpected or of the wrong shape.
+
+    `expected` and `optional` give the shapes of the tensors that must and may be in `state`;
+    `network` says in the error what the weights do not fit.
+    """
     shapes = {**expected, **optional}
     wrong = [
         f'{name} is {_text(np.shape(state[name]))}, not {_text(shape)}'
@@ -158,7 +173,7 @@ def check_shapes(
         'of the wrong shape': wrong,
     }
     if any(problems.values()):
-        texts = [_list(kind, found) for kind, found in problems.items() if found]
+        texts = [_summary(kind, tensors) for kind, tensors in problems.items() if tensors]
         raise UserError(f'the weights do not fit {network}: {"; ".join(texts)}')
 
 
@@ -169,11 +184,14 @@ def to_state(
     num_classes: int,
     layout: str,
 ) -> dict[str, np.ndarray]:
-    """The official state dict, float32, of our parameters: `to_params`' exact inverse."""
+    """Returns the official state dict, float32, of our parameters: the exact inverse of `to_params`.
+
+    Raises UserError if the parameters are not those of the network in `settings`.
+    """
     tensors = _tensors(settings, image_shape, num_classes, layout)
     flat = tree.flatten(params)
-    found = {path: np.shape(value) for path, value in flat.items()}
-    if found != {tensor.path: tensor.shape for tensor in tensors.values()}:
+    shapes = {path: np.shape(value) for path, value in flat.items()}
+    if shapes != {tensor.path: tensor.shape for tensor in tensors.values()}:
         raise UserError(f'the parameters are not those of {settings["name"]} with these settings')
     state = {name: tensor.to_official(flat[tensor.path]) for name, tensor in tensors.items()}
     return state | _filters(settings, tensors)
@@ -185,7 +203,7 @@ def _tensors(
     num_classes: int,
     layout: str,
 ) -> dict[str, Tensor]:
-    """Official name -> tensor, of all parameters and constants of the network."""
+    """Returns all parameters and constants of the network by their official names."""
     check_name('layout of weights', layout, LAYOUTS)
     model = models.build(settings, image_shape, num_classes)
     check_name(f'network with weights of layout {layout}', settings['name'], LAYOUTS[layout])
@@ -199,7 +217,10 @@ def _tensors(
 
 
 def _edm_name(path: tuple[str, ...], network: str, height: int) -> str:
-    """('enc_16_block0', 'conv0', 'kernel') -> 'model.enc.16x16_block0.conv0.weight'."""
+    """Returns the name of a parameter in the layouts 'edm' and 'edm2'.
+
+    For example: ('enc_16_block0', 'conv0', 'kernel') -> 'model.enc.16x16_block0.conv0.weight'.
+    """
     *modules, leaf = path
     if modules:
         top = re.sub(r'^(enc|dec)_(\d+)_', r'\1.\2x\2_', modules[0])
@@ -212,10 +233,14 @@ def _edm_name(path: tuple[str, ...], network: str, height: int) -> str:
 
 
 def _openai_names(paths: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], str]:
-    """Path -> name: 'input_blocks' are our encoder in its order, 'output_blocks' our decoder's
-    blocks, with the next upsampling as the last member of each resolution's last one."""
+    """Returns the name of each parameter in the layout 'openai', by its path.
+
+    OpenAI's 'input_blocks' are our encoder's blocks in the order they run, and 'output_blocks' are our
+    decoder's. An upsampling block has no number of its own there: it is the last member of the output
+    block before it.
+    """
     attending = {path[0] for path in paths if 'qkv' in path}
-    blocks = {}  # ours -> (theirs, that of its attention)
+    blocks = {}  # our name -> (the official name, the official name of its attention)
     for i, name in enumerate(_in_order({path[0] for path in paths}, 'enc')):
         blocks[name] = (f'input_blocks.{i}.0', f'input_blocks.{i}.1')
     count, members = -1, 0
@@ -233,17 +258,17 @@ def _openai_names(paths: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...],
     for path in paths:
         top, *inner, leaf = path
         if not inner:
-            theirs = OPENAI_TOP[top] if top in OPENAI_TOP else blocks[top][0]
+            module = OPENAI_TOP[top] if top in OPENAI_TOP else blocks[top][0]
         elif inner[0] in OPENAI_ATTENTION:
-            theirs = f'{blocks[top][1]}.{OPENAI_ATTENTION[inner[0]]}'
+            module = f'{blocks[top][1]}.{OPENAI_ATTENTION[inner[0]]}'
         else:
-            theirs = f'{blocks[top][0]}.{OPENAI_BLOCK[inner[0]]}'
-        names[path] = f'{theirs}.{LEAVES.get(leaf, leaf)}'
+            module = f'{blocks[top][0]}.{OPENAI_BLOCK[inner[0]]}'
+        names[path] = f'{module}.{LEAVES.get(leaf, leaf)}'
     return names
 
 
 def _in_order(tops: set[str], side: str) -> list[str]:
-    """The blocks of the encoder or the decoder, in the order in which they run."""
+    """Returns the blocks of one side, 'enc' or 'dec', in the order in which they run."""
     keyed = []
     for name in tops:
         match = re.fullmatch(rf'{side}_(\d+)_(conv|down|up|in|block)(\d*)', name)
@@ -254,12 +279,12 @@ def _in_order(tops: set[str], side: str) -> list[str]:
 
 
 def _filters(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """EDM's constants beside the weights: the resampling filters, [1, 1, n, n]."""
+    """Returns EDM's resampling filters, [1, 1, n, n], by name; {} for the other layouts."""
     layouts = {tensor.layout for tensor in tensors.values()}
     if layouts != {'edm'}:
         return {}
-    taps = np.float32(settings.get('resample_filter', (1, 1)))
-    taps = np.outer(taps, taps)[None, None] / np.sum(taps) ** 2
+    taps = np.asarray(settings.get('resample_filter', (1, 1)), np.float32)
+    filter_2d = np.outer(taps, taps)[None, None] / np.sum(taps) ** 2
     names = []
     for block in {name.rsplit('.', 2)[0] for name in tensors if re.search(r'_(down|up)\.', name)}:
         names += [f'{block}.conv0.resample_filter', f'{block}.skip.resample_filter']
@@ -268,13 +293,15 @@ def _filters(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict
         for name in tensors
         if name.endswith('_aux_residual.weight')
     ]
-    return {name: taps for name in sorted(names)}
+    return {name: filter_2d for name in sorted(names)}
 
 
 def _text(shape: tuple[int, ...]) -> str:
+    """Returns a shape as text, such as '16x3x3x3'."""
     return 'x'.join(map(str, shape)) or 'a scalar'
 
 
-def _list(kind: str, found: list[str]) -> str:
-    rest = f' and {len(found) - SHOWN} more' if len(found) > SHOWN else ''
-    return f'{len(found)} {kind}: {", ".join(found[:SHOWN])}{rest}'
+def _summary(kind: str, tensors: list[str]) -> str:
+    """Returns the number of tensors with one kind of problem and the names of the first few."""
+    rest = f' and {len(tensors) - SHOWN} more' if len(tensors) > SHOWN else ''
+    return f'{len(tensors)} {kind}: {", ".join(tensors[:SHOWN])}{rest}'

@@ -1,12 +1,13 @@
 """Pickles of PyTorch modules, read without running them and without PyTorch.
 
 EDM and EDM2 write networks as persistent objects (`torch_utils.persistence`): the source text of the
-module, the name of the class, and the state. Here the source is skipped and the state is kept in a
-stand-in; so are tensors, as a storage with offset, shape and strides. Whatever else a pickle asks
-for is refused by its name, before anything is called.
+module, the name of the class, and the state. Here the source is ignored, and stand-ins take the place
+of the classes: `Module` keeps the state of a module, and `Tensor` keeps a storage with an offset, a
+shape and strides. If a pickle asks for anything else, it is refused, with the name of what it asked
+for, before anything is called.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
 import ml_dtypes
@@ -16,7 +17,7 @@ from cm_jax.data.readers import inert
 from cm_jax.errors import UserError
 
 LEGAL = 'only tensors, numbers, strings and containers are built'
-DTYPES = {  # the name of a storage's class, and of the dtype
+DTYPES = {  # the name of a storage class without 'Storage': the name of the dtype, the dtype
     'Float': ('float32', np.float32),
     'Double': ('float64', np.float64),
     'Half': ('float16', np.float16),
@@ -28,24 +29,28 @@ DTYPES = {  # the name of a storage's class, and of the dtype
     'Byte': ('uint8', np.uint8),
     'Bool': ('bool', np.bool_),
 }
-UNSIGNED = {'uint16': np.uint16, 'uint32': np.uint32, 'uint64': np.uint64}  # have no storage class
+UNSIGNED = {
+    'uint16': np.uint16,
+    'uint32': np.uint32,
+    'uint64': np.uint64,
+}  # dtypes without a storage class
 
 
 class Kind(NamedTuple):
-    """Stands in for the class of a storage, and for a dtype."""
+    """The stand-in for the class of a storage and for a dtype of PyTorch."""
 
     dtype: np.dtype
 
 
 class Storage:
-    """The bytes of tensors. `data` may come after the pickle that names the storage."""
+    """The bytes that tensors lie in. `data` may be set after the pickle that names it is read."""
 
     def __init__(self, dtype: np.dtype, data: Any = None):
         self.dtype, self.data = dtype, data
 
 
 class Tensor:
-    """What a pickle says of a tensor; `value()` builds it."""
+    """The stand-in for a tensor: what the pickle says of it. `value()` builds the array."""
 
     def __init__(
         self, storage: Storage, offset: int, shape: tuple, stride: tuple, dtype: Any = None
@@ -54,12 +59,15 @@ class Tensor:
         self.dtype = storage.dtype if dtype is None else dtype
 
     def value(self) -> np.ndarray:
-        """The tensor as a read-only view of its storage. Raises ValueError if it reaches outside."""
+        """Returns the tensor as a read-only view of its storage.
+
+        Raises ValueError if its shape or strides are no valid numbers, or it reaches outside.
+        """
         numbers = (self.offset, *self.shape, *self.stride)
         if len(self.shape) != len(self.stride) or any(
             type(number) is not int or number < 0 for number in numbers
         ):
-            raise ValueError(f'a tensor with shape {self.shape} and strides {self.stride}')
+            raise ValueError(f'a tensor has the shape {self.shape} and the strides {self.stride}')
         flat = np.frombuffer(self.storage.data, self.dtype)
         if 0 in self.shape:
             return np.zeros(self.shape, self.dtype)
@@ -73,17 +81,23 @@ class Tensor:
 
 
 class Module:
-    """The state of an object that is not built: a module, or what else torch_utils persisted."""
+    """The stand-in for a module or another object that torch_utils persisted: it keeps the state."""
 
-    class_name, state = '', {}
+    class_name: str = ''
+    state: Mapping[str, Any] = {}  # never changed in place
 
     def __setstate__(self, state: Any) -> None:
         self.state = state if isinstance(state, dict) else {}
 
 
 def _dict_class() -> type:
+    """Returns a new class that stands in for the kinds of dict that pickles hold."""
+
     class Dict(dict):
-        """OrderedDict and EasyDict; their attributes (a state_dict's `_metadata`) are dropped."""
+        """The stand-in for OrderedDict, defaultdict and EasyDict.
+
+        Attributes of the dict, such as the `_metadata` of a state dict, are dropped.
+        """
 
         def __init__(self, *_: Any):
             super().__init__()
@@ -95,13 +109,18 @@ def _dict_class() -> type:
 
 
 def _table(storage_from_bytes: Callable[[bytes], Storage]) -> dict[tuple[str, str], Any]:
-    """Stand-ins for one reading. A pickle can set attributes on them, hence new ones each time."""
+    """Returns the stand-ins for the reading of one pickle, by (module, name).
+
+    They are new for each reading, because a pickle can set attributes on them.
+    """
 
     def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Tensor:
         if not isinstance(storage, Storage):
             raise UserError(f'a tensor is built around no storage; {LEGAL}')
-        given = rest[2].dtype if len(rest) > 2 and isinstance(rest[2], Kind) else None
-        return Tensor(storage, offset, tuple(shape), tuple(stride), given)
+        dtype = rest[2].dtype if len(rest) > 2 and isinstance(rest[2], Kind) else None
+        return Tensor(
+            storage=storage, offset=offset, shape=tuple(shape), stride=tuple(stride), dtype=dtype
+        )
 
     def parameter(data: Any, *_: Any) -> Any:
         return data
@@ -120,7 +139,7 @@ def _table(storage_from_bytes: Callable[[bytes], Storage]) -> dict[tuple[str, st
 
     def encode(text: str, encoding: str) -> bytes:
         if encoding != 'latin1':
-            raise UserError(f'bytes are written as {encoding!r} text')
+            raise UserError(f'bytes are written as text encoded in {encoding!r}; legal: latin1')
         return text.encode('latin1')
 
     mapping = _dict_class()
@@ -156,7 +175,7 @@ def _table(storage_from_bytes: Callable[[bytes], Storage]) -> dict[tuple[str, st
 
 
 class _Table(dict):
-    """The stand-ins, and a Module for any class of `torch.nn.modules`: its state alone is kept."""
+    """The stand-ins of `_table`, and in addition a new subclass of Module for each `torch.nn` class."""
 
     def __missing__(self, key: tuple[str, str]) -> type:
         module, name = key
@@ -171,9 +190,11 @@ def unpickle(
     storage_from_bytes: Callable[[bytes], Storage],
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """The next pickle of a file: containers, numbers, strings, Tensor, NumpyArray and Module.
+    """Reads the next pickle of a file and returns its object.
 
-    Raises UserError naming the first thing that it asks for and that is none of these.
+    The object is made of containers, numbers, strings, Tensor, NumpyArray and Module only.
+    `storage_from_bytes` reads a storage that lies inside the pickle; `persistent` returns the object
+    of a persistent id. Raises UserError that names the first other thing that the pickle asks for.
     """
     table = _Table(_table(storage_from_bytes))
     return inert.Unpickler(file, table, LEGAL, persistent, encoding='utf-8').load()

@@ -1,7 +1,8 @@
-"""Weights in: `read_tensors(path)` of every format that the papers' weights are published in.
+"""Reads weights: `read_tensors(path)` knows every format that the papers' weights are published in.
 
-The format is told by the content, not by the file's name. No file can run code: pickles are read by
-weights/pickles.py, npz files with allow_pickle=False.
+The format is recognised by the content, not by the file's name, except for a pickle of protocol 0 or
+1, which only its suffix reveals. No file can run code: pickles are read by weights/pickles.py, npz
+files with allow_pickle=False.
 """
 
 import json
@@ -21,20 +22,20 @@ from cm_jax.weights.write import DTYPES
 
 LEGAL = '.pkl of EDM or EDM2, .pt or .pth of torch.save, .safetensors, .npz'
 MAX_HEADER = 100_000_000  # bytes, of a safetensors file: the format's own limit
-PICKLE = b'\x80'  # protocol 2 and later
+PICKLE = b'\x80'  # the first byte of a pickle of protocol 2 or later
 PICKLE_SUFFIXES = ('.pkl', '.pickle', '.pt', '.pth', '.bin')
 ZIP = b'PK\x03\x04'
 
 
 def read_tensors(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(tensors, metadata) of a weights file.
+    """Returns (tensors, metadata) of a weights file.
 
     A tensor's name is its path in the file, joined by dots: 'ema.model.map_layer0.weight' for an EDM
-    snapshot. The arrays are read-only and keep the file's dtypes. metadata holds `format` and the
-    strings and numbers of the file under their own names.
+    snapshot. The arrays are read-only and keep the file's dtypes. The metadata are the
+    `format` and the strings and numbers of the file, under their own names.
 
-    Raises UserError, one line, on a file that is missing, unknown, damaged, truncated, or that asks
-    for anything to be called.
+    Raises UserError, in one line, if the file is missing, of an unknown format, damaged or truncated,
+    holds no tensors, or asks for anything to be called.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -58,6 +59,7 @@ def read_tensors(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[
 
 
 def _read(file: IO[bytes], start: bytes, suffix: str) -> tuple[str, tuple[dict, dict]]:
+    """Returns (format, (tensors, metadata)) of a file that begins with `start`."""
     if start.startswith(ZIP):
         with zipfile.ZipFile(file) as archive:
             if any(name.endswith('.npy') for name in archive.namelist()):
@@ -73,7 +75,7 @@ def _read(file: IO[bytes], start: bytes, suffix: str) -> tuple[str, tuple[dict, 
 
 
 def _read_npz(file: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays of strings, as a fixture's config_json, are metadata."""
+    """Returns (tensors, metadata): arrays of strings, such as a fixture's config_json, are metadata."""
     file.seek(0)
     tensors, metadata = {}, {}
     with np.load(file, allow_pickle=False) as archive:
@@ -87,9 +89,10 @@ def _read_npz(file: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _read_safetensors(file: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns (tensors, metadata). Raises ValueError or EOFError if the file is damaged."""
     (length,) = struct.unpack('<Q', file.read(8))
     if length > MAX_HEADER:
-        raise ValueError(f'a header of {length} bytes')
+        raise ValueError(f'its header has {length} bytes; legal: at most {MAX_HEADER}')
     text = file.read(length)
     if len(text) != length:
         raise EOFError('the header ends early')
@@ -101,7 +104,7 @@ def _read_safetensors(file: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str,
         begin, end = entry['data_offsets']
         dtype, shape = DTYPES[entry['dtype']], tuple(entry['shape'])
         if not 0 <= begin <= end or end - begin != dtype.itemsize * math.prod(shape):
-            raise ValueError(f'{name} of shape {shape} has {end - begin} bytes')
+            raise ValueError(f'{name} of shape {shape} and dtype {dtype} has {end - begin} bytes')
         if end > len(data):
             raise EOFError(f'{name} ends at byte {end} of {len(data)}')
         tensors[name] = np.frombuffer(data[begin:end], dtype).reshape(shape)

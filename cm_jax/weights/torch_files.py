@@ -14,7 +14,11 @@ PROTOCOL = 1001
 
 
 def load_zip(archive: zipfile.ZipFile) -> Any:
-    """What torch.save wrote (since 1.6): `<name>/data.pkl` and `<name>/data/<key>`, a storage each."""
+    """Returns the object in a file of torch.save of PyTorch 1.6 or later.
+
+    The archive holds the pickle `<name>/data.pkl` and each storage in a file `<name>/data/<key>`.
+    Raises UserError if it is another kind of archive or its numbers are big-endian.
+    """
     names = archive.namelist()
     pickles = [name for name in names if name.endswith('/data.pkl')]
     if any(name.endswith('/constants.pkl') for name in names):
@@ -24,7 +28,7 @@ def load_zip(archive: zipfile.ZipFile) -> Any:
     folder = pickles[0].removesuffix('data.pkl')
     if f'{folder}byteorder' in names and archive.read(f'{folder}byteorder') != b'little':
         raise UserError('its numbers are big-endian; legal: little-endian')
-    storages = {}
+    storages: dict[str, Storage] = {}
 
     def storage(pid: Any) -> Storage:
         kind, key, _ = _storage_id(pid)
@@ -36,10 +40,12 @@ def load_zip(archive: zipfile.ZipFile) -> Any:
 
 
 def load_legacy(file: IO[bytes]) -> Any:
-    """What torch.save wrote before 1.6, and writes for a storage within a plain pickle.
+    """Returns the object in a file of torch.save of PyTorch before 1.6.
 
-    Pickles of a magic number, the protocol, the machine, the object and the keys of its storages;
-    then for each key the number of values (int64) and their bytes.
+    torch.save still writes this format for a storage inside a plain pickle. It consists of five
+    pickles (a magic number, the protocol, the machine, the object, the keys of its storages) and then,
+    for each key, the number of values (int64) and their bytes. Raises UserError if the file is not of
+    this format, and EOFError if it ends early.
     """
     if (
         unpickle(file, storage_from_bytes) != MAGIC
@@ -48,7 +54,7 @@ def load_legacy(file: IO[bytes]) -> Any:
         raise UserError('it is no file of torch.save')
     if not unpickle(file, storage_from_bytes)['little_endian']:
         raise UserError('its numbers are big-endian; legal: little-endian')
-    storages = {}
+    storages: dict[str, Storage] = {}
 
     def storage(pid: Any) -> Storage:
         kind, key, view = _storage_id(pid)
@@ -59,15 +65,16 @@ def load_legacy(file: IO[bytes]) -> Any:
     root = unpickle(file, storage_from_bytes, storage)
     for key in unpickle(file, storage_from_bytes):
         (values,) = struct.unpack('<q', file.read(8))
-        wanted = values * storages[key].dtype.itemsize
-        storages[key].data = file.read(wanted) if wanted >= 0 else b''
-        if len(storages[key].data) != wanted:
-            raise EOFError(f'storage {key} has {len(storages[key].data)} bytes of {wanted}')
+        size = values * storages[key].dtype.itemsize
+        data = file.read(size) if size >= 0 else b''
+        if len(data) != size:
+            raise EOFError(f'storage {key} has {len(data)} of {size} bytes')
+        storages[key].data = data
     return root
 
 
 def storage_from_bytes(content: bytes) -> Storage:
-    """The storage within a plain pickle of a tensor: the bytes of a legacy file that holds it."""
+    """Returns the storage that a plain pickle of a tensor holds as the bytes of a legacy file."""
     storage = load_legacy(io.BytesIO(content))
     if not isinstance(storage, Storage):
         raise UserError('it holds a file of torch.save that is no storage')
@@ -75,7 +82,10 @@ def storage_from_bytes(content: bytes) -> Storage:
 
 
 def _storage_id(pid: Any) -> tuple[Kind, str, Any]:
-    """(kind, key, view) of ('storage', kind, key, device, count[, view])."""
+    """Returns (kind, key, view) of the id ('storage', kind, key, device, count[, view]).
+
+    Raises UserError if the id is of another form.
+    """
     if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != 'storage':
         raise UserError(f'it asks for a persistent object {pid!r}; legal: storages')
     if not isinstance(pid[1], Kind):

@@ -1,12 +1,13 @@
-"""Weights out: the safetensors format (https://github.com/huggingface/safetensors).
+"""Writes weights in the safetensors format (https://github.com/huggingface/safetensors).
 
-8 bytes with the length of the header (little-endian), a JSON header {name: {dtype, shape,
+A file holds 8 bytes with the length of the header (little-endian), a JSON header {name: {dtype, shape,
 data_offsets}} with strings under `__metadata__`, and the tensors' bytes.
 """
 
 import json
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -36,20 +37,23 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 def write_safetensors(
     path: str | epath.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes tensors and a table of strings, whole or not at all.
+    """Writes tensors and a table of strings to a file, which is written whole or not at all.
 
-    Raises UserError on a dtype that the format lacks, and ValueError on metadata that are no strings.
+    Raises UserError if the format lacks the dtype of a tensor, and ValueError if metadata are not
+    strings.
     """
     path = epath.Path(path)
     if not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError('metadata of safetensors are strings')
-    header, offset = {'__metadata__': dict(metadata)} if metadata else {}, 0
-    # Large elements first, as the format's own library writes them: then all of them are aligned.
+        raise ValueError('the metadata of a safetensors file must be strings')
+    header: dict[str, Any] = {'__metadata__': dict(metadata)} if metadata else {}
+    offset = 0
+    # The tensors with the largest elements come first, as the format's own library writes them: then
+    # all of them are aligned.
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     for name in names:
         tensor = tensors[name]
         if tensor.dtype not in CODES:
-            raise UserError(f'{name} is {tensor.dtype}; safetensors holds {", ".join(DTYPES)}')
+            raise UserError(f'{name} is {tensor.dtype}; legal in safetensors: {", ".join(DTYPES)}')
         offsets = [offset, offset + tensor.nbytes]
         code, shape = CODES[tensor.dtype], list(tensor.shape)
         header[name] = {'dtype': code, 'shape': shape, 'data_offsets': offsets}
