@@ -26,6 +26,7 @@ from cm_jax import models
 from cm_jax.core.precond import edm_scalings, precondition
 from cm_jax.errors import UserError
 from cm_jax.models import edm2_unet, inception
+from cm_jax.models.presets import Preset
 from cm_jax.types import Array, Key, Params
 from cm_jax.weights import inception as inception_file
 from cm_jax.weights import names
@@ -119,8 +120,21 @@ def check(path: str | pathlib.Path) -> list[Difference]:
         )
     except UserError as error:
         raise UserError(f'{path}: {error}') from error
+    label = _label(path, arrays, network.num_classes)
+    outputs = _outputs(network, params, arrays, label, arguments.get('sigma_data', 0.5))
+    return [_difference(name, value, arrays[name]) for name, value in outputs.items()]
+
+
+def _outputs(
+    network: Preset,
+    params: Params,
+    arrays: Mapping[str, np.ndarray],
+    label: Array | None,
+    sigma_data: float,
+) -> dict[str, Array]:
+    """Returns what our network gives for a fixture's inputs, by the names of the recorded outputs."""
     model = models.build(network.settings, network.image_shape, network.num_classes)
-    label, augment = _label(path, arrays, network.num_classes), arrays.get('augment_labels')
+    augment = arrays.get('augment_labels')
 
     def net(
         params: Params, x: Array, cond: Array, label: Array | None = None, key: Key | None = None
@@ -129,7 +143,6 @@ def check(path: str | pathlib.Path) -> list[Difference]:
             cond = jnp.concatenate([cond, augment], axis=1)
         return model.net(params, x, cond, label, key)
 
-    sigma_data = arguments.get('sigma_data', 0.5)
     denoise = precondition(net, lambda t: edm_scalings(t, sigma_data))
     images, t = arrays['x_nchw'].transpose(0, 2, 3, 1), jnp.asarray(arrays['sigma'])
     cond = jnp.asarray((np.log(arrays['sigma']) / 4)[:, None])
@@ -139,12 +152,12 @@ def check(path: str | pathlib.Path) -> list[Difference]:
         return jnp.mean(x0_hat**2), x0_hat
 
     (_, x0_hat), gradient = jax.jit(jax.value_and_grad(mean_square, has_aux=True))(images)
-    ours = {'denoised_nchw': x0_hat, GRADIENT: gradient}
+    outputs = {'denoised_nchw': x0_hat, GRADIENT: gradient}
     if 'raw_F_of_x_cnoise_nchw' in arrays:
-        ours['raw_F_of_x_cnoise_nchw'] = jax.jit(net)(params, images, cond, label, None)
+        outputs['raw_F_of_x_cnoise_nchw'] = jax.jit(net)(params, images, cond, label, None)
     if 'logvar' in arrays:
-        ours['logvar'] = edm2_unet.log_variance(params, cond)
-    return [_difference(name, value, arrays[name]) for name, value in ours.items()]
+        outputs['logvar'] = edm2_unet.log_variance(params, cond)
+    return outputs
 
 
 def _difference(name: str, ours: Array, reference: np.ndarray) -> Difference:
@@ -214,24 +227,34 @@ def _check_inception(
             if match:
                 every = int(match[1])
                 ours[key] = inception.resize(jnp.asarray(images))[:, ::every, ::every]
-        missing = [key for key in OUTPUTS if key not in recorded]
-        if not any(map(RESIZED.fullmatch, recorded)):
-            missing.append('resized_299_every_<n>th')
-        if missing:
-            raise UserError(
-                f'{path} is an incomplete fixture of the FID Inception: it has no {size}{missing[0]}'
-            )
-        unknown = sorted({*recorded} - {*ours, IMAGES})
-        if unknown:
-            raise UserError(
-                f'{path} has {size}{unknown[0]}, which nothing here gives; legal: {", ".join(ours)}'
-            )
+        _check_recorded(path, size, recorded, list(ours))
         differences += [
             _difference(size + key, ours[key], arrays[size + key])
             for key in recorded
             if key != IMAGES
         ]
     return differences
+
+
+def _check_recorded(
+    path: str | pathlib.Path, size: str, recorded: list[str], legal: list[str]
+) -> None:
+    """Raises UserError if the arrays recorded for one size of images lack one or are unknown.
+
+    `legal` are the names of the arrays that our network gives.
+    """
+    missing = [key for key in OUTPUTS if key not in recorded]
+    if not any(map(RESIZED.fullmatch, recorded)):
+        missing.append('resized_299_every_<n>th')
+    if missing:
+        raise UserError(
+            f'{path} is an incomplete fixture of the FID Inception: it has no {size}{missing[0]}'
+        )
+    unknown = sorted({*recorded} - {*legal, IMAGES})
+    if unknown:
+        raise UserError(
+            f'{path} has {size}{unknown[0]}, which nothing here gives; legal: {", ".join(legal)}'
+        )
 
 
 def _label(
