@@ -1,5 +1,6 @@
 """A run folder: whose run it is, how it is claimed and set aside, and the card of its data."""
 
+import dataclasses
 import json
 
 import pytest
@@ -148,4 +149,4 @@ def test_a_source_that_is_not_what_its_own_card_says_is_refused(folder):
     source = data.open_source('digits', 'train')
     card = run_folder.store_card(folder, source) | {'checksum': '0' * 64}
     with pytest.raises(UserError, match='checksum'):
-        run_folder.store_card(folder, source._replace(card=card))
+        run_folder.store_card(folder, dataclasses.replace(source, card=card))

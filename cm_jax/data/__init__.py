@@ -1,30 +1,35 @@
-"""Data: one contract for every source.
+"""Data: every source gives labelled uint8 images, and `Batches` turns any source into batches.
 
-    batches(source, split, batch_size, seed) -> iterator of {'image': [B,H,W,C] float32 in [-1,1],
-                                                             'label': [B] int32}
+    source = open_source('digits', 'train')
+    next(Batches(source, batch_size=32, seed=0))  # {'image': [B,H,W,C] float32 in [-1, 1],
+                                                  #  'label': [B] int32}
 
-A source is a file in data/sources with `open_source(split, **settings) -> Source`: random access to
-uint8 images. Everything else (shuffling, sharding by process, resuming) is here, once.
+A source is a file in data/sources with a function `open_source(split, **settings) -> Source`, which
+gives random access to images. What is the same for all sources is done here: shuffling, dividing a
+batch among processes, and resuming.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cm_jax.data import sources
 from cm_jax.errors import UserError, build_from, check_name
 
-CACHE_BYTES = 1 << 30  # a set whose images fit in this is kept decoded in memory
+CACHE_BYTES = 1 << 30  # a data set whose images fit in this is kept decoded in memory
 
 
-class Source(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
     """Random access to labelled uint8 images.
 
-    `get(indices)` takes int64 [n] and returns (images uint8 [n,H,W,C], labels int32 [n]). `card` is
-    the data card stored with the data when it was prepared (see data/card.py), or None.
+    `get(indices)` takes int64 [n] and returns (images uint8 [n,H,W,C], labels int32 [n]).
+    `num_classes` is 0 where the images have no labels; `get` then returns zeros for them. `card` is
+    the data card that was stored with the data when it was prepared (see data/card.py), or None.
     """
 
     name: str
@@ -37,47 +42,54 @@ class Source(NamedTuple):
 
 
 def source_names() -> list[str]:
-    """The sources that there are: the files of data/sources."""
-    return [m.name for m in pkgutil.iter_modules(sources.__path__)]
+    """Returns the names of all sources, which are the files of data/sources."""
+    return [module.name for module in pkgutil.iter_modules(sources.__path__)]
 
 
 def open_source(source: str, split: str, **settings: Any) -> Source:
-    """Opens a source by name. Raises UserError on an unknown name, setting or split."""
+    """Opens a source by name. Raises UserError if the name, a setting or the split is unknown."""
     check_name('data source', source, source_names())
     module = importlib.import_module(f'cm_jax.data.sources.{source}')
     return build_from('dataset', module.open_source, {'split': split, **settings})
 
 
 def cached(source: Source) -> Source:
-    """The same source, keeping what it decoded in memory, if all of it fits in CACHE_BYTES."""
+    """Returns a source of the same examples that decodes each of them only once.
+
+    Decoded images stay in memory. A source whose images take more than CACHE_BYTES is returned as
+    it is.
+    """
     if source.count * int(np.prod(source.image_shape)) > CACHE_BYTES:
         return source
     images = np.empty((source.count, *source.image_shape), np.uint8)
     labels = np.empty(source.count, np.int32)
-    have = np.zeros(source.count, bool)
+    is_decoded = np.zeros(source.count, bool)
 
     def get(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        missing = np.unique(indices[~have[indices]])
+        missing = np.unique(indices[~is_decoded[indices]])
         if missing.size:
             images[missing], labels[missing] = source.get(missing)
-            have[missing] = True
+            is_decoded[missing] = True
         return images[indices], labels[indices]
 
-    return source._replace(get=get)
+    return dataclasses.replace(source, get=get)
 
 
 def to_float(images: np.ndarray) -> np.ndarray:
-    """uint8 0..255 -> float32 in [-1, 1]: `x / 127.5 - 1`."""
+    """Returns uint8 images in 0..255 as float32 in [-1, 1]: `x / 127.5 - 1`."""
     return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 class Batches(Iterator):
-    """Endless shuffled batches of this process's share, with a position that saves and resumes.
+    """Endless shuffled batches for one process, with a position that can be saved and restored.
 
-    Epoch e visits the examples in the order of a permutation drawn from (seed, e); a global batch
-    takes the next `batch_size` of them, running over into the next epoch, and process p of P takes
-    the p-th contiguous part of each global batch. The whole state is one number: the examples
-    consumed so far by all processes.
+    Epoch e visits the examples in the order of a permutation drawn from (seed, e). A global batch
+    takes the next `batch_size` examples and, where an epoch ends inside it, goes on with the next
+    epoch. Process p of P takes the p-th of P contiguous parts of each global batch. The whole state
+    is one number: how many examples all processes together have consumed.
+
+    Raises UserError if `batch_size` is not a positive multiple of `process_count`, or if the source
+    holds no example.
     """
 
     def __init__(
@@ -103,9 +115,12 @@ class Batches(Iterator):
         self._orders: dict[int, np.ndarray] = {}
 
     def _order(self, epoch: int) -> np.ndarray:
+        """Returns the permutation of an epoch; those of the epochs long past are forgotten."""
         if epoch not in self._orders:
             generator = np.random.default_rng((self.seed, epoch))
-            self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1}
+            self._orders = {
+                drawn: order for drawn, order in self._orders.items() if drawn >= epoch - 1
+            }
             self._orders[epoch] = generator.permutation(self.source.count)
         return self._orders[epoch]
 
@@ -115,30 +130,16 @@ class Batches(Iterator):
         epochs, places = np.divmod(positions, self.source.count)
         indices = np.empty(self._part, np.int64)
         for epoch in np.unique(epochs):
-            here = epochs == epoch
-            indices[here] = self._order(int(epoch))[places[here]]
+            in_epoch = epochs == epoch
+            indices[in_epoch] = self._order(int(epoch))[places[in_epoch]]
         images, labels = self.source.get(indices)
         self.consumed += self.batch_size
         return {'image': to_float(images), 'label': labels.astype(np.int32)}
 
     def state(self) -> dict[str, int]:
-        """What `restore` needs to go on from here."""
+        """Returns the position, from which `restore` continues."""
         return {'consumed': self.consumed}
 
     def restore(self, state: dict[str, int]) -> None:
+        """Continues from a position that `state` returned."""
         self.consumed = int(state['consumed'])
-
-
-def batches(
-    source: str,
-    split: str,
-    batch_size: int,
-    seed: int,
-    *,
-    process_index: int = 0,
-    process_count: int = 1,
-    **settings: Any,
-) -> Batches:
-    """Opens `source` and iterates over it; see `Batches`. `settings` are the source's own."""
-    opened = open_source(source, split, **settings)
-    return Batches(opened, batch_size, seed, process_index, process_count)

@@ -1,4 +1,4 @@
-"""The data card: what a data set is, in numbers that change when the data does."""
+"""The data card: a description of a data set by numbers, which differ when the data differ."""
 
 import hashlib
 from typing import Any
@@ -8,15 +8,16 @@ import numpy as np
 from cm_jax.data import Source
 from cm_jax.errors import UserError
 
-CHUNK_BYTES = 1 << 22  # of images held at a time; their squares take eight times that
+CHUNK_BYTES = 1 << 22  # of images in memory at a time; their int64 squares take 8 times as much
 
 
 def make(source: Source, max_examples: int = 10_000) -> dict[str, Any]:
-    """Returns the card of a source, ready for JSON.
+    """Returns the card of a source, as a dict that can be written as JSON.
 
-    `mean` and `std` are per channel, of values in [-1, 1]; `checksum` is the sha256 of the uint8
-    images followed by the int32 little-endian labels. All three cover `examples` examples: all of
-    them, or `max_examples` evenly spaced ones.
+    `mean` and `std` are those of each channel, for values in [-1, 1]. `checksum` is the sha256 of
+    the uint8 images followed by the labels as little-endian int32. These three are computed from
+    `examples` examples: from all of them, or from `max_examples` evenly spaced ones if there are
+    more.
     """
     examples = min(source.count, max_examples)
     indices = np.arange(examples, dtype=np.int64) * source.count // examples
@@ -28,7 +29,7 @@ def make(source: Source, max_examples: int = 10_000) -> dict[str, Any]:
         images, chunk_labels = source.get(indices[first : first + chunk])
         digest.update(np.ascontiguousarray(images).tobytes())
         labels.append(chunk_labels.astype('<i4').tobytes())
-        # Sums of integers are exact: the same numbers on every machine.
+        # Sums of integers are exact, so the card is the same on every machine.
         total = total + images.sum((0, 1, 2), dtype=np.int64)
         squares = squares + np.square(images, dtype=np.int64).sum((0, 1, 2))
     digest.update(b''.join(labels))
@@ -41,29 +42,30 @@ def make(source: Source, max_examples: int = 10_000) -> dict[str, Any]:
         'count': source.count,
         'image_shape': list(source.image_shape),
         'num_classes': source.num_classes,
-        'mean': [round(float(m), 6) for m in mean / 127.5 - 1],
-        'std': [round(float(s), 6) for s in std / 127.5],
+        'mean': [round(float(value), 6) for value in mean / 127.5 - 1],
+        'std': [round(float(value), 6) for value in std / 127.5],
         'checksum': digest.hexdigest(),
         'examples': examples,
     }
 
 
 def check(card: dict[str, Any], source: Source) -> None:
-    """Raises UserError where `source` is not what `card` says, naming each field that differs."""
-    found = make(source, card['examples'])
+    """Raises UserError, naming each field that differs, if `source` does not match `card`."""
+    current = make(source, card['examples'])
     differing = [
-        f'{field} is {found[field]}, the card says {card.get(field)}'
-        for field in found
-        if found[field] != card.get(field)
+        f'{field} is {value}, the card says {card.get(field)}'
+        for field, value in current.items()
+        if value != card.get(field)
     ]
     if differing:
         raise UserError(
-            f'the data of {source.name}, split {source.split!r}, changed: {"; ".join(differing)}'
+            f'the data of {source.name}, split {source.split!r}, have changed: '
+            f'{"; ".join(differing)}'
         )
 
 
 def line(card: dict[str, Any]) -> str:
-    """The card as one line to print."""
+    """Returns the card as one line of text."""
     shape = 'x'.join(map(str, card['image_shape']))
     mean, std = (' '.join(f'{value:.4f}' for value in card[key]) for key in ('mean', 'std'))
     return (

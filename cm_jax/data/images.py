@@ -1,9 +1,9 @@
-"""Image files: how a folder or zip of them is laid out, and their pixels as uint8.
+"""Image files: the layout of a folder or zip of them, and their pixels as uint8.
 
-The rules, for every place that reads image files:
-- Folders named after splits (SPLITS) at the top are splits; the folders below are classes.
-- A set is colour if any of its images is; the grey ones then get three equal channels.
-- An alpha channel is dropped; 16-bit grey and float images are refused.
+All code that reads image files follows these rules:
+- Folders at the top that are named after splits (SPLITS) are splits; the folders below are classes.
+- A data set is in colour if any of its images is. Grey images then get three equal channels.
+- An alpha channel is dropped. 16-bit grey images and float images are refused.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ REFUSED_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')
 
 
 class Layout(NamedTuple):
-    """What the file names say: per split its (name, label) pairs; no class names = no labels."""
+    """The splits and classes of a data set, as given by the names of its files."""
 
-    splits: dict[str, list[tuple[str, int]]]
-    class_names: tuple[str, ...]
+    splits: dict[str, list[tuple[str, int]]]  # split -> (relative name, label) of each image
+    class_names: tuple[str, ...]  # empty where there are no class folders; all labels are then 0
 
 
 class Header(NamedTuple):
-    """What the first bytes of an image file say."""
+    """The size and colour of an image, which are read from the first bytes of its file."""
 
     height: int
     width: int
@@ -39,23 +39,27 @@ class Header(NamedTuple):
 
 
 def is_image(name: str) -> bool:
-    """Whether a relative name is that of an image; hidden files and folders hold none."""
+    """Returns whether a relative file name is that of an image and nothing in it is hidden."""
     hidden = any(part.startswith(('.', '__MACOSX')) for part in name.split('/'))
     return not hidden and name.lower().endswith(SUFFIXES)
 
 
 def layout(names: Iterable[str], where: str) -> Layout:
-    """Sorts relative names ('train/cat/1.png') into splits and classes.
+    """Returns the layout of the files with the relative names `names`, e.g. 'train/cat/1.png'.
 
-    One folder around everything is skipped. Without split folders all is 'train'. Labels number the
-    sorted class folders of all splits. Raises UserError where there is no image, or where the
-    folders can be read in two ways.
+    Folders that contain everything are skipped. Without split folders all images are the split
+    'train'. A label is the place of the class folder among the sorted class folders of all splits.
+    Raises UserError, which begins with `where`, if there is no image, if another folder lies beside
+    the split folders, or if some images lie in class folders and others do not.
     """
     paths = sorted(tuple(name.split('/')) for name in names if is_image(name))
     if not paths:
         raise UserError(f'{where} holds no image ({", ".join(SUFFIXES)})')
     skipped = 0
-    while all(len(p) > skipped + 1 for p in paths) and len({p[skipped] for p in paths}) == 1:
+    while (
+        all(len(path) > skipped + 1 for path in paths)
+        and len({path[skipped] for path in paths}) == 1
+    ):
         if paths[0][skipped] in SPLITS:
             break
         skipped += 1
@@ -68,21 +72,24 @@ def layout(names: Iterable[str], where: str) -> Layout:
             f'{where} has {other!r} beside its split folders; legal: {", ".join(SPLITS)}'
         )
 
-    classes = [part[1:-1] if has_splits else part[:-1] for part in parts]
-    class_names = tuple(sorted({c[0] for c in classes if c}))
-    numbers = {name: number for number, name in enumerate(class_names)}
-    loose = [path for path, c in zip(paths, classes) if not c]
+    class_folders = [part[1:-1] if has_splits else part[:-1] for part in parts]
+    class_names = tuple(sorted({folders[0] for folders in class_folders if folders}))
+    labels = {name: label for label, name in enumerate(class_names)}
+    loose = [path for path, folders in zip(paths, class_folders) if not folders]
     if class_names and loose:
-        raise UserError(f'{where}: {"/".join(loose[0])} lies in no class folder, others lie in one')
+        raise UserError(
+            f'{where}: {"/".join(loose[0])} lies in no class folder, but other images do'
+        )
     splits: dict[str, list[tuple[str, int]]] = {}
-    for path, part, c in zip(paths, parts, classes):
-        label = numbers[c[0]] if c else 0
+    for path, part, folders in zip(paths, parts, class_folders):
+        label = labels[folders[0]] if folders else 0
         splits.setdefault(part[0] if has_splits else 'train', []).append(('/'.join(path), label))
     return Layout(splits, class_names)
 
 
 @contextlib.contextmanager
 def _opened(file: BinaryIO | pathlib.Path, where: str) -> Iterator[Image.Image]:
+    """Opens an image. Raises UserError if opening it, or reading it in the block, fails."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             yield image
@@ -93,7 +100,11 @@ def _opened(file: BinaryIO | pathlib.Path, where: str) -> Iterator[Image.Image]:
 
 
 def header(file: BinaryIO | pathlib.Path, where: str) -> Header:
-    """Size and colour of an image, without decoding it; UserError if there is none in `file`."""
+    """Returns the size and colour of an image, without decoding it.
+
+    Raises UserError, which begins with `where`, if `file` is not a readable image or has more than
+    8 bits per channel.
+    """
     with _opened(file, where) as image:
         if image.mode in REFUSED_MODES:
             raise UserError(f'{where} has pixels of mode {image.mode}; legal: 8 bits per channel')
@@ -101,40 +112,45 @@ def header(file: BinaryIO | pathlib.Path, where: str) -> Header:
 
 
 def common_shape(headers: Iterable[tuple[str, Header]]) -> tuple[int, int, int]:
-    """(H, W, C) of a set; raises UserError naming the first image of another size."""
-    colour, first, first_name = False, None, ''
-    for name, found in headers:
-        if first is None:
-            first, first_name = found, name
-        if found[:2] != first[:2]:
+    """Returns the (H, W, C) of a data set, given as (name, header) of each of its images.
+
+    Raises UserError, naming the first image that differs, if the images are not all of one size.
+    """
+    remaining = iter(headers)
+    first_name, first = next(remaining)
+    colour = first.colour
+    for name, other in remaining:
+        if (other.height, other.width) != (first.height, first.width):
             raise UserError(
-                f'images differ in size: {name} is {found.height}x{found.width}, {first_name} is '
+                f'images differ in size: {name} is {other.height}x{other.width}, {first_name} is '
                 f'{first.height}x{first.width}; python -m cm_jax.prepare --size=N makes '
                 'them one size'
             )
-        colour = colour or found.colour
+        colour = colour or other.colour
     return first.height, first.width, 3 if colour else 1
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
-    """The centre square of an image, resized to `size` pixels (Lanczos)."""
+    """Returns the centre square of an image, resized to `size` pixels a side (Lanczos)."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    # Cropped first: the filter may not see what the crop cuts off.
+    # Cropped before resizing, so that pixels outside the square have no influence on the result.
     return image.crop((left, top, left + side, top + side)).resize(
         (size, size), Image.Resampling.LANCZOS
     )
 
 
 def _array(image: Image.Image) -> np.ndarray:
+    """Returns the pixels of an image as uint8 [H,W,C]."""
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def pixels(file: BinaryIO | pathlib.Path, where: str, channels: int, size: int = 0) -> np.ndarray:
-    """Decodes one image: uint8 [H,W,channels], or [size,size,channels] where a size is given.
+    """Returns the pixels of one image as uint8 [H,W,channels], or [size,size,channels] with a size.
 
-    With a size the image is first turned as its EXIF orientation says, then centre-cropped.
+    With a size the image is turned to its EXIF orientation, centre-cropped to a square and resized.
+    Raises UserError, which begins with `where`, if `file` is not a readable image.
     """
     with _opened(file, where) as image:
         upright = ImageOps.exif_transpose(image) if size else image
@@ -143,5 +159,5 @@ def pixels(file: BinaryIO | pathlib.Path, where: str, channels: int, size: int =
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """Centre-crops and resizes uint8 [H,W,C] to [size,size,C]."""
+    """Returns an image uint8 [H,W,C], centre-cropped to a square and resized, as [size,size,C]."""
     return _array(_square(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), size))

@@ -1,7 +1,8 @@
-"""Writes what readers.py reads as a TFDS data set, offline and without TensorFlow.
+"""Writes what data/readers reads as a TFDS data set, offline and without TensorFlow.
 
-The set is built in `<data_dir>/<dataset>/.preparing` and moved to its place in one rename when all
-of it, data cards included, is written: a run that was killed leaves nothing that looks prepared.
+The data set is built in `<data_dir>/<dataset>/.preparing`. Once all of it is written, data cards
+included, a single rename moves it to its place. A run that is killed therefore never leaves an
+incomplete data set that looks prepared.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 from PIL import Image
@@ -24,7 +26,7 @@ from cm_jax.data.readers import cifar10
 from cm_jax.data.sources import tfds as tfds_source
 from cm_jax.errors import UserError
 
-VERSION = '1.0.0'  # of a data set that TFDS has no builder for
+VERSION = '1.0.0'  # the version of a data set that is not one of STANDARD_SETS
 STAGING = '.preparing'
 FASHION_MNIST_CLASSES = (
     'T-shirt/top',
@@ -40,62 +42,84 @@ FASHION_MNIST_CLASSES = (
 )
 
 
-class Stock(NamedTuple):
-    """A data set that TFDS itself has: what we write under its name must be the same set."""
+class Description(NamedTuple):
+    """What a data set that is written consists of; `kind` is that of readers.Contents."""
 
     kind: str
     version: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
-    has_id: bool
+    has_id: bool  # whether every example has a text feature 'id', such as 'train_00007'
 
 
-STOCK = {
-    'mnist': Stock('idx', '3.0.1', (28, 28, 1), tuple('0123456789'), False),
-    'fashion_mnist': Stock('idx', '3.0.1', (28, 28, 1), FASHION_MNIST_CLASSES, False),
-    'cifar10': Stock('cifar10', '3.0.2', (32, 32, 3), cifar10.CLASSES, True),
+# The data sets that TFDS has itself: what is written under one of these names must be that data set.
+STANDARD_SETS = {
+    'mnist': Description(
+        kind='idx',
+        version='3.0.1',
+        image_shape=(28, 28, 1),
+        class_names=tuple('0123456789'),
+        has_id=False,
+    ),
+    'fashion_mnist': Description(
+        kind='idx',
+        version='3.0.1',
+        image_shape=(28, 28, 1),
+        class_names=FASHION_MNIST_CLASSES,
+        has_id=False,
+    ),
+    'cifar10': Description(
+        kind='cifar10',
+        version='3.0.2',
+        image_shape=(32, 32, 3),
+        class_names=cifar10.CLASSES,
+        has_id=True,
+    ),
 }
 
 
 class Prepared(NamedTuple):
-    """Where the records are, the card of each split, and whether they were written just now."""
+    """A data set that is prepared on disk."""
 
-    folder: pathlib.Path
-    cards: dict[str, dict[str, Any]]
-    is_new: bool
+    folder: pathlib.Path  # where its records are
+    cards: dict[str, dict[str, Any]]  # split -> its data card
+    is_new: bool  # False if it was already there, made from the same files
 
 
 def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0) -> Prepared:
-    """Reads `path` (see readers.LEGAL) and writes it as the TFDS data set `dataset`.
+    """Reads `path` (see readers.LEGAL), writes it as the TFDS data set `dataset` and returns it.
 
-    `data_dir` '' is TFDS's default. A set that was prepared from the same files is left as it is.
-    Raises UserError before anything is written, where the input or the name is wrong.
+    `data_dir` '' means TFDS's default folder; for `size` see `readers.read`. A data set that was
+    already prepared from the same files is left as it is. Raises UserError, and leaves no data set
+    behind, if the input cannot be read, if the name is not legal or belongs to a standard data set
+    of TFDS that the input is not, or if a data set made from other files is already there.
     """
     if not re.fullmatch('[a-z][a-z0-9_]*', dataset):
         raise UserError(f'dataset {dataset!r}; legal: small letters, digits and _, a letter first')
     if '://' in data_dir:
         raise UserError(f'data_dir {data_dir!r} is remote; prepare in a local folder, then copy it')
-    found = readers.read(pathlib.Path(path).expanduser(), size)
-    stock = _stock(dataset, found)
+    contents = readers.read(pathlib.Path(path).expanduser(), size)
+    description = _describe(dataset, contents)
     home = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / dataset
-    made_from = {'kind': found.kind, 'size': size, 'files': found.files}
+    made_from = {'kind': contents.kind, 'size': size, 'files': contents.files}
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f'data_dir {str(home.parent)!r} cannot be made: {error.strerror}'
         ) from error
-    with _alone(home):
-        final = home / stock.version
+    with _locked(home):
+        final = home / description.version
         if final.exists():
-            return Prepared(final, _stored_cards(final, found.counts, made_from), False)
+            return Prepared(final, _stored_cards(final, contents.counts, made_from), False)
         staging = home / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         try:
-            written = _write(dataset, stock, found, staging)
+            written = _write(dataset, description, contents, staging)
             cards = {}
-            for split in found.counts:
-                source = tfds_source.open_source(split, f'{dataset}:{stock.version}', str(staging))
+            for split in contents.counts:
+                name = f'{dataset}:{description.version}'
+                source = tfds_source.open_source(split, name, str(staging))
                 cards[split] = {**card.make(source), 'made_from': made_from}
                 text = json.dumps(cards[split], indent=2)
                 (written / tfds_source.card_name(split)).write_text(text + '\n')
@@ -105,26 +129,34 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0) -> Prepa
     return Prepared(final, cards, True)
 
 
-def _stock(dataset: str, found: readers.Found) -> Stock:
-    """What is to be written; raises UserError where TFDS's own `dataset` is something else."""
-    own = Stock(found.kind, VERSION, found.image_shape, found.class_names, False)
-    stock = STOCK.get(dataset)
-    if stock is None:
-        return own
-    too_many = len(found.class_names) > len(stock.class_names)
-    if found.kind != stock.kind or found.image_shape != stock.image_shape or too_many:
-        raise UserError(
-            f'{dataset} is the name of the standard set ({stock.kind}, {stock.image_shape}, '
-            f'{len(stock.class_names)} classes), this is {found.kind}, {found.image_shape}, '
-            f'{len(found.class_names)} classes: give another --dataset, such as '
-            f'{dataset}_{found.image_shape[0]}'
+def _describe(dataset: str, contents: readers.Contents) -> Description:
+    """Returns what the data set `dataset` will consist of.
+
+    Raises UserError if `dataset` is the name of one of STANDARD_SETS and `contents` is not that one.
+    """
+    standard = STANDARD_SETS.get(dataset)
+    kind, shape, class_names = contents.kind, contents.image_shape, contents.class_names
+    if standard is None:
+        return Description(
+            kind=kind, version=VERSION, image_shape=shape, class_names=class_names, has_id=False
         )
-    return stock
+    too_many = len(class_names) > len(standard.class_names)
+    if kind != standard.kind or shape != standard.image_shape or too_many:
+        raise UserError(
+            f'{dataset} is the name of a standard data set ({standard.kind}, '
+            f'{standard.image_shape}, {len(standard.class_names)} classes), but the input is {kind}, '
+            f'{shape}, {len(class_names)} classes; give another --dataset, such as '
+            f'{dataset}_{shape[0]}'
+        )
+    return standard
 
 
 @contextlib.contextmanager
-def _alone(home: pathlib.Path) -> Iterator[None]:
-    """Holds a lock on a folder, which ends with the process; UserError if somebody else has it."""
+def _locked(home: pathlib.Path) -> Iterator[None]:
+    """Holds a lock on a folder. Raises UserError if another process holds it.
+
+    The system releases the lock when the process ends, even if it is killed.
+    """
     handle = os.open(home, os.O_RDONLY)
     try:
         try:
@@ -132,7 +164,7 @@ def _alone(home: pathlib.Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise UserError(f'another prepare is writing {home}; wait until it ends') from error
         except OSError:
-            pass  # a file system without locks
+            pass  # this file system has no locks; go on without one
         yield
     finally:
         os.close(handle)
@@ -141,65 +173,74 @@ def _alone(home: pathlib.Path) -> Iterator[None]:
 def _stored_cards(
     final: pathlib.Path, splits: Iterable[str], made_from: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The cards of a set that is there; raises UserError unless it was made from the same input."""
+    """Returns the data cards of a data set that is already in the folder `final`.
+
+    Raises UserError if it has no cards or was not made from the same input, `made_from`.
+    """
     files = final.glob(tfds_source.card_name('*'))
     cards = {file.name: json.loads(file.read_text()) for file in files}
     if not cards:
-        raise UserError(f'{final} is there already, not from this command; use it, or remove it')
+        raise UserError(
+            f'{final} is there already, not from this command; use it as it is, or remove it'
+        )
     for stored in cards.values():
         if stored['made_from'] != made_from:
             raise UserError(
-                f'{final} is there already, made from {stored["made_from"]}, this is {made_from}; '
+                f'{final} is there already, made from {stored["made_from"]}, and the input is '
+                f'{made_from}; '
                 'remove it, or give another --dataset or --data_dir'
             )
     return {split: cards[tfds_source.card_name(split)] for split in splits}
 
 
-def _write(dataset: str, stock: Stock, found: readers.Found, staging: pathlib.Path) -> pathlib.Path:
+def _write(
+    dataset: str, description: Description, contents: readers.Contents, staging: pathlib.Path
+) -> pathlib.Path:
     """Writes the records below `staging` and returns their folder."""
-    features: dict[str, Any] = {'image': tfds.features.Image(shape=stock.image_shape)}
-    if stock.class_names:
-        features['label'] = tfds.features.ClassLabel(names=stock.class_names)
-    if stock.has_id:
+    features: dict[str, Any] = {'image': tfds.features.Image(shape=description.image_shape)}
+    if description.class_names:
+        features['label'] = tfds.features.ClassLabel(names=description.class_names)
+    if description.has_id:
         features['id'] = tfds.features.Text()
 
     with tfds.core.registered.skip_registration():
 
         class Builder(tfds.core.GeneratorBasedBuilder):
-            """The set; TFDS names the folder and the files after the class attributes."""
+            """The builder; TFDS names the folder and the files after its class attributes."""
 
             name = dataset
-            VERSION = tfds.core.Version(stock.version)
+            VERSION = tfds.core.Version(description.version)
 
             def _info(self) -> tfds.core.DatasetInfo:
                 return tfds.core.DatasetInfo(
                     builder=self,
-                    description=f'{dataset}, prepared by cm_jax from {", ".join(found.files)}',
+                    description=f'{dataset}, prepared by cm_jax from {", ".join(contents.files)}',
                     features=tfds.features.FeaturesDict(features),
-                    supervised_keys=('image', 'label') if stock.class_names else None,
+                    supervised_keys=('image', 'label') if description.class_names else None,
                 )
 
             def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-                return {split: self._generate_examples(split) for split in found.counts}
+                return {split: self._generate_examples(split) for split in contents.counts}
 
             def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-                examples = found.examples(split)
-                total = found.counts[split]
+                examples = contents.examples(split)
+                total = contents.counts[split]
                 bar = tqdm.tqdm(examples, f'writing {split}', total, unit=' images', disable=None)
                 for index, (image, label) in enumerate(bar):
                     example = {'image': _png(image), 'label': label, 'id': f'{split}_{index:05d}'}
-                    # The number as key gives the standard sets the order that TFDS gives them.
+                    # With this number as key, a standard set gets the order that TFDS gives it.
                     yield index, {key: example[key] for key in features}
 
     tfds.disable_progress_bar()
     builder = Builder(data_dir=str(staging))
     config = tfds.download.DownloadConfig(try_download_gcs=False)
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it "downloads"
+    with contextlib.redirect_stdout(io.StringIO()):  # hides TFDS's message about a "download"
         builder.download_and_prepare(file_format='array_record', download_config=config)
     return pathlib.Path(builder.data_dir)
 
 
-def _png(image: Any) -> bytes:
+def _png(image: np.ndarray) -> bytes:
+    """Returns the bytes of a PNG file of an image uint8 [H,W,C]."""
     file = io.BytesIO()
     pixels = image[..., 0] if image.shape[-1] == 1 else image
     # Level 3 is twice as fast as Pillow's default 6 and 3 % larger on Fashion-MNIST.

@@ -5,16 +5,7 @@ import pytest
 
 from cm_jax import data
 from cm_jax.errors import UserError
-
-
-def numbered(count: int, shape=(2, 2, 1), num_classes=0) -> data.Source:
-    """A source whose image i is filled with i, so that a batch says which examples it holds."""
-
-    def get(indices):
-        pixels = np.broadcast_to(indices.reshape(-1, 1, 1, 1), (len(indices), *shape))
-        return pixels.astype(np.uint8), indices.astype(np.int32) % max(num_classes, 1)
-
-    return data.Source('numbered', 'train', count, shape, num_classes, get)
+from tests.helpers.sources import numbered
 
 
 def indices_of(batch: dict) -> list[int]:

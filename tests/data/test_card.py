@@ -1,27 +1,27 @@
 """Data cards: what they hold, and that they notice other data."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from cm_jax import data
 from cm_jax.data import card
 from cm_jax.errors import UserError
-
-
-def numbered(count: int, shape=(2, 2, 1), num_classes=0) -> data.Source:
-    """A source whose image i is filled with i, so that a batch says which examples it holds."""
-
-    def get(indices):
-        pixels = np.broadcast_to(indices.reshape(-1, 1, 1, 1), (len(indices), *shape))
-        return pixels.astype(np.uint8), indices.astype(np.int32) % max(num_classes, 1)
-
-    return data.Source('numbered', 'train', count, shape, num_classes, get)
+from tests.helpers.sources import numbered
 
 
 def test_a_card_holds_what_it_says():
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (40, 4, 6, 3), np.uint8)
-    source = data.Source('x', 'train', 40, (4, 6, 3), 5, lambda i: (pixels[i], i.astype(np.int32)))
+    source = data.Source(
+        name='x',
+        split='train',
+        count=40,
+        image_shape=(4, 6, 3),
+        num_classes=5,
+        get=lambda indices: (pixels[indices], indices.astype(np.int32)),
+    )
     made = card.make(source)
     floats = pixels.astype(np.float64) / 127.5 - 1
     np.testing.assert_allclose(made['mean'], floats.mean((0, 1, 2)), atol=1e-6)
@@ -53,4 +53,4 @@ def test_a_card_notices_other_data_and_names_the_fields():
             return pixels, labels
 
         with pytest.raises(UserError, match=r'checksum is'):
-            card.check(made, source._replace(get=get))
+            card.check(made, dataclasses.replace(source, get=get))

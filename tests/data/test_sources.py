@@ -27,7 +27,7 @@ def test_digits_are_the_digits_of_the_cards():
     for split in digits.SPLITS:
         source = data.open_source('digits', split)
         card.check(source.card, source)
-    batch = next(data.batches('digits', 'train', 32, seed=0))
+    batch = next(data.Batches(data.open_source('digits', 'train'), 32, seed=0))
     assert batch['image'].shape == (32, 8, 8, 1) and batch['image'].dtype == np.float32
     assert (
         batch['label'].dtype == np.int32 and -1 <= batch['image'].min() < batch['image'].max() <= 1

@@ -34,7 +34,14 @@ EXTRACTOR = Extractor('made_up', 'fd_made_up', 4, apply, np.float32(2), None, 'c
 def source(count=37, seed=0):
     images = np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), np.uint8)
     labels = np.zeros(count, np.int32)
-    return Source('made', 'train', count, SHAPE, 0, lambda i: (images[i], labels[i]))
+    return Source(
+        name='made',
+        split='train',
+        count=count,
+        image_shape=SHAPE,
+        num_classes=0,
+        get=lambda indices: (images[indices], labels[indices]),
+    )
 
 
 def numpy_features(images):

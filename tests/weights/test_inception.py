@@ -1,5 +1,6 @@
 """The files of the Inception: folded normalisation, what is refused, and scores with it."""
 
+import dataclasses
 import hashlib
 import pathlib
 
@@ -110,7 +111,7 @@ def test_wrong_tensors_are_named(state, changes, message):
 def test_scores_with_the_inception(state, tmp_path):
     """A 'network' that is a formula, scored against 12 digits: all are finite, two by hand."""
     extractor = files.load(write(tmp_path / 'inception.npz', state))
-    few = data.open_source('digits', 'train')._replace(count=12)
+    few = dataclasses.replace(data.open_source('digits', 'train'), count=12)
     reference = scores.reference(few, extractor, 6, keep=True)
     process = processes.variance_exploding()
 

@@ -1,7 +1,8 @@
 """Readers of what `prepare` takes: IDX files, CIFAR-10's python archive, a folder or zip of images.
 
-`read(path, size)` finds the format from the content and checks all of it but the pixels of image
-files, which are decoded as they are written. Nothing in a file is ever run.
+`read(path, size)` recognises the format by the content. It checks everything before it returns,
+except the pixels of image files, which are decoded only when they are written. Nothing that a file
+contains is ever executed.
 """
 
 import pathlib
@@ -12,14 +13,16 @@ import numpy as np
 
 from cm_jax.data import images
 from cm_jax.data.readers import cifar10, idx, image_files
-from cm_jax.data.readers.found import LEGAL, Found, damage_is_one_line
+from cm_jax.data.readers.contents import LEGAL, Contents, damage_is_one_line
 from cm_jax.errors import UserError
 
 
-def read(path: pathlib.Path, size: int = 0) -> Found:
-    """Reads `path` in the format its content shows; `size` > 0 crops and resizes to a square.
+def read(path: pathlib.Path, size: int = 0) -> Contents:
+    """Returns the contents of `path`, in whichever of the formats LEGAL it is.
 
-    Raises UserError where the format is none of LEGAL, and where a file is damaged.
+    With `size` > 0 each image is centre-cropped and resized to a square of `size` pixels a side.
+    Raises UserError if the path does not exist, the format is unknown, a file is damaged or `size`
+    is negative.
     """
     if size < 0:
         raise UserError(
@@ -41,7 +44,9 @@ def read(path: pathlib.Path, size: int = 0) -> Found:
     if magic.startswith(b'PK'):
         return image_files.read_zip(path, size)
     if idx.FILE_NAME.fullmatch(path.name):
-        raise UserError(f'{path} is one file of four; give the folder that holds them')
+        raise UserError(
+            f'{path} is one of the four files of an IDX data set; give the folder that holds them'
+        )
     with damage_is_one_line(path):
         is_archive = tarfile.is_tarfile(path)
     if is_archive:
@@ -49,13 +54,13 @@ def read(path: pathlib.Path, size: int = 0) -> Found:
     raise UserError(f'{path} has an unknown format; legal: {LEGAL}')
 
 
-def _resized(found: Found, size: int) -> Found:
-    """The same examples, centre-cropped and resized; size 0 keeps them as they are."""
+def _resized(contents: Contents, size: int) -> Contents:
+    """Returns the contents with images centre-cropped and resized, or as they are for size 0."""
     if not size:
-        return found
+        return contents
 
     def examples(split: str) -> Iterator[tuple[np.ndarray, int]]:
-        for image, label in found.examples(split):
+        for image, label in contents.examples(split):
             yield images.resized(image, size), label
 
-    return found._replace(image_shape=(size, size, found.image_shape[-1]), examples=examples)
+    return contents._replace(image_shape=(size, size, contents.image_shape[-1]), examples=examples)

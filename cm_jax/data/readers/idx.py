@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and its kin: four files, each gzipped or not."""
+"""Reads IDX files, the format of MNIST and similar data sets: four files, gzipped or not."""
 
 import gzip
 import math
@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-from cm_jax.data.readers.found import Found, damage_is_one_line, in_memory
+from cm_jax.data.readers.contents import Contents, damage_is_one_line, in_memory
 from cm_jax.errors import UserError
 from cm_jax.files import sha256
 
@@ -16,7 +16,11 @@ FILE_NAME = re.compile(r'(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz
 
 
 def _array(path: pathlib.Path, ndim: int) -> np.ndarray:
-    """The uint8 array in an IDX file: 0, 0, 8 (uint8), ndim; ndim big-endian sizes; the bytes."""
+    """Returns the uint8 array of `ndim` dimensions that an IDX file holds.
+
+    The file consists of the bytes 0, 0, 8 (the code of uint8) and `ndim`, then `ndim` sizes as
+    big-endian uint32, then the values. Raises UserError if the file is anything else.
+    """
     with damage_is_one_line(path):
         content = path.read_bytes()
         content = gzip.decompress(content) if content.startswith(b'\x1f\x8b') else content
@@ -36,24 +40,29 @@ def _array(path: pathlib.Path, ndim: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)
 
 
-def read(path: pathlib.Path) -> Found:
-    """Reads the splits 'train' and 'test' (t10k), or the one that is there, from a folder."""
-    found: dict[tuple[str, str], pathlib.Path] = {}
-    for entry in sorted(path.iterdir()):  # a file comes before its .gz and wins
+def read(path: pathlib.Path) -> Contents:
+    """Returns the contents of a folder of IDX files.
+
+    The splits are 'train' and 'test' (whose files are named t10k or test); one of them may be
+    missing. Raises UserError if a split has images without labels or labels without images, if
+    their numbers differ, if the splits differ in image shape, or if a file is damaged.
+    """
+    paths: dict[tuple[str, str], pathlib.Path] = {}  # (split, 'images' or 'labels') -> file
+    for entry in sorted(path.iterdir()):  # a file sorts before its .gz, so the unzipped one is used
         if match := FILE_NAME.fullmatch(entry.name):
             split = 'train' if match[1] == 'train' else 'test'
-            found.setdefault((split, match[2]), entry)
+            paths.setdefault((split, match[2]), entry)
     splits = {}
     for split in ('train', 'test'):
-        kinds = [kind for kind in ('images', 'labels') if (split, kind) in found]
+        kinds = [kind for kind in ('images', 'labels') if (split, kind) in paths]
         if len(kinds) == 1:
             raise UserError(
-                f'{path} has the {kinds[0]} of {split!r} alone; images and labels needed'
+                f'{path} has the {kinds[0]} of {split!r} alone; images and labels are needed'
             )
         if not kinds:
             continue
-        pixels = _array(found[split, 'images'], 3)[..., None]
-        labels = _array(found[split, 'labels'], 1)
+        pixels = _array(paths[split, 'images'], 3)[..., None]
+        labels = _array(paths[split, 'labels'], 1)
         if len(pixels) != len(labels):
             raise UserError(f'{path}: {len(pixels):,} images, {len(labels):,} labels in {split!r}')
         splits[split] = (pixels, labels)
@@ -61,5 +70,5 @@ def read(path: pathlib.Path) -> Found:
     if len(shapes) > 1:
         raise UserError(f'{path}: the splits differ in image shape: {sorted(shapes)}')
     num_classes = max(int(labels.max()) for _, labels in splits.values()) + 1
-    files = {file.name: sha256(file) for file in found.values()}
+    files = {file.name: sha256(file) for file in paths.values()}
     return in_memory('idx', files, tuple(map(str, range(num_classes))), splits)

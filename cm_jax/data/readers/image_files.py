@@ -1,4 +1,4 @@
-"""A folder or zip of image files; its layout and colour follow the rules of data/images.py."""
+"""Reads a folder or zip of image files, by the rules of data/images.py for layout and colour."""
 
 import hashlib
 import io
@@ -10,7 +10,7 @@ import numpy as np
 import tqdm
 
 from cm_jax.data import images
-from cm_jax.data.readers.found import LEGAL, Found, damage_is_one_line
+from cm_jax.data.readers.contents import LEGAL, Contents, damage_is_one_line
 from cm_jax.data.sources import folder
 from cm_jax.errors import UserError
 from cm_jax.files import sha256
@@ -18,41 +18,56 @@ from cm_jax.files import sha256
 
 def _read(
     path: pathlib.Path, names: list[str], content: Callable[[str], bytes], size: int
-) -> Found:
-    """The image files `names` of a folder or zip; `content` gives the bytes of one."""
-    found = images.layout(names, str(path))
-    every = [name for entries in found.splits.values() for name, _ in entries]
+) -> Contents:
+    """Returns the contents of the folder or zip `path`, whose files have the relative names `names`.
+
+    `content(name)` returns the bytes of a file. With a `size` images may differ in size; each is
+    centre-cropped and resized to a square of `size` pixels a side. The one entry of `files` is the
+    sha256 of the zip or, for a folder, of the names and sha256 of all its images in order.
+    """
+    layout = images.layout(names, str(path))
+    image_names = [name for entries in layout.splits.values() for name, _ in entries]
     digest = hashlib.sha256()
     headers = []
-    for name in tqdm.tqdm(every, desc='reading', unit=' images', disable=None):
+    for name in tqdm.tqdm(image_names, desc='reading', unit=' images', disable=None):
         data = content(name)
         digest.update(name.encode() + hashlib.sha256(data).digest())
         headers.append(images.header(io.BytesIO(data), f'{path}, {name}'))
     if size:
         shape = (size, size, 3 if any(header.colour for header in headers) else 1)
     else:
-        shape = images.common_shape(zip(every, headers))
+        shape = images.common_shape(zip(image_names, headers))
 
     def examples(split: str) -> Iterator[tuple[np.ndarray, int]]:
-        for name, label in found.splits[split]:
+        for name, label in layout.splits[split]:
             file = io.BytesIO(content(name))
             yield images.pixels(file, f'{path}, {name}', shape[-1], size), label
 
     files = {path.name: sha256(path) if path.is_file() else digest.hexdigest()}
-    counts = {split: len(entries) for split, entries in found.splits.items()}
-    return Found('images', files, shape, found.class_names, counts, examples)
+    return Contents(
+        kind='images',
+        files=files,
+        image_shape=shape,
+        class_names=layout.class_names,
+        counts={split: len(entries) for split, entries in layout.splits.items()},
+        examples=examples,
+    )
 
 
-def read_folder(path: pathlib.Path, size: int) -> Found:
-    """Reads a folder of images, of one size or with a `size` to make them so."""
+def read_folder(path: pathlib.Path, size: int) -> Contents:
+    """Returns the contents of a folder of images, resized where `size` is not 0.
+
+    Raises UserError if there is no image, if one is unreadable, if the layout is ambiguous, or if
+    the images differ in size and `size` is 0.
+    """
     names = folder.file_names(path)
     if not any(map(images.is_image, names)):
         raise UserError(f'{path} holds no image, IDX or CIFAR-10 file; legal: {LEGAL}')
     return _read(path, names, lambda name: (path / name).read_bytes(), size)
 
 
-def read_zip(path: pathlib.Path, size: int) -> Found:
-    """Reads a zip of images, as `read_folder` does a folder."""
+def read_zip(path: pathlib.Path, size: int) -> Contents:
+    """Returns the contents of a zip of images, as `read_folder` does for a folder."""
     with damage_is_one_line(path):
         archive = zipfile.ZipFile(path)
 

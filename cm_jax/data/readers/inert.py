@@ -1,25 +1,28 @@
-"""Pickles read without running them: what a pickle names is looked up in a table of stand-ins.
+"""Reads pickles without executing them.
 
-A stand-in keeps what the pickle says and does nothing else. A pickle can set attributes on whatever
-it is handed, so each reading gets stand-ins of its own: `numpy_stand_ins()`.
+A pickle asks for classes and functions by module and name. Here each name is looked up in a table of
+stand-ins; a stand-in keeps the values that the pickle passes to it and does nothing else. A pickle
+can set attributes on the objects that it is given, so every reading needs new stand-ins:
+`numpy_stand_ins()` makes them.
 """
 
 import pickle
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
 from cm_jax.errors import UserError
 
-Table = Mapping[tuple[str, str], Any]  # (module, name) -> what stands in for it
-PLAIN_KINDS = 'biufc'  # of NumPy dtypes: no objects, no records
+Table = Mapping[tuple[str, str], Any]  # (module, name) -> its stand-in
+PLAIN_KINDS = 'biufc'  # the kinds of NumPy dtypes that are plain numbers: no objects, no records
 
 
 class Unpickler(pickle.Unpickler):
-    """Reads containers, numbers, strings and what `table` has; all else is refused by its name.
+    """Reads a pickle of containers, numbers, strings and the names in `table`.
 
-    `persistent` answers the pickle's persistent ids; without it they are refused.
+    Raises UserError, naming what the pickle asks for and then `legal`, on any other name.
+    `persistent(pid)` returns the object of a persistent id; without it such ids are refused too.
     """
 
     def __init__(
@@ -46,9 +49,12 @@ class Unpickler(pickle.Unpickler):
 
 
 class NumpyArray:
-    """What a pickle says of a NumPy array; `value()` builds it."""
+    """Stands in for a NumPy array: keeps what the pickle says of it; `value()` builds the array."""
 
-    shape, dtype, fortran, data = (), None, False, b''
+    shape: tuple[int, ...] = ()
+    dtype: 'NumpyDtype'
+    fortran: bool = False
+    data: bytes = b''
 
     def __init__(self, *_: Any):
         pass
@@ -57,7 +63,11 @@ class NumpyArray:
         _, self.shape, self.dtype, self.fortran, self.data = state
 
     def value(self) -> np.ndarray:
-        """The array, read-only. Raises ValueError if it is not of plain numbers."""
+        """Returns the array, read-only.
+
+        Raises ValueError if its elements are not plain numbers, and AttributeError if the pickle
+        never said what they are.
+        """
         dtype = np.dtype(self.dtype.name).newbyteorder(self.dtype.order)
         if dtype.kind not in PLAIN_KINDS:
             raise ValueError(f'an array of {dtype}; legal: numbers')
@@ -66,20 +76,23 @@ class NumpyArray:
 
 
 class NumpyDtype:
-    """What a pickle says of a NumPy dtype."""
+    """Stands in for a NumPy dtype: keeps the name and byte order that the pickle says."""
 
-    order = '='
+    order: Literal['<', '>', '='] = '='  # '=' is the byte order of this machine
 
     def __init__(self, name: str | bytes, *_: Any):
         self.name = name.decode() if isinstance(name, bytes) else name
 
     def __setstate__(self, state: tuple) -> None:
         order = state[1].decode() if isinstance(state[1], bytes) else state[1]
-        self.order = order if order in ('<', '>') else '='
+        self.order = '<' if order == '<' else '>' if order == '>' else '='
 
 
 def numpy_stand_ins() -> dict[tuple[str, str], Any]:
-    """The table of NumPy's names: arrays become NumpyArray, dtypes NumpyDtype."""
+    """Returns a new table for the names that a pickle of NumPy arrays asks for.
+
+    Arrays and scalars become NumpyArray, dtypes become NumpyDtype.
+    """
 
     class Array(NumpyArray):
         pass
@@ -92,7 +105,7 @@ def numpy_stand_ins() -> dict[tuple[str, str], Any]:
         array.dtype, array.data = dtype, data
         return array
 
-    table = {('numpy', 'ndarray'): Array, ('numpy', 'dtype'): Dtype}
+    table: dict[tuple[str, str], Any] = {('numpy', 'ndarray'): Array, ('numpy', 'dtype'): Dtype}
     for package in ('numpy.core', 'numpy._core'):
         table[f'{package}.multiarray', '_reconstruct'] = Array
         table[f'{package}.multiarray', 'scalar'] = scalar

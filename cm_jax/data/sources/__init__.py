@@ -1,1 +1,1 @@
-"""The data sources: each file is one, with `open_source(split, **settings) -> Source`."""
+"""The data sources. Each file is one, with a function `open_source(split, **settings) -> Source`."""

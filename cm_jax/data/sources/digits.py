@@ -1,7 +1,8 @@
-"""The embedded default: scikit-learn's digits, 1,797 grey images of 8x8 in 10 classes.
+"""The default data: scikit-learn's digits, 1,797 grey images of 8x8 pixels in 10 classes.
 
-They are the test half of UCI's "Optical Recognition of Handwritten Digits" (13 writers), 17 grey
-levels. Nothing is downloaded. Splits: 'train', the first 1,500; 'test', the other 297; 'all'.
+They are the test half of UCI's "Optical Recognition of Handwritten Digits" (13 writers) and have 17
+grey levels. They come with scikit-learn, so nothing is downloaded. The split 'train' is the first
+1,500 images, 'test' the other 297, and 'all' is all of them.
 """
 
 import functools
@@ -15,7 +16,8 @@ from cm_jax.data import Source
 from cm_jax.errors import UserError, check_name
 
 SPLITS = {'train': slice(0, 1500), 'test': slice(1500, 1797), 'all': slice(0, 1797)}
-MEASURED = {  # mean, std and checksum, as card.make gives them with scikit-learn 1.9.1
+# split -> (mean, std, checksum), as card.make measured them with scikit-learn 1.9.1
+MEASURED = {
     'train': (
         -0.389685,
         0.749727,
@@ -35,7 +37,10 @@ MEASURED = {  # mean, std and checksum, as card.make gives them with scikit-lear
 
 
 def _card(split: str) -> dict[str, Any]:
-    """The data card of a split; a scikit-learn with other digits does not match it."""
+    """Returns the data card of a split.
+
+    `card.check` compares it with the images, and so notices a scikit-learn with other digits.
+    """
     mean, std, checksum = MEASURED[split]
     count = SPLITS[split].stop - SPLITS[split].start
     return {
@@ -53,11 +58,15 @@ def _card(split: str) -> dict[str, Any]:
 
 @functools.cache
 def _load() -> tuple[np.ndarray, np.ndarray]:
-    """The file of sklearn.datasets.load_digits, 64 values and the class a line, without importing
-    scikit-learn, which takes seconds at the start of every command."""
+    """Returns (images uint8 [1797,8,8,1], labels int32 [1797]), in scikit-learn's order.
+
+    They are read from the file that sklearn.datasets.load_digits reads, whose lines hold 64 values
+    and a class. Importing scikit-learn instead would take seconds at the start of every command.
+    Raises UserError if scikit-learn is not installed.
+    """
     package = importlib.util.find_spec('sklearn')
-    if package is None:
-        raise UserError('the digits are those of scikit-learn: pip install scikit-learn')
+    if package is None or package.origin is None:
+        raise UserError('the digits come with scikit-learn: pip install scikit-learn')
     path = pathlib.Path(package.origin).parent / 'datasets' / 'data' / 'digits.csv.gz'
     table = np.loadtxt(path, delimiter=',')
     images = np.round(table[:, :64].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
@@ -65,11 +74,19 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_source(split: str = 'train') -> Source:
-    """Opens one of SPLITS; raises UserError on another name."""
+    """Opens one of SPLITS. Raises UserError if `split` is none of them."""
     check_name('split of digits', split, SPLITS)
     images, labels = (array[SPLITS[split]] for array in _load())
 
     def get(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return images[indices], labels[indices]
 
-    return Source('digits', split, len(images), (8, 8, 1), 10, get, _card(split))
+    return Source(
+        name='digits',
+        split=split,
+        count=len(images),
+        image_shape=(8, 8, 1),
+        num_classes=10,
+        get=get,
+        card=_card(split),
+    )

@@ -1,7 +1,7 @@
 """Any TFDS image data set that is prepared on disk, by name and split, without TensorFlow.
 
-TFDS finds the records (array_record or another format of random access) and knows the features;
-Pillow alone decodes the images, so that the same file gives the same pixels on every machine.
+TFDS opens the records (array_record or another format with random access) and says what features
+they have. Pillow alone decodes the images, so that a file gives the same pixels on every machine.
 """
 
 import io
@@ -19,25 +19,28 @@ from cm_jax.data import Source, images
 from cm_jax.errors import UserError
 
 NAME = re.compile(r'(?P<dataset>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?')
-PROBED = 16  # examples looked at on opening, where TFDS does not know the size of the images
+# The number of examples whose size is compared on opening, if TFDS does not know the image size.
+PROBED = 16
 
 
 def card_name(split: str) -> str:
-    """The file beside the records that holds a split's data card."""
+    """Returns the name of the file beside the records that holds the data card of a split."""
     return f'data_card_{split}.json'
 
 
 def prepare_command(dataset: str, data_dir: str) -> str:
-    """The command line that prepares a data set."""
+    """Returns the command line that prepares a data set."""
     source = '' if dataset == 'fashion_mnist' else ' --from=PATH'
     where = f' --data_dir={shlex.quote(data_dir)}' if data_dir else ''
     return f'python -m cm_jax.prepare --dataset={dataset}{source}{where}'
 
 
 def find(name: str, data_dir: str = '') -> epath.Path:
-    """The folder of a prepared data set 'dataset[/config][:version]', the newest version of it.
+    """Returns the folder of the prepared data set `name`, which is 'dataset[/config][:version]'.
 
-    Looks at the disk alone. Raises UserError, with the command that prepares it, if it isn't there.
+    Without a version it is the newest one. `data_dir` '' means TFDS's default folder. Nothing is
+    downloaded. Raises UserError if the name is malformed, if a config has to be chosen, or if the
+    data set is not on disk; the message then says which command prepares it.
     """
     match = NAME.fullmatch(name)
     if not match:
@@ -45,9 +48,10 @@ def find(name: str, data_dir: str = '') -> epath.Path:
     root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / match['dataset']
     home = root / match['config'] if match['config'] else root
     versions = [match['version']] if match['version'] else map(str, list_all_versions(home))
-    found = [home / v for v in versions if (home / v / 'features.json').exists()]
-    if found:
-        return found[-1]
+    folders = [home / version for version in versions]
+    prepared = [folder for folder in folders if (folder / 'features.json').exists()]
+    if prepared:
+        return prepared[-1]
     entries = root.iterdir() if root.exists() else ()
     configs = [entry.name for entry in entries if list_all_versions(entry)]
     if configs and not match['config']:
@@ -59,12 +63,16 @@ def find(name: str, data_dir: str = '') -> epath.Path:
 
 
 def _image_key(info: tfds.core.DatasetInfo) -> str:
-    """The feature that is the image: 'image', or the only one of its kind."""
-    keys = [k for k, f in info.features.items() if isinstance(f, tfds.features.Image)]
+    """Returns the name of the image feature: 'image', or that of the only image feature.
+
+    Raises UserError if there is no such feature, or if it is not uint8 with 1 or 3 channels.
+    """
+    keys = [name for name, value in info.features.items() if isinstance(value, tfds.features.Image)]
     key = 'image' if 'image' in keys else keys[0] if len(keys) == 1 else None
     if key is None:
         raise UserError(
-            f'{info.name} has no one image feature; its features: {list(info.features)}'
+            f'{info.name} has no image feature, or several and none called image; its features: '
+            f'{list(info.features)}'
         )
     feature = info.features[key]
     if feature.np_dtype != np.uint8 or feature.shape[-1] not in (1, 3):
@@ -75,10 +83,11 @@ def _image_key(info: tfds.core.DatasetInfo) -> str:
 
 
 def open_source(split: str, name: str, data_dir: str = '') -> Source:
-    """Opens `split` (with TFDS's slices, as in 'train[:10%]') of the prepared data set `name`.
+    """Opens a split of the prepared data set `name`; it may be a slice, such as 'train[:10%]'.
 
-    `data_dir` '' is TFDS's default. Without a class label, labels and num_classes are 0.
-    Raises UserError on a set that isn't prepared, an unknown split and images that differ in size.
+    `data_dir` '' means TFDS's default folder. If the data set has no class labels, num_classes and
+    all labels are 0. Raises UserError if the data set is not prepared, if the split is unknown or
+    empty, or if the images differ in size.
     """
     folder = find(name, data_dir)
     builder = tfds.builder_from_directory(folder)
@@ -90,12 +99,12 @@ def open_source(split: str, name: str, data_dir: str = '') -> Source:
     shape = info.features[key].shape
 
     def examples(indices: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        found = records.__getitems__(indices.tolist())
+        stored = records.__getitems__(indices.tolist())
         decoded = [
             images.pixels(io.BytesIO(example[key]), f'{name}, image {index}', shape[-1])
-            for index, example in zip(indices, found)
+            for index, example in zip(indices, stored)
         ]
-        labels = [example['label'] if num_classes else 0 for example in found]
+        labels = [example['label'] if num_classes else 0 for example in stored]
         return decoded, np.array(labels, np.int32)
 
     if None in shape:
@@ -108,12 +117,23 @@ def open_source(split: str, name: str, data_dir: str = '') -> Source:
         _check_shapes(name, decoded, shape)
         return np.stack(decoded), labels
 
-    card = _card(folder, split, info)
-    return Source(info.name, split, len(records), tuple(shape), num_classes, get, card)
+    height, width, channels = shape
+    return Source(
+        name=info.name,
+        split=split,
+        count=len(records),
+        image_shape=(height, width, channels),
+        num_classes=num_classes,
+        get=get,
+        card=_card(folder, split, info),
+    )
 
 
 def _records(builder: tfds.core.DatasetBuilder, split: str, key: str) -> Any:
-    """TFDS's random access to a split, with the feature `key` left encoded."""
+    """Returns TFDS's random access to a split, in which the feature `key` is not decoded.
+
+    Raises UserError if the split is unknown or empty, or if the format needs TensorFlow.
+    """
     info = builder.info
     try:
         count = info.splits[split].num_examples
@@ -135,17 +155,18 @@ def _records(builder: tfds.core.DatasetBuilder, split: str, key: str) -> Any:
 
 
 def _check_shapes(name: str, decoded: list[np.ndarray], shape: tuple[int, ...]) -> None:
-    odd = [image.shape for image in decoded if image.shape != shape]
-    if odd:
-        dataset = NAME.fullmatch(name)['dataset']
+    """Raises UserError if a decoded image of the data set `name` has a shape other than `shape`."""
+    other_shapes = [image.shape for image in decoded if image.shape != shape]
+    if other_shapes:
+        dataset = re.split('[/:]', name)[0]
         raise UserError(
-            f'{name} has images of different sizes, {shape} and {odd[0]}; make them one size '
+            f'{name} has images of different sizes, {shape} and {other_shapes[0]}; make them one size '
             f'from a folder or zip of the images: python -m cm_jax.prepare --dataset={dataset}_64 '
             f'--from=PATH --size=64'
         )
 
 
 def _card(folder: epath.Path, split: str, info: tfds.core.DatasetInfo) -> dict[str, Any] | None:
-    """The stored card; a slice or sum of splits has none."""
+    """Returns the data card stored with a split, or None; slices and sums of splits have none."""
     file = folder / card_name(split)
     return json.loads(file.read_text()) if split in info.splits and file.exists() else None
