@@ -1,8 +1,8 @@
 """cm_jax: few-step generative models in JAX.
 
-Importing the package before JAX sets one XLA flag where JAX will run on the CPU alone: the library
-that fuses reductions makes a training step of the small networks 1.3 times faster there. A flag
-that the user has set in XLA_FLAGS is left as it is.
+If this package is imported before JAX, and JAX will run on the CPU alone, the import sets one XLA
+flag. It lets a library fuse reductions, which makes a training step of the small networks 1.3 times
+faster. If the user has set the flag in XLA_FLAGS, it is left as it is.
 """
 
 import importlib.metadata
@@ -11,16 +11,18 @@ import os
 
 CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 CPU_FLAG_VALUE = 'LIBRARY_FUSION_TYPE_REDUCE'
-CPU_FLAG_JAXLIB = ((0, 10), (0, 12))  # tried with these; XLA aborts on a flag that it does not know
+# The first and last version of jaxlib for which the flag is set: XLA aborts on an unknown flag.
+CPU_FLAG_JAXLIB = ((0, 10), (0, 12))
 ACCELERATOR_PLUGINS = ('libtpu', 'jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm7_plugin')
 
 
 def _set_cpu_flag() -> None:
+    """Adds CPU_FLAG to XLA_FLAGS if JAX will run on the CPU alone and its XLA knows the flag."""
     flags = os.environ.get('XLA_FLAGS', '')
     platforms = os.environ.get('JAX_PLATFORMS', '')
     accelerated = any(importlib.util.find_spec(name) for name in ACCELERATOR_PLUGINS)
     if not importlib.util.find_spec('jaxlib'):
-        return  # importing JAX will say what is missing
+        return  # importing JAX will raise the error that says what is missing
     jaxlib = tuple(int(part) for part in importlib.metadata.version('jaxlib').split('.')[:2])
     cpu_only = platforms == 'cpu' if platforms else not accelerated
     known = CPU_FLAG_JAXLIB[0] <= jaxlib <= CPU_FLAG_JAXLIB[1]

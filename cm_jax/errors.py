@@ -1,4 +1,4 @@
-"""What a user got wrong, said in one line: `UserError`, and the two checks that raise most."""
+"""`UserError`, the error for a mistake of the user, and the two checks that raise it most often."""
 
 import difflib
 import errno
@@ -6,15 +6,19 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError says of one
+# The `errno` of an OSError for a full disk, a full quota and a file that is too large.
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(ValueError):
-    """A user's slip. The commands print its text as one line and exit with status 2."""
+    """A mistake of the user. The commands print its text as one line and exit with status 2."""
 
 
 def check_name(kind: str, name: str, legal: Iterable[str]) -> None:
-    """Raises UserError unless `name` is one of `legal`; the error lists them."""
+    """Raises UserError if `name` is none of `legal`.
+
+    The message says what kind of name it is, lists the legal names and suggests the closest one.
+    """
     legal = sorted(legal)
     if name not in legal:
         close = difflib.get_close_matches(str(name), legal, n=1)
@@ -23,10 +27,11 @@ def check_name(kind: str, name: str, legal: Iterable[str]) -> None:
 
 
 def build_from(section: str, factory: Callable, settings: Mapping[str, Any], **wired: Any) -> Any:
-    """Returns `factory(**wired, **settings)`, with wrong keys refused by name first.
+    """Returns `factory(**wired, **settings)`, where `settings` is one section of a config.
 
-    `settings` is one section of a config; `wired` is what the program adds, which a config may not
-    set. A default of the factory may be left out of the section.
+    `wired` are the arguments that the program itself passes and that a config may not set. The
+    section may leave out a parameter that has a default. Raises UserError, naming the key, if the
+    section has a key that is no parameter or lacks a parameter without a default.
     """
     parameters = inspect.signature(factory).parameters
     legal = [name for name in parameters if name not in wired]

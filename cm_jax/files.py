@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, files of JSON lines, and checksums."""
+"""Writes files so that they are never left incomplete, reads and writes JSON lines, and checksums."""
 
 import hashlib
 import json
@@ -12,23 +12,28 @@ from etils import epath
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    beside = path.parent / f'{path.name}.writing'
+    """Writes a file completely or, if the program is killed or the disk is full, not at all.
+
+    The text goes to a file of another name, which then replaces `path`. Raises OSError, and leaves
+    `path` as it was, if writing fails.
+    """
+    unfinished = path.parent / f'{path.name}.writing'
     try:
-        beside.write_text(text)
-        beside.replace(path)
+        unfinished.write_text(text)
+        unfinished.replace(path)
     except OSError:
-        beside.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
 
 
 def append_json_line(path: epath.Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds one line of JSON to a file; the row as it will be read: non-finite numbers become null.
+    """Appends `row` to a file as one line of JSON, and returns it as it will be read back.
 
-    A last line without its end, which `read_json_lines` passes over, is dropped first.
+    Numbers that are not finite become null, and tuples become lists. If a killed program has left an
+    incomplete last line, it is removed first; `read_json_lines` ignores it too.
     """
     line = json.dumps(_finite(row))
-    in_cloud = '://' in str(path)  # where there is no appending
+    in_cloud = '://' in str(path)  # cloud storage cannot append to a file
     if path.exists() and (in_cloud or not _ends_in_newline(path)):
         text = path.read_text()
         write_text(path, text[: text.rfind('\n') + 1] + line + '\n')
@@ -39,9 +44,9 @@ def append_json_line(path: epath.Path, row: Mapping[str, Any]) -> dict[str, Any]
 
 
 def read_json_lines(path: epath.Path) -> list[dict[str, Any]]:
-    """The complete lines of a file of JSON lines; [] where there is no file.
+    """Returns the rows of a file of JSON lines, or [] if there is no file.
 
-    A last line without its end (the program was killed in the middle of it) is passed over.
+    An incomplete last line, left by a program that was killed while it wrote, is ignored.
     """
     if not path.exists():
         return []
@@ -49,20 +54,23 @@ def read_json_lines(path: epath.Path) -> list[dict[str, Any]]:
 
 
 def drop_lines_after(path: epath.Path, step: int) -> None:
-    """Drops the rows later than `step`: a run that goes on from `step` writes them again."""
+    """Removes the rows whose 'step' is later than `step` from a file of JSON lines, if it exists.
+
+    A run that resumes from `step` will write those rows again.
+    """
     if path.exists():
         kept = [row for row in read_json_lines(path) if row['step'] <= step]
         write_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
 
 
 def sha256(path: pathlib.Path) -> str:
-    """The sha256 of a file, as hex."""
+    """Returns the sha256 of a file, in hexadecimal."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _finite(value: Any) -> Any:
-    """`value` with None for every number in it that is not finite."""
+    """Returns `value` with None in place of every number in it that is not finite."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -71,7 +79,7 @@ def _finite(value: Any) -> Any:
 
 
 def _ends_in_newline(path: epath.Path) -> bool:
-    """Whether a file ends in a newline, or is empty."""
+    """Returns whether a file is empty or ends in a newline."""
     with path.open('rb') as file:
         if not file.seek(0, os.SEEK_END):
             return True

@@ -4,9 +4,10 @@
     python -m cm_jax.prepare --dataset=cifar10 --from=cifar-10-python.tar.gz
     python -m cm_jax.prepare --dataset=flowers --from=flowers.zip --size=64
 
-The first finds the files of Debian's package dataset-fashion-mnist. The format of --from is found
-from its content. Afterwards `config.dataset = dict(source='tfds', name='flowers', split='train')`
-trains on it; `tfds.data_source('flowers')` reads it anywhere else.
+The first command uses the files of Debian's package dataset-fashion-mnist. The format of --from is
+recognised by its content. Afterwards a config trains on the data set with
+`config.dataset = dict(source='tfds', name='flowers', split='train')`, and any other program reads it
+with `tfds.data_source('flowers')`.
 """
 
 import pathlib
@@ -24,40 +25,45 @@ from cm_jax.errors import UserError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    'dataset', '', 'The name to write it under; mnist, fashion_mnist, cifar10 or new.'
+    'dataset', '', 'The name of the data set to write: mnist, fashion_mnist, cifar10 or a new name.'
 )
-flags.DEFINE_string('from', '', f'What to read: {readers.LEGAL}.')
-flags.DEFINE_string('data_dir', '', "Where TFDS keeps its data; empty means TFDS's default.")
+flags.DEFINE_string('from', '', f'The input: {readers.LEGAL}.')
+flags.DEFINE_string(
+    'data_dir', '', "The folder in which TFDS keeps its data; empty means TFDS's default."
+)
 flags.DEFINE_integer(
-    'size', 0, 'Centre-crop and resize to this many pixels a side; 0 keeps the size.'
+    'size', 0, 'Centre-crop and resize images to this many pixels a side; 0 keeps their size.'
 )
 
 DEBIAN_PACKAGE = 'dataset-fashion-mnist'
 
 
 def debian_folder() -> str:
-    """The folder of Debian's Fashion-MNIST files, wherever its package put them, or ''."""
+    """Returns the folder of Fashion-MNIST that Debian's package installed, or '' if there is none.
+
+    The package manager says where the files are.
+    """
     if not shutil.which('dpkg'):
         return ''
     listing = subprocess.run(['dpkg', '-L', DEBIAN_PACKAGE], capture_output=True, text=True)
     files = map(pathlib.Path, listing.stdout.splitlines())
-    return next((str(f.parent) for f in files if idx.FILE_NAME.fullmatch(f.name)), '')
+    return next((str(file.parent) for file in files if idx.FILE_NAME.fullmatch(file.name)), '')
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
     dataset, path = FLAGS.dataset, FLAGS['from'].value
     if not dataset:
-        raise UserError('--dataset is needed: the name to write the data set under')
+        raise UserError('--dataset=NAME is required: the name under which the data set is written')
     if not path and dataset.startswith('fashion_mnist'):
         path = debian_folder()
         if not path:
             raise UserError(
-                f'no --from, and the package {DEBIAN_PACKAGE} is not installed: '
+                f'no --from is given, and the package {DEBIAN_PACKAGE} is not installed: '
                 f'apt-get install {DEBIAN_PACKAGE}, or give --from={readers.LEGAL}'
             )
     if not path:
-        raise UserError(f'--from is needed: {readers.LEGAL}')
+        raise UserError(f'--from=PATH is required; legal: {readers.LEGAL}')
     prepared = data_prepare.prepare(dataset, path, FLAGS.data_dir, FLAGS.size)
     print(f'{prepared.folder} {"written" if prepared.is_new else "is already prepared from this"}')
     for stored in prepared.cards.values():

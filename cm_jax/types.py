@@ -1,4 +1,4 @@
-"""The types that every file shares, and the two function signatures at the seams."""
+"""The types that all of cm_jax shares: arrays, networks, denoisers, extractors and distances."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -13,11 +13,11 @@ Metrics = Mapping[str, Array]  # name -> [B]
 
 
 class NetFn(Protocol):
-    """The bare network: `F = net(params, x, cond, label, key)`.
+    """A network without preconditioning: `F = net(params, x, cond, label, key)`, F [B,H,W,C].
 
-    x [B,H,W,C]; cond [B, n_cond], 1 number for a noise level and 2 for two-time methods, then any
-    augmentation labels; label [B] int32 or None; key None means no dropout, and the same key gives
-    the same dropout mask.
+    x [B,H,W,C] is the network's input. cond [B, n_cond] holds one number for a noise level, or two
+    for methods with two times, and then the augmentation labels if there are any. label [B] int32 is
+    the class, or None. Without a key there is no dropout; the same key gives the same dropout mask.
     """
 
     def __call__(
@@ -31,7 +31,10 @@ class NetFn(Protocol):
 
 
 class DenoiseFn(Protocol):
-    """The denoiser: `x0_hat = denoise(params, x, t, label, key)`; x [B,H,W,C], t [B] levels."""
+    """A denoiser: `x0_hat = denoise(params, x, t, label, key)`, x0_hat [B,H,W,C].
+
+    x [B,H,W,C] are noisy images and t [B] their noise levels; label and key are those of NetFn.
+    """
 
     def __call__(
         self, params: Params, x: Array, t: Array, label: Array | None = None, key: Key | None = None
@@ -39,38 +42,41 @@ class DenoiseFn(Protocol):
 
 
 class Extractor(NamedTuple):
-    """Images to features: `apply(params, x)`, [B,H,W,C] float32 in [-1,1] -> [B, dim] float32.
+    """A network that turns images into features, in which Fréchet distances are measured.
 
-    A Fréchet distance is measured with it; its name and checksum are stored beside every score. A
-    jitted program takes `params` as an argument: the short form `features(x)` would write the
-    weights into it as constants. `logits(params, features)` [B, dim] -> [B, classes] are those of
-    the classifier that the features come from; None if there is none.
+    `apply(params, x)` takes x [B,H,W,C] float32 in [-1, 1] and returns features [B, dim] float32.
+    `logits(params, features)` returns the logits [B, classes] of the classifier whose features they
+    are; it is None if there is no classifier. The name and checksum are stored beside every score.
+
+    A jitted program should call `apply` and take `params` as an argument: the short form
+    `features(x)` would compile the weights into the program as constants.
     """
 
-    name: str  # 'lenet_digits'
-    score: str  # what a Fréchet distance in this space is called: 'fd_lenet'
+    name: str  # for example 'lenet_digits'
+    score: str  # the name of a Fréchet distance between these features, for example 'fd_lenet'
     dim: int
     apply: Callable[[Params, Array], Array]
     params: Params
     logits: Callable[[Params, Array], Array] | None
     checksum: str  # sha256 of the weights
-    resize: str = 'none'  # what `apply` does to images before the network: for protocols
+    resize: str = 'none'  # how `apply` resizes images for the network; protocols state it
 
     def features(self, x: Array) -> Array:
+        """Returns `apply(params, x)`."""
         return self.apply(self.params, x)
 
 
 class Distance(NamedTuple):
-    """A distance between images with weights of its own: `distance(a, b)`, [B,H,W,C] twice -> [B].
+    """A distance between images that is measured by a network: `distance(a, b)`, [B].
 
-    A jitted program takes `params` as an argument and calls `apply(params, a, b)`: the short form in
-    a program would write the weights into it as constants.
+    a and b are images [B,H,W,C]. A jitted program should call `apply(params, a, b)` and take
+    `params` as an argument: the short form would compile the weights into the program as constants.
     """
 
-    name: str  # 'lpips_vgg'
+    name: str  # for example 'lpips_vgg'
     apply: Callable[[Params, Array, Array], Array]
     params: Params
-    checksums: Mapping[str, str]  # 'features', 'heads' -> sha256 of the file
+    checksums: Mapping[str, str]  # 'features' and 'heads' -> the sha256 of the file with them
 
     def __call__(self, a: Array, b: Array) -> Array:
         return self.apply(self.params, a, b)

@@ -1,12 +1,13 @@
-"""Makes the packaged LeNet weights: trains on the train split, tests once, writes npz and json.
+"""Makes the LeNet weights that the package contains: trains, tests once, writes npz and json.
 
     python launch/train_lenet.py --weights=lenet_digits --source=digits
     python launch/train_lenet.py --weights=lenet_fashion_mnist --source=tfds --name=fashion_mnist \
         --data_dir=DIR --epochs=15 --batch_size=100 --flip --shift=1 --zoom=0.05
 
-Adam with a cosine decay; each image is shifted and zoomed at random, in 28x28 pixels. The test
-split is read once, at the end. `--held_out=N` is for choosing settings: it trains without the last
-N training examples, tests on those instead, and writes nothing.
+The optimiser is Adam with a cosine decay of the learning rate. Each image is resized to 28x28 pixels
+with a random shift and zoom. The test split is read once, at the end. For choosing settings there is
+`--held_out=N`: it leaves the last N training examples out of training, tests on those instead of the
+test split, and writes nothing.
 """
 
 import shlex
@@ -23,22 +24,32 @@ from cm_jax.data import Source, open_source, to_float
 from cm_jax.models import lenet
 from cm_jax.types import Params
 
-_WEIGHTS = flags.DEFINE_string('weights', None, 'Name of the weights to write.', required=True)
-_SOURCE = flags.DEFINE_string('source', 'digits', 'Data source.')
-_NAME = flags.DEFINE_string('name', None, "The source's own `name`, for tfds.")
-_DATA_DIR = flags.DEFINE_string('data_dir', None, "The source's own `data_dir`, for tfds.")
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the initial weights, the order and the shifts.')
-_EPOCHS = flags.DEFINE_integer('epochs', 100, 'Epochs.')
-_BATCH_SIZE = flags.DEFINE_integer('batch_size', 50, 'Batch size.')
-_LEARNING_RATE = flags.DEFINE_float('learning_rate', 2e-3, 'Learning rate of Adam at the start.')
-_SHIFT = flags.DEFINE_float('shift', 2.0, 'Largest shift, in pixels of 28.')
-_ZOOM = flags.DEFINE_float('zoom', 0.1, 'Largest zoom, as a fraction.')
-_FLIP = flags.DEFINE_bool('flip', False, 'Flip left and right with probability 1/2.')
-_HELD_OUT = flags.DEFINE_integer('held_out', 0, 'Choose settings on this many training examples.')
+_WEIGHTS = flags.DEFINE_string('weights', None, 'The name of the weights to write.', required=True)
+_SOURCE = flags.DEFINE_string('source', 'digits', 'The data source.')
+_NAME = flags.DEFINE_string('name', None, 'The setting `name` of the source, for tfds.')
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'The setting `data_dir` of the source, for tfds.')
+_SEED = flags.DEFINE_integer(
+    'seed',
+    0,
+    'Seed of the initial weights, the order of the examples and the random changes of images.',
+)
+_EPOCHS = flags.DEFINE_integer('epochs', 100, 'The number of epochs.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 50, 'The number of images in a batch.')
+_LEARNING_RATE = flags.DEFINE_float(
+    'learning_rate', 2e-3, 'The learning rate of Adam at the start.'
+)
+_SHIFT = flags.DEFINE_float('shift', 2.0, 'The largest shift, in pixels of the 28x28 image.')
+_ZOOM = flags.DEFINE_float('zoom', 0.1, 'The largest zoom, as a fraction of the size.')
+_FLIP = flags.DEFINE_bool('flip', False, 'Mirror each image left to right with probability 1/2.')
+_HELD_OUT = flags.DEFINE_integer(
+    'held_out',
+    0,
+    'Test on this many training examples, which are left out of training; for choosing settings.',
+)
 
 
 def read(split: str) -> tuple[np.ndarray, np.ndarray, Source]:
-    """All images [n,H,W,C] in [-1,1] and labels [n] of a split."""
+    """Returns all images [n,H,W,C] in [-1, 1] and labels [n] of a split, and its source."""
     settings = {'name': _NAME.value, 'data_dir': _DATA_DIR.value}
     given = {name: value for name, value in settings.items() if value is not None}
     source = open_source(_SOURCE.value, split, **given)
@@ -47,7 +58,7 @@ def read(split: str) -> tuple[np.ndarray, np.ndarray, Source]:
 
 
 def augment(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Resizes [B,H,W,C] to 28x28, each image shifted, zoomed and perhaps flipped on its own."""
+    """Returns images [B,H,W,C] as [B,28,28,C], each one shifted, zoomed and mirrored at random."""
     shift_key, zoom_key, flip_key = jax.random.split(key, 3)
     batch, height, width, channels = x.shape
     shift = jax.random.uniform(shift_key, (batch, 2), minval=-_SHIFT.value, maxval=_SHIFT.value)
@@ -59,14 +70,14 @@ def augment(key: jax.Array, x: jax.Array) -> jax.Array:
         scale = zoom * lenet.SIDE / jnp.array([height, width], jnp.float32)
         origin = lenet.SIDE / 2 * (1 - zoom) + shift
         shape = (lenet.SIDE, lenet.SIDE, channels)
-        # What comes in from outside is 0, so black has to be 0 here.
+        # Pixels from outside the image come in as 0, so black is made 0 for the move.
         return jax.image.scale_and_translate(image + 1, shape, (0, 1), scale, origin, 'linear') - 1
 
     return jax.vmap(move)(x, shift, zoom)
 
 
 def train(images: np.ndarray, labels: np.ndarray) -> Params:
-    """Trains for the epochs asked for and returns the last parameters."""
+    """Returns the parameters after the last of --epochs epochs of training."""
     key = jax.random.key(_SEED.value)
     steps = len(images) // _BATCH_SIZE.value
     optimiser = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE.value, steps * _EPOCHS.value))
@@ -97,6 +108,7 @@ def train(images: np.ndarray, labels: np.ndarray) -> Params:
 
 
 def accuracy(params: Params, images: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the fraction of images [n,H,W,C] that the network assigns to their labels [n]."""
     logits = jax.jit(lenet.logits)
     parts = [logits(params, images[i : i + 500]) for i in range(0, len(images), 500)]
     return float(np.mean(np.concatenate(parts).argmax(-1) == labels))
@@ -130,8 +142,11 @@ def main(argv: list[str]) -> None:
 
 
 def command() -> str:
-    """The command that makes these weights again; where the data lies is the reader's business."""
-    arguments = ['--data_dir=DIR' if a.startswith('--data_dir=') else a for a in sys.argv[1:]]
+    """Returns the command that makes these weights again, with DIR in place of the data folder."""
+    arguments = [
+        '--data_dir=DIR' if argument.startswith('--data_dir=') else argument
+        for argument in sys.argv[1:]
+    ]
     return shlex.join(['python', 'launch/train_lenet.py', *arguments])
 
 

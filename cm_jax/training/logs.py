@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar, metrics as JSON lines, TensorBoard events."""
+"""The log of a training run: metrics as JSON lines, TensorBoard events and a progress bar."""
 
 import importlib.util
 import sys
@@ -12,13 +12,19 @@ from tqdm import tqdm
 from cm_jax.files import append_json_line, drop_lines_after
 from cm_jax.run_folder import EVENTS, METRICS, SKIPPED
 
-# A bar is drawn anew this often; in a log file each drawing is a line that stays.
+# The bar is redrawn at most once in this many seconds. Rarely where the output is not a terminal: in
+# a log file each drawing stays as a line.
 BAR_SECONDS = 0.5 if sys.stderr.isatty() else 15.0
 
 
 class Log:
-    """Writes `metrics.jsonl` always, TensorBoard events where tensorboardX is installed, and shows a
-    bar with images/s and the time left; does nothing unless `active` (process 0 of a run)."""
+    """Writes the metrics of a run and shows its progress; used in a `with` statement.
+
+    Metrics go to the file METRICS of the run folder and, if tensorboardX is installed, also to
+    TensorBoard events. The bar shows images per second and the time left. The run goes from step
+    `first` to step `total`; rows of an earlier attempt later than `first` are removed. Only one
+    process of a run logs: with `active` False nothing is written or shown.
+    """
 
     def __init__(
         self, workdir: str | epath.Path, first: int, total: int, batch_size: int, active: bool
@@ -49,12 +55,15 @@ class Log:
         self._logged = first
 
     def tick(self, step: int) -> None:
-        """Moves the bar to `step`."""
+        """Moves the progress bar to `step`."""
         self._bar.update((step - self._shown) * self._batch_size)
         self._shown = step
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes the metrics of `step`, with the speed since the last write."""
+        """Writes the metrics of `step` and the mean speed since the previous write.
+
+        `metrics` maps names to numbers and has a 'loss', which the bar shows too.
+        """
         if not self._active:
             return
         now = time.monotonic()
