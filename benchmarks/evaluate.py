@@ -1,12 +1,13 @@
-"""What evaluation costs: `python benchmarks/evaluate.py [--points=50000]`; prints a table.
+"""Measures the cost of evaluation: `python benchmarks/evaluate.py [--points=50000]`; prints lines.
 
-    inception   images/s of the FID Inception with its resize, beside the matrix products that the
-                device does in the same minute
-    distance    seconds of the Fréchet distance in 2048 dimensions, beside scipy's sqrtm
-    memory      peak memory of precision and recall of `--points` against as many, 2048 features each
+    inception   images/s of the FID Inception with its resize, compared with the speed of matrix
+                products that is measured on the same device just before
+    distance    seconds of the Fréchet distance in 2048 dimensions, compared with scipy's sqrtm
+    memory      peak memory of precision and recall, for `--points` real images and as many samples
+                with 2048 features each
 
-Weights and features are random: neither cost depends on them. Times do not carry from one machine to
-another; the ratios do, roughly.
+Weights and features are made up, because the cost does not depend on them. The times hold only for
+the machine that they are measured on; the ratios are roughly the same on others.
 """
 
 import argparse
@@ -35,29 +36,34 @@ DIM = 2048
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
-    """The median time of a call, which is made once before."""
+    """Returns the median seconds of `repeats` calls, after one call to warm up."""
     call()
-    found = []
+    times = []
     for _ in range(repeats):
-        since = time.perf_counter()
+        start = time.perf_counter()
         call()
-        found.append(time.perf_counter() - since)
-    return statistics.median(found)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def measure_inception(batch: int, repeats: int) -> list[str]:
-    """Images/s from 32 and 64 pixels, and the share of the speed of a matrix product."""
+    """Returns lines that state images/s for images of 32 and 64 pixels a side.
+
+    They also state the speed of a matrix product, and which share of it the network reaches.
+    """
     side = 4096
-    a = jax.random.normal(jax.random.key(0), (side, side))
-    product = jax.jit(lambda a: jnp.matmul(a, a, precision='highest'))
-    ceiling = 2 * side**3 / seconds(lambda: product(a).block_until_ready(), repeats)
+    matrix = jax.random.normal(jax.random.key(0), (side, side))
+    square = jax.jit(lambda matrix: jnp.matmul(matrix, matrix, precision='highest'))
+    ceiling = 2 * side**3 / seconds(lambda: square(matrix).block_until_ready(), repeats)
     shapes = inception.shapes()
-    draw = jax.jit(lambda: jax.tree.map(lambda s: 0.01 * jnp.ones(s.shape, s.dtype), shapes))
-    params, lines = draw(), [f'matrix product, float32: {ceiling / 1e9:,.0f} GFLOP/s']
+    make_params = jax.jit(
+        lambda: jax.tree.map(lambda leaf: 0.01 * jnp.ones(leaf.shape, leaf.dtype), shapes)
+    )
+    params, lines = make_params(), [f'matrix product, float32: {ceiling / 1e9:,.0f} GFLOP/s']
     for size in (32, 64):
         x = jnp.zeros((batch, size, size, 3))
         program = jax.jit(inception.features).lower(params, x).compile()
-        took = seconds(lambda p=program, x=x: p(params, x).block_until_ready(), repeats)
+        took = seconds(lambda program=program, x=x: program(params, x).block_until_ready(), repeats)
         flops = program.cost_analysis()['flops'] / batch
         share = flops * batch / took / ceiling
         lines.append(
@@ -68,32 +74,36 @@ def measure_inception(batch: int, repeats: int) -> list[str]:
 
 
 def measure_distance(samples: int, repeats: int) -> list[str]:
-    """Of two sets of correlated features."""
+    """Returns lines that state the time of the Fréchet distance of two sets of correlated features."""
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(DIM, DIM)) / DIM**0.5 * rng.uniform(0.2, 1.5, DIM)[None]
-    a, b = (moments.of(rng.normal(m, 1, (samples, DIM)) @ mix) for m in (0, 0.01))
-    found = frechet(a, b)
+    a, b = (moments.of(rng.normal(mean, 1, (samples, DIM)) @ mix) for mean in (0, 0.01))
+    measured = frechet(a, b)
     ours = seconds(lambda: frechet(a, b), repeats)
-    since = time.perf_counter()
+    start = time.perf_counter()
     cov_a, cov_b = moments.covariance(a), moments.covariance(b)
     root = scipy.linalg.sqrtm(cov_a @ cov_b).real
-    theirs = time.perf_counter() - since
+    theirs = time.perf_counter() - start
     distance = np.sum((a.mean - b.mean) ** 2) + np.trace(cov_a + cov_b - 2 * root)
     return [
         f'Fréchet distance, {DIM} dimensions, {samples:,} samples each: {ours:.2f} s '
-        f'(condition {found.condition:.1e}, rank {found.rank})',
+        f'(condition {measured.condition:.1e}, rank {measured.rank})',
         f"with scipy's sqrtm: {theirs:.2f} s, {theirs / ours:.1f} times as long; relative difference "
-        f'{abs(found.distance / distance - 1):.1e}',
+        f'{abs(measured.distance / distance - 1):.1e}',
     ]
 
 
 def measure_memory(points: int) -> list[str]:
-    """To be called in a process of its own: memory has a high-water mark and no other."""
+    """Returns lines that state the memory and time of precision and recall.
+
+    It has to run in a process of its own, because the system tells only the most memory that a
+    process has had since it started.
+    """
     real, samples = (
         np.random.default_rng(seed).standard_normal((points, DIM), np.float32) for seed in (0, 1)
     )
-    before, since = peak(), time.perf_counter()
-    found = precision_recall(real, samples)
+    before, start = peak(), time.perf_counter()
+    result = precision_recall(real, samples)
     stats = jax.devices()[0].memory_stats() or {}
     device = stats.get('peak_bytes_in_use')
     return [
@@ -101,33 +111,34 @@ def measure_memory(points: int) -> list[str]:
         f'({(real.nbytes + samples.nbytes) / 2**20:,.0f} MB); the matrix of distances alone has '
         f'{points**2 * 4 / 2**20:,.0f} MB'
         + (f'; {device / 2**20:,.0f} MB of the device' if device else ''),
-        f'time: {time.perf_counter() - since:.0f} s (precision {found.precision:.3f}, recall '
-        f'{found.recall:.3f})',
+        f'time: {time.perf_counter() - start:.0f} s (precision {result.precision:.3f}, recall '
+        f'{result.recall:.3f})',
     ]
 
 
 def peak() -> float:
-    """The most memory this process has had, in MiB."""
+    """Returns the most memory that this process has had since it started, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--points', type=int, default=50_000)
-    parser.add_argument('--samples', type=int, default=5_000)
-    parser.add_argument('--batch', type=int, help='images; default 16 on CPU, else 256')
-    parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--memory', action='store_true', help=argparse.SUPPRESS)  # the own process
-    given = parser.parse_args()
-    if given.memory:
-        print('\n'.join(measure_memory(given.points)), flush=True)
+    add = parser.add_argument
+    add('--points', type=int, default=50_000, help='images in each set of precision and recall')
+    add('--samples', type=int, default=5_000, help='samples in each set of the Fréchet distance')
+    add('--batch', type=int, help='images in a batch of the Inception; 16 on CPU, else 256')
+    add('--repeats', type=int, default=3, help='how often each time is measured')
+    add('--memory', action='store_true', help=argparse.SUPPRESS)  # set in the process of its own
+    options = parser.parse_args()
+    if options.memory:
+        print('\n'.join(measure_memory(options.points)), flush=True)
         return
     device = jax.devices()[0]
     print(f'{jax.device_count()} x {device.device_kind}, JAX {jax.__version__}', flush=True)
-    batch = given.batch or (16 if device.platform == 'cpu' else 256)
-    print('\n'.join(measure_inception(batch, given.repeats)), flush=True)
-    print('\n'.join(measure_distance(given.samples, given.repeats)), flush=True)
-    command = [sys.executable, __file__, '--memory', f'--points={given.points}']
+    batch = options.batch or (16 if device.platform == 'cpu' else 256)
+    print('\n'.join(measure_inception(batch, options.repeats)), flush=True)
+    print('\n'.join(measure_distance(options.samples, options.repeats)), flush=True)
+    command = [sys.executable, __file__, '--memory', f'--points={options.points}']
     sys.exit(subprocess.run(command).returncode)
 
 
