@@ -11,7 +11,8 @@ import os
 
 CPU_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 CPU_FLAG_VALUE = 'LIBRARY_FUSION_TYPE_REDUCE'
-# The first and last version of jaxlib for which the flag is set: XLA aborts on an unknown flag.
+# The flag was tried with these first and last versions of jaxlib, and is set for no others: XLA
+# aborts on a flag that it does not know.
 CPU_FLAG_JAXLIB = ((0, 10), (0, 12))
 ACCELERATOR_PLUGINS = ('libtpu', 'jax_cuda12_plugin', 'jax_cuda13_plugin', 'jax_rocm7_plugin')
 

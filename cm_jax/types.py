@@ -13,7 +13,7 @@ Metrics = Mapping[str, Array]  # name -> [B]
 
 
 class NetFn(Protocol):
-    """A network without preconditioning: `F = net(params, x, cond, label, key)`, F [B,H,W,C].
+    """A network without preconditioning: `F = net(params, x, cond, label, key)`.
 
     x [B,H,W,C] is the network's input. cond [B, n_cond] holds one number for a noise level, or two
     for methods with two times, and then the augmentation labels if there are any. label [B] int32 is

@@ -26,7 +26,7 @@ from cm_jax.data.readers import cifar10
 from cm_jax.data.sources import tfds as tfds_source
 from cm_jax.errors import UserError
 
-VERSION = '1.0.0'  # the version of a data set that is not one of STANDARD_SETS
+VERSION = '1.0.0'  # the version of a data set that is not one of STOCK
 STAGING = '.preparing'
 FASHION_MNIST_CLASSES = (
     'T-shirt/top',
@@ -42,7 +42,7 @@ FASHION_MNIST_CLASSES = (
 )
 
 
-class Description(NamedTuple):
+class Stock(NamedTuple):
     """What a data set that is written consists of; `kind` is that of readers.Contents."""
 
     kind: str
@@ -53,22 +53,22 @@ class Description(NamedTuple):
 
 
 # The data sets that TFDS has itself: what is written under one of these names must be that data set.
-STANDARD_SETS = {
-    'mnist': Description(
+STOCK = {
+    'mnist': Stock(
         kind='idx',
         version='3.0.1',
         image_shape=(28, 28, 1),
         class_names=tuple('0123456789'),
         has_id=False,
     ),
-    'fashion_mnist': Description(
+    'fashion_mnist': Stock(
         kind='idx',
         version='3.0.1',
         image_shape=(28, 28, 1),
         class_names=FASHION_MNIST_CLASSES,
         has_id=False,
     ),
-    'cifar10': Description(
+    'cifar10': Stock(
         kind='cifar10',
         version='3.0.2',
         image_shape=(32, 32, 3),
@@ -90,16 +90,17 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0) -> Prepa
     """Reads `path` (see readers.LEGAL), writes it as the TFDS data set `dataset` and returns it.
 
     `data_dir` '' means TFDS's default folder; for `size` see `readers.read`. A data set that was
-    already prepared from the same files is left as it is. Raises UserError, and leaves no data set
-    behind, if the input cannot be read, if the name is not legal or belongs to a standard data set
-    of TFDS that the input is not, or if a data set made from other files is already there.
+    already prepared from the same files is left as it is. Raises UserError, and writes no data
+    set, if the input cannot be read, if the name is not legal or belongs to a standard data set
+    of TFDS that the input is not, if `data_dir` is remote or cannot be made, or if a data set made
+    from other files is already there.
     """
     if not re.fullmatch('[a-z][a-z0-9_]*', dataset):
         raise UserError(f'dataset {dataset!r}; legal: small letters, digits and _, a letter first')
     if '://' in data_dir:
         raise UserError(f'data_dir {data_dir!r} is remote; prepare in a local folder, then copy it')
     contents = readers.read(pathlib.Path(path).expanduser(), size)
-    description = _describe(dataset, contents)
+    stock = _stock(dataset, contents)
     home = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / dataset
     made_from = {'kind': contents.kind, 'size': size, 'files': contents.files}
     try:
@@ -109,16 +110,16 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0) -> Prepa
             f'data_dir {str(home.parent)!r} cannot be made: {error.strerror}'
         ) from error
     with _locked(home):
-        final = home / description.version
+        final = home / stock.version
         if final.exists():
             return Prepared(final, _stored_cards(final, contents.counts, made_from), False)
         staging = home / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         try:
-            written = _write(dataset, description, contents, staging)
+            written = _write(dataset, stock, contents, staging)
             cards = {}
             for split in contents.counts:
-                name = f'{dataset}:{description.version}'
+                name = f'{dataset}:{stock.version}'
                 source = tfds_source.open_source(split, name, str(staging))
                 cards[split] = {**card.make(source), 'made_from': made_from}
                 text = json.dumps(cards[split], indent=2)
@@ -129,15 +130,15 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0) -> Prepa
     return Prepared(final, cards, True)
 
 
-def _describe(dataset: str, contents: readers.Contents) -> Description:
+def _stock(dataset: str, contents: readers.Contents) -> Stock:
     """Returns what the data set `dataset` will consist of.
 
-    Raises UserError if `dataset` is the name of one of STANDARD_SETS and `contents` is not that one.
+    Raises UserError if `dataset` is the name of one of STOCK and `contents` is not that one.
     """
-    standard = STANDARD_SETS.get(dataset)
+    standard = STOCK.get(dataset)
     kind, shape, class_names = contents.kind, contents.image_shape, contents.class_names
     if standard is None:
-        return Description(
+        return Stock(
             kind=kind, version=VERSION, image_shape=shape, class_names=class_names, has_id=False
         )
     too_many = len(class_names) > len(standard.class_names)
@@ -194,13 +195,13 @@ def _stored_cards(
 
 
 def _write(
-    dataset: str, description: Description, contents: readers.Contents, staging: pathlib.Path
+    dataset: str, stock: Stock, contents: readers.Contents, staging: pathlib.Path
 ) -> pathlib.Path:
     """Writes the records below `staging` and returns their folder."""
-    features: dict[str, Any] = {'image': tfds.features.Image(shape=description.image_shape)}
-    if description.class_names:
-        features['label'] = tfds.features.ClassLabel(names=description.class_names)
-    if description.has_id:
+    features: dict[str, Any] = {'image': tfds.features.Image(shape=stock.image_shape)}
+    if stock.class_names:
+        features['label'] = tfds.features.ClassLabel(names=stock.class_names)
+    if stock.has_id:
         features['id'] = tfds.features.Text()
 
     with tfds.core.registered.skip_registration():
@@ -209,14 +210,14 @@ def _write(
             """The builder; TFDS names the folder and the files after its class attributes."""
 
             name = dataset
-            VERSION = tfds.core.Version(description.version)
+            VERSION = tfds.core.Version(stock.version)
 
             def _info(self) -> tfds.core.DatasetInfo:
                 return tfds.core.DatasetInfo(
                     builder=self,
                     description=f'{dataset}, prepared by cm_jax from {", ".join(contents.files)}',
                     features=tfds.features.FeaturesDict(features),
-                    supervised_keys=('image', 'label') if description.class_names else None,
+                    supervised_keys=('image', 'label') if stock.class_names else None,
                 )
 
             def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
