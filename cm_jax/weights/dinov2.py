@@ -24,8 +24,8 @@ from cm_jax.files import sha256
 from cm_jax.models import dinov2
 from cm_jax.models.dinov2 import VIT_L14, Sizes
 from cm_jax.types import Extractor, Params
-from cm_jax.weights.names import check_shapes
 from cm_jax.weights.read import read_tensors
+from cm_jax.weights.shapes import check_shapes
 
 NAME = 'dinov2_vitl14'
 FILE = 'dinov2_vitl14_pretrain.pth'

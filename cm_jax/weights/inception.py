@@ -20,8 +20,8 @@ from cm_jax.errors import UserError
 from cm_jax.files import sha256
 from cm_jax.models import inception
 from cm_jax.types import Extractor, Params
-from cm_jax.weights.names import check_shapes
 from cm_jax.weights.read import read_tensors
+from cm_jax.weights.shapes import check_shapes
 
 NAME = 'inception'
 EPS = 1e-3  # added to the variance in batch normalisation

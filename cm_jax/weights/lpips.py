@@ -21,8 +21,8 @@ from cm_jax.errors import UserError, build_from
 from cm_jax.files import sha256
 from cm_jax.models import lpips
 from cm_jax.types import Distance, Params
-from cm_jax.weights.names import check_shapes
 from cm_jax.weights.read import read_tensors
+from cm_jax.weights.shapes import check_shapes
 
 CLASSIFIER = 'classifier.'  # torchvision's last layers
 CONSTANTS = {'scaling_layer.shift': lpips.SHIFT, 'scaling_layer.scale': lpips.SCALE}

@@ -31,6 +31,7 @@ from cm_jax.core import tree
 from cm_jax.core.tree import FIXED
 from cm_jax.errors import UserError, check_name
 from cm_jax.types import Params
+from cm_jax.weights.shapes import SHOWN, check_shapes
 
 LAYOUTS = {'edm': ('song_unet', 'adm_unet'), 'edm2': ('edm2_unet',), 'openai': ('adm_unet',)}
 LEAVES = {
@@ -57,7 +58,6 @@ OPENAI_BLOCK = {
     'skip': 'skip_connection',
 }
 OPENAI_ATTENTION = {'norm2': 'norm', 'qkv': 'qkv', 'proj': 'proj_out'}
-SHOWN = 3  # an error names at most this many tensors of each kind
 
 
 class Tensor(NamedTuple):
@@ -148,33 +148,6 @@ def to_params(
     return tree.unflatten(
         {tensor.path: tensor.to_ours(state[name]) for name, tensor in tensors.items()}
     )
-
-
-def check_shapes(
-    state: Mapping[str, np.ndarray],
-    expected: Mapping[str, tuple[int, ...]],
-    optional: Mapping[str, tuple[int, ...]],
-    network: str,
-) -> None:
-    """Raises UserError, in one line, if a tensor is missing, unexpected or of the wrong shape.
-
-    `expected` and `optional` give the shapes of the tensors that must and may be in `state`;
-    `network` says in the error what the weights do not fit.
-    """
-    shapes = {**expected, **optional}
-    wrong = [
-        f'{name} is {_text(np.shape(state[name]))}, not {_text(shape)}'
-        for name, shape in shapes.items()
-        if name in state and np.shape(state[name]) != shape
-    ]
-    problems = {
-        'missing': [name for name in expected if name not in state],
-        'unexpected': [name for name in state if name not in shapes],
-        'of the wrong shape': wrong,
-    }
-    if any(problems.values()):
-        texts = [_summary(kind, tensors) for kind, tensors in problems.items() if tensors]
-        raise UserError(f'the weights do not fit {network}: {"; ".join(texts)}')
 
 
 def to_state(
@@ -294,14 +267,3 @@ def _filters(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict
         if name.endswith('_aux_residual.weight')
     ]
     return {name: filter_2d for name in sorted(names)}
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    """Returns a shape as text, such as '16x3x3x3'."""
-    return 'x'.join(map(str, shape)) or 'a scalar'
-
-
-def _summary(kind: str, tensors: list[str]) -> str:
-    """Returns the number of tensors with one kind of problem and the names of the first few."""
-    rest = f' and {len(tensors) - SHOWN} more' if len(tensors) > SHOWN else ''
-    return f'{len(tensors)} {kind}: {", ".join(tensors[:SHOWN])}{rest}'
