@@ -18,9 +18,8 @@ import pytest
 from tests.helpers.paths import FIXTURES, ROOT, TESTS
 
 LONGEST = [
-    *(TESTS / 'commands' / f'test_{name}.py' for name in ('train', 'story', 'stored_runs')),
-    *(TESTS / 'commands' / f'test_{name}.py' for name in ('refusals', 'evaluate')),
-    TESTS / 'test_configs.py',
+    *('commands/test_train.py', 'commands/test_story.py', 'commands/test_stored_runs.py'),
+    *('commands/test_refusals.py', 'commands/test_evaluate.py', 'test_configs.py'),
 ]
 # Compiled programs are kept for the next run of the tests, and of the commands that they start.
 KEPT = {
@@ -51,7 +50,8 @@ class Recorded(NamedTuple):
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that two workers end together (with --no-loadscope-reorder)."""
-    items.sort(key=lambda item: (*LONGEST, item.path).index(item.path))
+    order = [TESTS / name for name in LONGEST]
+    items.sort(key=lambda item: (*order, item.path).index(item.path))
 
 
 @pytest.fixture(scope='session')
