@@ -157,3 +157,10 @@ def test_the_images_that_a_run_sees_are_its_steps_times_its_batch():
     assert RunSettings(steps=3, batch_size=16).images_seen() == 48
     with pytest.raises(UserError, match=r'config\.steps is not set'):
         RunSettings(batch_size=16).images_seen()
+
+
+@pytest.mark.parametrize('config', [{'train': 3}, {'model': None}, {'evaluation': 'inception'}])
+def test_a_section_that_is_none_is_refused_by_name(config):
+    ((name, value),) = config.items()
+    with pytest.raises(UserError, match=rf'config\.{name} is a section .* got {value!r}'):
+        parse_run(config)

@@ -32,7 +32,7 @@ divided difference uses the prediction at t_max.
 
 For order 3 the paper's code, and the copies of it, have half of the D'' term above. On Gaussian data,
 where the solution is known in closed form, that has order 2 as the steps get small. The term here is
-that of the expansion, and has order 3 (tests/samplers/test_ode_closed_form.py).
+that of the expansion, and has order 3 (tests/samplers/test_dpm_solver.py).
 """
 
 import functools

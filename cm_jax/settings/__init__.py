@@ -22,7 +22,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from cm_jax.errors import build_from, check_name
+from cm_jax.errors import UserError, build_from, check_name
 from cm_jax.settings.run import (
     MAX_SEED,
     Evaluation,
@@ -79,9 +79,12 @@ def _parse(config: Mapping[str, Any], settings: type[Settings]) -> Settings:
         for field in fields
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type)
     }
-    values: dict[str, Any] = {}
+    defaults, values = settings(), {}
     for name, value in config.items():
         check_name(f'key config.{name}', name, [field.name for field in fields])
+        is_section = name in sections or isinstance(getattr(defaults, name), Mapping)
+        if is_section and not isinstance(value, Mapping):
+            raise UserError(f'config.{name} is a section of keys with values, got {value!r}')
         if name in sections:
             section = {key: _as_tuple(entry) for key, entry in value.items()}
             values[name] = build_from(name, sections[name], section)
