@@ -17,16 +17,6 @@ from tests.helpers.data_files import everything, made_up, pairs, write_idx
 DEBIAN = pathlib.Path('/usr/share/datasets/fashion-mnist')
 
 
-@pytest.fixture(scope='module')
-def idx_set(tmp_path_factory):
-    """A made-up IDX set, prepared: (its folder, its arrays, the data_dir)."""
-    base = tmp_path_factory.mktemp('idx')
-    sets = {'train': made_up(200, (7, 5)), 't10k': made_up(20, (7, 5), 1)}
-    write_idx(base / 'raw', sets, gz=True)
-    prepare('small', str(base / 'raw'), str(base / 'tfds'))
-    return base / 'raw', sets, base / 'tfds'
-
-
 def test_idx_comes_back_bit_for_bit(idx_set):
     _, sets, data_dir = idx_set
     for split, prefix in (('train', 'train'), ('test', 't10k')):

@@ -4,19 +4,8 @@ import numpy as np
 import pytest
 
 from cm_jax import data
-from cm_jax.data.prepare import prepare
 from cm_jax.errors import UserError
-from tests.helpers.data_files import everything, made_up, png, write_idx
-
-
-@pytest.fixture(scope='module')
-def idx_set(tmp_path_factory):
-    """A made-up IDX set, prepared: (its folder, its arrays, the data_dir)."""
-    base = tmp_path_factory.mktemp('idx')
-    sets = {'train': made_up(200, (7, 5)), 't10k': made_up(20, (7, 5), 1)}
-    write_idx(base / 'raw', sets, gz=True)
-    prepare('small', str(base / 'raw'), str(base / 'tfds'))
-    return base / 'raw', sets, base / 'tfds'
+from tests.helpers.data_files import everything, png
 
 
 def test_plain_tfds_reads_it_too(idx_set):

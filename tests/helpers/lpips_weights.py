@@ -1,7 +1,13 @@
 """Made-up weights of LPIPS under the names of the public files."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from cm_jax.models import lpips
 from cm_jax.weights import lpips as files
 
 # Index in torchvision's `features`, channels in and out, size, stride, padding; '+': a feature map.
@@ -47,3 +53,29 @@ def params_of(network, state):
 def images(shape, count=2, seed=0):
     rng = np.random.default_rng(seed)
     return [rng.uniform(-1, 1, shape).astype(np.float32) for _ in range(count)]
+
+
+class Made(NamedTuple):
+    """A made-up AlexNet."""
+
+    measure: Callable  # (params, a, b) -> ([B], gradients of the sum in a and b), no resizing
+    params: Any
+    state: tuple  # (features, heads)
+
+
+def measured_alex() -> Made:
+    """A made-up AlexNet, with its program."""
+    module, state = lpips.Lpips('alex'), made_up('alex')
+
+    def total(a, b, params):
+        distances = module.apply({'params': params}, a, b)
+        return jnp.sum(distances), distances
+
+    slope = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)
+
+    @jax.jit
+    def measure(params, a, b):
+        (_, distances), gradients = slope(a, b, params)
+        return distances, gradients
+
+    return Made(measure, params_of('alex', state), state)

@@ -1,8 +1,5 @@
 """LPIPS: the whole network against NumPy, the resize, gradients."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,35 +8,22 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from cm_jax.errors import UserError
 from cm_jax.models import lpips
-from tests.helpers.lpips_weights import LAYERS, SCALE, SHIFT, images, made_up, params_of
+from tests.helpers.lpips_weights import (
+    LAYERS,
+    SCALE,
+    SHIFT,
+    images,
+    made_up,
+    measured_alex,
+    params_of,
+)
 
 SHAPE = (2, 31, 31, 3)  # the least of AlexNet
 
 
-class Made(NamedTuple):
-    """A made-up AlexNet."""
-
-    measure: Callable  # (params, a, b) -> ([B], gradients of the sum in a and b), no resizing
-    params: Any
-    state: tuple  # (features, heads)
-
-
 @pytest.fixture(scope='module')
 def alex():
-    module, state = lpips.Lpips('alex'), made_up('alex')
-
-    def total(a, b, params):
-        found = module.apply({'params': params}, a, b)
-        return jnp.sum(found), found
-
-    slope = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)
-
-    @jax.jit
-    def measure(params, a, b):
-        (_, distances), gradients = slope(a, b, params)
-        return distances, gradients
-
-    return Made(measure, params_of('alex', state), state)
+    return measured_alex()
 
 
 # The network, in NumPy and float64

@@ -1,48 +1,23 @@
 """The files of LPIPS: of the public weights, of a whole module, and what is refused."""
 
 import hashlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cm_jax.errors import UserError
-from cm_jax.models import lpips
 from cm_jax.weights import lpips as files
 from cm_jax.weights.write import write_safetensors
 from tests.helpers import weight_files
-from tests.helpers.lpips_weights import SCALE, SHIFT, images, made_up, params_of
+from tests.helpers.lpips_weights import SCALE, SHIFT, images, measured_alex
 
 SLICES = {'alex': {0: 1, 3: 2, 6: 3, 8: 4, 10: 5}}  # of the public package: index -> net.slice...
 
 
-class Made(NamedTuple):
-    """A made-up AlexNet."""
-
-    measure: Callable  # (params, a, b) -> ([B], gradients of the sum in a and b), no resizing
-    params: Any
-    state: tuple  # (features, heads)
-
-
 @pytest.fixture(scope='module')
 def alex():
-    module, state = lpips.Lpips('alex'), made_up('alex')
-
-    def total(a, b, params):
-        found = module.apply({'params': params}, a, b)
-        return jnp.sum(found), found
-
-    slope = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)
-
-    @jax.jit
-    def measure(params, a, b):
-        (_, distances), gradients = slope(a, b, params)
-        return distances, gradients
-
-    return Made(measure, params_of('alex', state), state)
+    return measured_alex()
 
 
 def whole(state):
