@@ -144,6 +144,13 @@ def required_config(flag: flags.FlagHolder) -> ConfigDict:
     return flag.value
 
 
+def required_section(flag: flags.FlagHolder, name: str) -> dict[str, Any]:
+    """Returns {name: section}, one section of the config of --config. Raises UserError without it."""
+    config = required_config(flag).to_dict()
+    check_name(f'section in {flag.name}', name, config)
+    return {name: config[name]}
+
+
 def join_processes(spec: str) -> None:
     """Connects this process with the others of the same run, as `spec` says.
 

@@ -255,17 +255,16 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UserError(f'unknown argument {argv[1]!r}; legal: none, or {REFERENCE}')
     run = open_run(cli.required_workdir(_WORKDIR))
-    settings = run.settings
+    evaluation = run.settings.evaluation
     if _CONFIG.value is not None:
-        settings = parse_run(cli.required_config(_CONFIG).to_dict())
+        evaluation = parse_run(cli.required_section(_CONFIG, 'evaluation')).evaluation
     weights = chosen_weights(run)
     euler_steps = _STRAIGHTNESS.value
     if euler_steps is not None:
         cli.refuse_flags(NOT_STRAIGHTNESS, '--straightness')
-        evaluation = asked_evaluation(settings.evaluation)
-        measure_straightness(run, weights, evaluation, euler_steps)
+        measure_straightness(run, weights, asked_evaluation(evaluation), euler_steps)
     else:
-        score_weights(run, weights, asked_evaluation(settings.evaluation))
+        score_weights(run, weights, asked_evaluation(evaluation))
 
 
 if __name__ == '__main__':

@@ -35,10 +35,9 @@ _NPZ = flags.DEFINE_bool('npz', False, 'also write the images to an .npz file: u
 def main(argv: Sequence[str]) -> None:
     del argv
     run = open_run(cli.required_workdir(_WORKDIR))
-    settings = run.settings
+    sampling, seed = run.settings.sampling, _SEED.value
     if _CONFIG.value is not None:
-        settings = parse_run(cli.required_config(_CONFIG).to_dict())
-    sampling, seed = settings.sampling, _SEED.value
+        sampling = parse_run(cli.required_section(_CONFIG, 'sampling')).sampling
     ema = sampling.ema if _EMA.value is None else _EMA.value
     count = sampling.count if _COUNT.value is None else _COUNT.value
     if count < 1 or _COLUMNS.value < 1 or seed < 0:

@@ -160,6 +160,15 @@ def test_a_finished_search_says_so_and_another_is_refused(story):
     assert 'seed: 0 there, 9 here' in line
 
 
+def test_evaluate_takes_the_evaluation_of_any_config_and_sample_needs_a_section_of_its_own(story):
+    """A search's config has an evaluation, here that of the run itself, and no sampling."""
+    search = '--config=tests/helpers/tiny_search.py'
+    out = commands.run('evaluate', f'--workdir={story}/ect', search)
+    assert out.count('stored)') == out.count('evaluations')
+    line = commands.error('sample', f'--workdir={story}/ect', search)
+    assert "unknown section in config 'sampling'" in line and 'evaluation' in line
+
+
 def test_evaluate_does_not_score_twice(story):
     before = (story / 'ect' / 'scores.jsonl').read_text()
     assert 'stored' in commands.run('evaluate', f'--workdir={story}/ect')
