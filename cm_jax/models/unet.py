@@ -12,6 +12,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError, check_name
@@ -208,7 +209,7 @@ def check_least(least: int, **numbers: int) -> None:
             raise UserError(f'model.{name} must be >= {least}, got {number}')
 
 
-def compute_dtype(name: str) -> jnp.dtype:
+def compute_dtype(name: str) -> DTypeLike:
     """Returns the dtype of that name. Raises UserError if it is not in DTYPES."""
     check_name('model.dtype', name, DTYPES)
     return DTYPES[name]
