@@ -66,5 +66,5 @@ def combine(
 
 
 def _added(total: np.ndarray, c: float, x: np.ndarray) -> np.ndarray:
-    """Returns total + c x, and `total` itself for c = 0."""
-    return total + c * x if c else total
+    """Returns total + c x in float64, and `total` itself for c = 0."""
+    return total + c * np.asarray(x, np.float64) if c else total

@@ -41,3 +41,15 @@ def test_one_hot_rows_take_each_group_from_its_snapshot_bit_for_bit():
     found = combine.combine(lambda k: networks[k], range(COUNT), c, space)
     expected = {'in': networks[1]['in'], 'out': networks[3]['out']}
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_large_coefficients_of_both_signs_are_combined_as_in_float64():
+    """Each entry is within a rounding to float32 of the exact sum, also where 50 terms of 6 cancel."""
+    k, rng = 50, np.random.default_rng(1)
+    snapshots = [{'w': rng.normal(size=(20, 5)).astype(np.float32)} for _ in range(k)]
+    stacked = np.float64([snapshot['w'] for snapshot in snapshots])
+    for coefficients in (6 * rng.permutation(np.repeat([1.0, -1.0], k // 2)), rng.uniform(-6, 6, k)):
+        coefficients = np.float32(coefficients)
+        combined = combine.combine(lambda i: snapshots[i], range(k), coefficients)['w']
+        exact = np.tensordot(np.float64(coefficients), stacked, 1)
+        assert np.all(np.abs(combined - exact) < 1e-7 * np.maximum(1, np.abs(exact)))
