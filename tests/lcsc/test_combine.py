@@ -48,7 +48,10 @@ def test_large_coefficients_of_both_signs_are_combined_as_in_float64():
     k, rng = 50, np.random.default_rng(1)
     snapshots = [{'w': rng.normal(size=(20, 5)).astype(np.float32)} for _ in range(k)]
     stacked = np.float64([snapshot['w'] for snapshot in snapshots])
-    for coefficients in (6 * rng.permutation(np.repeat([1.0, -1.0], k // 2)), rng.uniform(-6, 6, k)):
+    for coefficients in (
+        6 * rng.permutation(np.repeat([1.0, -1.0], k // 2)),
+        rng.uniform(-6, 6, k),
+    ):
         coefficients = np.float32(coefficients)
         combined = combine.combine(lambda i: snapshots[i], range(k), coefficients)['w']
         exact = np.tensordot(np.float64(coefficients), stacked, 1)
