@@ -162,7 +162,7 @@ def import_weights(arguments: Sequence[str]) -> None:
     tensors, metadata = read_tensors(path)
     if metadata.get('process', 've') != 've':
         raise UserError(
-            f"{path} was trained on the process {metadata['process']!r}; import takes only 've'"
+            f"{path} was trained on process {metadata['process']!r}; import takes only 've'"
         )
     preset = PRESETS[network]
     prefix = select(tensors, preset.layout, _EMA.value, path)
