@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 from cm_jax import checkpoint, run_folder
-from cm_jax import config as configs
+from cm_jax.config import to_plain
 from cm_jax.errors import UserError
 from cm_jax.lcsc import combine
 from cm_jax.run import open_run
@@ -29,7 +29,7 @@ from tests.helpers.tiny import settings_of
 def write_run(folder: pathlib.Path, steps, sigma_rels=KEPT) -> np.ndarray:
     """A run folder with a random walk for weights and its power averages; returns the walk."""
     weights = walk(size=6)
-    run_folder.write_config(folder, configs.to_plain(tiny.get_config()))
+    run_folder.write_config(folder, to_plain(tiny.get_config()))
     (folder / DATA_CARD).write_text(json.dumps({'image_shape': [8, 8, 1], 'num_classes': 10}))
     kept = {f'ema_power{s}': averaged(weights, s) for s in sigma_rels}
     with checkpoint.Stream(folder / TRAJECTORY) as stream:
@@ -157,7 +157,7 @@ def test_a_step_that_is_not_there_is_told_with_those_that_are(opened, tmp_path):
 def test_what_is_no_run_folder_is_told(tmp_path):
     with pytest.raises(UserError, match=r'is no run folder: it has no config.json'):
         open_run(tmp_path)
-    run_folder.write_config(epath.Path(tmp_path), configs.to_plain(tiny.get_config()))
+    run_folder.write_config(epath.Path(tmp_path), to_plain(tiny.get_config()))
     with pytest.raises(UserError, match=r'has no data_card.json: its training did not start'):
         open_run(tmp_path)
 

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from cm_jax import checkpoint, data, run_folder
-from cm_jax import config as configs
+from cm_jax.config import to_plain
 from cm_jax.core import tree
 from cm_jax.data import card
 from cm_jax.run_folder import DATA_CARD, RAW, TRAJECTORY, item_name
@@ -32,7 +32,7 @@ def made(tmp_path_factory) -> pathlib.Path:
     config = tiny.get_config('ect')
     config.evaluation.update({'samples': 203, 'batch_size': 64, 'seeds': (7,)})
     source = data.open_source('digits', 'train')
-    run_folder.write_config(folder, configs.to_plain(config))
+    run_folder.write_config(folder, to_plain(config))
     (folder / DATA_CARD).write_text(json.dumps(card.make(source)))
     init = wire(settings_of(config), source.image_shape, source.num_classes).model.init
     shapes = tree.flatten(jax.eval_shape(init, jax.random.key(0)))

@@ -7,7 +7,7 @@ import jax
 from etils import epath
 
 from cm_jax import checkpoint, run_folder
-from cm_jax import config as configs
+from cm_jax.config import to_plain
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import DATA_CARD, TRAJECTORY
 from cm_jax.wiring import wire
@@ -22,7 +22,7 @@ def untrained_run(folder: pathlib.Path, config, steps=(1, 2), card=DIGITS) -> Ru
     The last step has the average '0.9' too: the weights of the first step.
     """
     folder = epath.Path(folder)
-    run_folder.write_config(folder, configs.to_plain(config))
+    run_folder.write_config(folder, to_plain(config))
     (folder / DATA_CARD).write_text(json.dumps(card))
     init = wire(settings_of(config), tuple(card['image_shape']), card['num_classes']).model.init
     init, kept = jax.jit(init), {}

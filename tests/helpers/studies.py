@@ -2,8 +2,8 @@
 
 import json
 
-from cm_jax import config as configs
 from cm_jax import run_folder
+from cm_jax.config import to_plain
 from cm_jax.metrics.protocol import protocol
 from cm_jax.types import Extractor
 from tests.helpers.tiny import get_config as tiny
@@ -28,6 +28,6 @@ def make_run(folder, rows, seed=0, ema='0.5'):
     config = tiny('ect')
     config.seed, config.sampling.ema = seed, ema
     (folder / 'trajectory' / '12').mkdir(parents=True)
-    run_folder.write_config(folder, configs.to_plain(config))
+    run_folder.write_config(folder, to_plain(config))
     (folder / 'data_card.json').write_text('{"image_shape": [8, 8, 1], "num_classes": 10}')
     (folder / 'scores.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
