@@ -48,17 +48,17 @@ RAW = ''  # names the weights themselves, where an average of them could be name
 
 
 def candidates_file(search: str) -> str:
-    """The name of the file with every candidate of the search named `search`."""
+    """Returns the name of the file with every candidate of the search named `search`."""
     return f'{search}.jsonl'
 
 
 def state_file(search: str) -> str:
-    """The name of the file with the state of the search named `search`."""
+    """Returns the name of the file with the state of the search named `search`."""
     return f'{search}_state.json'
 
 
 def item_name(ema: str) -> str:
-    """The name, in a step of the trajectory, of an average or of the weights themselves ('')."""
+    """Returns the name, in a step of the trajectory, of an average, or of the weights themselves."""
     return f'{EMA_ITEM}{ema}' if ema else 'params'
 
 
@@ -69,7 +69,7 @@ def averages_in(step: epath.Path) -> list[str]:
 
 
 def weights_label(ema: str) -> str:
-    """What people are told of weights: 'ema 0.99', or 'weights' for the weights themselves."""
+    """Returns what people are told of weights: 'ema 0.99', or 'weights' for the weights themselves."""
     return f'ema {ema}' if ema else 'weights'
 
 
