@@ -6,11 +6,15 @@ It starts from the run of fashion_mnist_edm.py. The global batch is 128: 10,000 
 images, those of the teacher not counted, in eight stages (q = 2). Ours: not run to its end.
 """
 
+from cm_jax.errors import check_name
 from configs.common.fashion_mnist import fashion_mnist_config
 
+VARIANTS = ('full', 'small')
 
-def get_config():
-    c = fashion_mnist_config()
+
+def get_config(variant='full'):
+    check_name('variant', variant, VARIANTS)
+    c = fashion_mnist_config(small=variant == 'small')
     c.steps = 10_000
     c.ema_rates = (0.99, 0.999, 0.9999)
     c.objective.update({'name': 'ect', 'p_mean': -1.1, 'p_std': 2.0, 'q': 2.0, 'k': 8.0, 'b': 1.0})
@@ -20,4 +24,13 @@ def get_config():
     c.trajectory.every = 100
     c.sampling.update({'sampler': 'onestep', 'ema': '0.999', 'count': 50, 'every': 1000})
     c.evaluation.samplers = ('onestep', 'multistep@80,0.8')
+    if variant == 'small':
+        c.steps = 3000
+        c.batch_size = 64
+        c.ema_rates = (0.99, 0.997)
+        c.objective.double_every = 500
+        c.optimizer.learning_rate = 7e-4
+        c.init_from.update({'workdir': 'runs/fashion_mnist/edm_small', 'ema': '0.998'})
+        c.trajectory.every = 40
+        c.sampling.ema = '0.99'
     return c

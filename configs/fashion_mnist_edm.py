@@ -6,15 +6,25 @@
 The global batch is 128: 20,000 steps see 2,560,000 images. Ours: not run to its end.
 """
 
+from cm_jax.errors import check_name
 from configs.common.fashion_mnist import fashion_mnist_config
 
+VARIANTS = ('full', 'small')
 
-def get_config():
-    c = fashion_mnist_config()
+
+def get_config(variant='full'):
+    check_name('variant', variant, VARIANTS)
+    c = fashion_mnist_config(small=variant == 'small')
     c.steps = 20_000
     c.ema_rates = (0.999,)
     c.objective.update({'name': 'edm', 'p_mean': -1.2, 'p_std': 1.2})
     c.optimizer.update({'name': 'adam', 'learning_rate': 1e-3, 'warmup_steps': 500})
     c.sampling.update({'sampler': 'heun@18', 'ema': '0.999', 'count': 50, 'every': 2000})
     c.evaluation.samplers = ('heun@18', 'onestep')
+    if variant == 'small':
+        c.steps = 4000
+        c.batch_size = 64
+        c.ema_rates = (0.998,)
+        c.optimizer.update({'learning_rate': 2e-3, 'warmup_steps': 200})
+        c.sampling.ema = '0.998'
     return c

@@ -4,14 +4,19 @@ from cm_jax.config import base_config
 from configs.common.flow import rectified_flow
 
 
-def fashion_mnist_config():
-    """Returns a config with the data and a network of 1,259,745 parameters."""
+SMALL = {'channels': 16, 'attn_resolutions': ()}
+
+
+def fashion_mnist_config(small=False):
+    """Returns a config with the data and a network of 1,259,745 parameters, or the `small` one of PARAMS."""
     c = base_config()
     c.batch_size = 128
     c.class_conditional = True
     c.dataset.update({'source': 'tfds', 'name': 'fashion_mnist', 'data_dir': ''})
     c.model.update({'channels': 32, 'channel_mult': (1, 2, 2), 'num_blocks': 1})
     c.model.update({'attn_resolutions': (7,), 'dropout': 0.0, 'dtype': 'float32'})
+    if small:
+        c.model.update(SMALL)
     c.objective.sigma_data = 0.5
     c.evaluation.extractor = 'lenet_fashion_mnist'
     return c
