@@ -1,6 +1,7 @@
 """The probability-flow ODE dx/dt = (x - D(x, t)) / t, with one-step and multistep solvers.
 
-Every solver runs all its steps in one jax.lax.scan.
+Every solver runs all its steps in one jax.lax.scan; with `unroll` the compiled program has no loop, but
+the steps one after another, which is what a derivative through them needs to be fast.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,9 @@ def heun(velocity: Velocity, x: Array, t: Array, s: Array) -> Array:
     return x + expand(s - t, x) * (slope + ahead) / 2
 
 
-def integrate(step: Step, velocity: Velocity, x: Array, ts: np.ndarray | Array) -> Array:
+def integrate(
+    step: Step, velocity: Velocity, x: Array, ts: np.ndarray | Array, unroll: bool = False
+) -> Array:
     """Returns x at ts[-1], by a `step` between each two successive times of ts [n].
 
     x [B,...] is given at ts[0].
@@ -55,7 +58,7 @@ def integrate(step: Step, velocity: Velocity, x: Array, ts: np.ndarray | Array) 
         t, s = (jnp.broadcast_to(time, batch).astype(x.dtype) for time in pair)
         return step(velocity, x, t, s), None
 
-    return jax.lax.scan(body, x, (ts[:-1], ts[1:]))[0]
+    return jax.lax.scan(body, x, (ts[:-1], ts[1:]), unroll=unroll)[0]
 
 
 def adams_weights(ts: Array, order: int) -> Array:
@@ -87,7 +90,9 @@ def adams_weights(ts: Array, order: int) -> Array:
     return w
 
 
-def multistep(velocity: Velocity, x: Array, ts: Array, weights: Array) -> Array:
+def multistep(
+    velocity: Velocity, x: Array, ts: Array, weights: Array, unroll: bool = False
+) -> Array:
     """Returns x_n after n steps of a linear multistep solver, which take n evaluations.
 
     x_{i+1} = x_i + sum_j weights[i, j] v_{i-j},  v_i = velocity(x_i, t_i)
@@ -107,4 +112,5 @@ def multistep(velocity: Velocity, x: Array, ts: Array, weights: Array) -> Array:
         past = jnp.concatenate([now[None], past[:-1]])
         return (x + jnp.sum(expand(row, past) * past, axis=0), past), None
 
-    return jax.lax.scan(body, (x, before), (ts, weights.astype(x.dtype)))[0][0]
+    steps = (ts, weights.astype(x.dtype))
+    return jax.lax.scan(body, (x, before), steps, unroll=unroll)[0][0]

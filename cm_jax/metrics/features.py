@@ -1,5 +1,8 @@
 """The features of generated images, which are rounded as a stored picture before they are measured."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 
 from cm_jax.types import Array, Extractor, Params
@@ -26,7 +29,30 @@ def _byte(x: Array) -> Array:
     return jnp.clip(jnp.round(127.5 * x.astype(jnp.float32) + 127.5), 0, 255)
 
 
-def of_samples(extractor: Extractor, params: Params, x0: Array) -> Array:
+@jax.custom_jvp
+def round_straight_through(x: Array) -> Array:
+    """Returns round_uint8(x), with the derivative of a clip to [-1, 1]: 1 inside and 0 outside.
+
+    Rounding has the derivative 0 wherever it has one. The straight-through estimate (Bengio et al.,
+    arXiv 1308.3432) passes it over.
+    """
+    return round_uint8(x)
+
+
+@round_straight_through.defjvp
+def _round_straight_through_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    return round_uint8(x), jnp.where(jnp.abs(x) <= 1, tangent, 0).astype(jnp.float32)
+
+
+def of_samples(
+    extractor: Extractor,
+    params: Params,
+    x0: Array,
+    rounding: Callable[[Array], Array] = round_uint8,
+) -> Array:
     """Returns the features [B, dim] of generated images [B,H,W,C], which are rounded first.
 
     `params` are the weights of the extractor; a jitted program should take them as an argument. An
@@ -34,4 +60,4 @@ def of_samples(extractor: Extractor, params: Params, x0: Array) -> Array:
     of it: the maximum of a pooling layer, for example, can hide a NaN.
     """
     finite = jnp.all(jnp.isfinite(x0.reshape(x0.shape[0], -1)), axis=1, keepdims=True)
-    return jnp.where(finite, extractor.apply(params, round_uint8(x0)), jnp.nan)
+    return jnp.where(finite, extractor.apply(params, rounding(x0)), jnp.nan)

@@ -111,13 +111,14 @@ def checksum(count: int, mean: np.ndarray, matrix: np.ndarray) -> str:
 def centred_sums(features: Array, shift: Array) -> tuple[Array, Array]:
     """Returns the sums of y_i [d] and of y_i y_i^T [d, d] with y = x - shift, for jitted programs.
 
-    `features` x is [n, d] and `shift` [d]. The sums are float32, and the product has full float32
-    precision on every device. With a shift near the mean, such as the mean of a reference, the
+    `features` x is [n, d] and `shift` [d]. The sums are float32 (of float64 features, float64), and the
+    product has full float32 precision on every device. With a shift near the mean, such as the mean of a reference, the
     relative error of the covariance stays near float32's 1e-7 sqrt(n). With shift 0 it grows by the
     factor |mean|^2 / variance.
     """
     chex.assert_rank([features, shift], [2, 1])
-    y = features.astype(jnp.float32) - shift.astype(jnp.float32)[None]
+    dtype = jnp.promote_types(features.dtype, jnp.float32)
+    y = features.astype(dtype) - shift.astype(dtype)[None]
     return jnp.sum(y, axis=0), jnp.matmul(y.T, y, precision='highest')
 
 
@@ -131,3 +132,19 @@ def from_centred_sums(
     mean = sums / count
     mean_shift = np.asarray(shift, np.float32).astype(np.float64)  # the shift as the program had it
     return Moments(count, mean_shift + mean, outer - np.outer(sums, mean))
+
+
+def centred_sums_cotangents(
+    count: int, sums: np.ndarray, by_mean: np.ndarray, by_covariance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the derivatives of a number by the `centred_sums` of `count` features.
+
+    `by_mean` [d] and `by_covariance` [d, d], which is symmetric, are its derivatives by the mean m and
+    the unbiased covariance C of the features. With s and S the sums, m = s / n + shift and
+    C = (S - s s^T / n) / (n - 1), so that
+
+        d/dS = C' / (n - 1),   d/ds = m' / n - 2 C' s / (n (n - 1))
+    """
+    sums = np.asarray(sums, np.float64)
+    by_outer = by_covariance / (count - 1)
+    return by_mean / count - 2 / count * (by_outer @ sums), by_outer

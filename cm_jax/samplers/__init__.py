@@ -2,16 +2,17 @@
 
 Each sampler is a file of this folder that has these functions:
 
-    sample(denoise, process, x_T, ts, keys) -> x0
+    sample(denoise, process, x_T, ts, keys, unroll=False) -> x0
         `denoise(x, t)` is bound to its weights and labels. x_T [B,H,W,C] is noise at ts[0], and ts [n]
         are noise levels in descending order. keys [B] are typed keys for fresh noise, one for each
-        example, so that an example does not depend on the batch that it is in.
+        example, so that an example does not depend on the batch that it is in. With `unroll` the program
+        has no loop: it calls `denoise` once for each evaluation.
     parse(arguments, process) -> ts
         The levels that the arguments mean; see below.
     evaluations(ts) -> int
         The number of network evaluations for one sample.
     options(arguments) -> tuple of words
-        Only if a sampler has choices beside the levels; its `sample` takes the words after the keys.
+        Only if a sampler has choices beside the levels; its `sample` takes the words after `unroll`.
 
 A sampler is written `name` or `name@arguments`: `onestep`, `multistep@80,0.8`, `heun@18`. Two things
 may follow, in this order: `+head<i>` (`euler@16+head1`) names the head of a network that has several,
@@ -19,6 +20,7 @@ and `+cfg<weight>` (`heun@18+cfg1.5`) asks for classifier-free guidance, see cor
 """
 
 import importlib
+import itertools
 import math
 import pkgutil
 from collections.abc import Callable
@@ -46,7 +48,7 @@ class Sampler(NamedTuple):
     head: int  # the head of the network, from 1; 0 is the head that its objective samples with
     guidance: float  # the weight of classifier-free guidance; 1 is no guidance
     evaluations: int  # the number of network evaluations for one sample
-    sample: Callable[..., Array]  # sample(denoise, x_T, keys, ts=levels) -> x0
+    sample: Callable[..., Array]  # sample(denoise, x_T, keys, ts=levels, unroll=False) -> x0
 
 
 def at_levels(sampler: Sampler, ts: Array) -> Sampler:
@@ -56,7 +58,9 @@ def at_levels(sampler: Sampler, ts: Array) -> Sampler:
     `spec` stay as they are.
     """
     return sampler._replace(
-        sample=lambda denoise, x_T, keys: sampler.sample(denoise, x_T, keys, ts)
+        sample=lambda denoise, x_T, keys, unroll=False: sampler.sample(
+            denoise, x_T, keys, ts, unroll
+        )
     )
 
 
@@ -170,8 +174,9 @@ def build(spec: str, process: Process) -> Sampler:
         x_T: Array,
         keys: Array,
         ts: np.ndarray | Array = float32_levels,
+        unroll: bool = False,
     ) -> Array:
-        return module.sample(denoise, process, x_T, ts, keys, *options_argument)
+        return module.sample(denoise, process, x_T, ts, keys, unroll, *options_argument)
 
     evaluations = module.evaluations(levels) * (1 if guidance == 1 else 2)
     return Sampler(
@@ -227,16 +232,37 @@ def start(model: GenerativeModel, seed: Array, indices: Array) -> Start:
 
 
 def generate(
-    sampler: Sampler, model: GenerativeModel, params: Params, seed: Array, indices: Array
+    sampler: Sampler,
+    model: GenerativeModel,
+    params: Params,
+    seed: Array,
+    indices: Array,
+    rematerialised: Callable[[int], bool] | None = None,
 ) -> Array:
     """Returns the samples number `indices` [B] of the stream `seed`, [B,H,W,C]; meant to be jitted.
 
     A sample depends only on the seed and on its index (see `start`), so it is the same for every batch
     size and number of devices. Raises UserError as `check_guidance` and `check_head` do.
+
+    `rematerialised` is for a derivative by `params`. It makes a program without a loop, whose evaluation
+    number i, from 0, keeps only its input for the way back if rematerialised(i), and is computed a second
+    time there; so memory does not grow with the number of evaluations.
     """
     check_guidance(sampler, model.num_classes)
     check_head(sampler, len(model.heads))
     denoise = model.heads[sampler.head - 1] if sampler.head else model.denoise
     denoise = guided(denoise, sampler.guidance)
     x_T, label, fresh = start(model, seed, indices)
-    return sampler.sample(lambda x, t: denoise(params, x, t, label), x_T, fresh)
+
+    def evaluate(x: Array, t: Array) -> Array:
+        return denoise(params, x, t, label)
+
+    if rematerialised is None:
+        return sampler.sample(evaluate, x_T, fresh)
+    numbers = itertools.count()
+
+    def evaluate_again(x: Array, t: Array) -> Array:
+        chosen = jax.checkpoint(evaluate) if rematerialised(next(numbers)) else evaluate
+        return chosen(x, t)
+
+    return sampler.sample(evaluate_again, x_T, fresh, unroll=True)

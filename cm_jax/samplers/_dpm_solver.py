@@ -128,6 +128,7 @@ def dpm_solver(
     x_T: Array,
     ts: np.ndarray | Array,
     keys: Array,
+    unroll: bool = False,
     chosen: tuple[str, ...] = (),
     *,
     order: int,
@@ -147,7 +148,8 @@ def dpm_solver(
         past = jnp.concatenate([prediction[None], past[:-1]])
         return (ratio * x + jnp.sum(expand(row, past) * past, axis=0), past), None
 
-    return jax.lax.scan(step, (x_T, past), (levels[:-1], levels[1:] / levels[:-1], table))[0][0]
+    steps = (levels[:-1], levels[1:] / levels[:-1], table)
+    return jax.lax.scan(step, (x_T, past), steps, unroll=unroll)[0][0]
 
 
 def solver(order: int) -> tuple[Callable, Callable]:

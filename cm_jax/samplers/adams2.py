@@ -31,12 +31,15 @@ def adams(
     x_T: Array,
     ts: np.ndarray | Array,
     keys: Array,
+    unroll: bool = False,
+    *,
     order: int,
 ) -> Array:
     """Returns x at ts[-1] by the Adams-Bashforth solver of order 2 or 3, from x_T at ts[0]."""
     del process, keys  # the sampler is deterministic, and the ODE is the same for both processes
     levels = jnp.asarray(ts, x_T.dtype)
-    return ode.multistep(ode.pf_ode(denoise), x_T, levels[:-1], ode.adams_weights(levels, order))
+    weights = ode.adams_weights(levels, order)
+    return ode.multistep(ode.pf_ode(denoise), x_T, levels[:-1], weights, unroll)
 
 
 evaluations = euler.evaluations

@@ -46,12 +46,14 @@ def sample(
     x_T: Array,
     ts: np.ndarray | Array,
     keys: Array,
+    unroll: bool = False,
 ) -> Array:
     del process, keys  # the sampler is deterministic
     levels = jnp.asarray(ts, x_T.dtype)
     rows = np.array([FIRST, SECOND] + (len(levels) - 3) * [LATER])
     times = levels[:-1].at[1].set(levels[0])
-    return ode.multistep(ode.pf_ode(denoise), x_T, times, jnp.diff(levels)[:, None] * rows)
+    weights = jnp.diff(levels)[:, None] * rows
+    return ode.multistep(ode.pf_ode(denoise), x_T, times, weights, unroll)
 
 
 evaluations = euler.evaluations

@@ -31,6 +31,7 @@ def sample(
     x_T: Array,
     ts: np.ndarray | Array,
     keys: Array,
+    unroll: bool = False,
 ) -> Array:
     del process, keys  # the sampler is deterministic, and the ODE is the same for both processes
-    return ode.integrate(ode.euler, ode.pf_ode(denoise), x_T, ts)
+    return ode.integrate(ode.euler, ode.pf_ode(denoise), x_T, ts, unroll)

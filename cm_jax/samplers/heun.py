@@ -32,7 +32,8 @@ def sample(
     x_T: Array,
     ts: np.ndarray | Array,
     keys: Array,
+    unroll: bool = False,
 ) -> Array:
     del process, keys  # the sampler is deterministic, and the ODE is the same for both processes
-    x = ode.integrate(ode.heun, ode.pf_ode(denoise), x_T, ts[:-1])
+    x = ode.integrate(ode.heun, ode.pf_ode(denoise), x_T, ts[:-1], unroll)
     return denoise(x, jnp.full(x.shape[0], ts[-2], x.dtype))

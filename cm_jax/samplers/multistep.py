@@ -33,6 +33,7 @@ def sample(
     x_T: Array,
     ts: np.ndarray | Array,
     keys: Array,
+    unroll: bool = False,
 ) -> Array:
     batch, shape = x_T.shape[0], x_T.shape[1:]
 
@@ -46,4 +47,4 @@ def sample(
     if len(ts) == 1:
         return x0
     later = (jnp.arange(len(ts) - 1), jnp.asarray(ts[1:]))
-    return jax.lax.scan(renoise_and_denoise, x0, later)[0]
+    return jax.lax.scan(renoise_and_denoise, x0, later, unroll=unroll)[0]
