@@ -234,7 +234,7 @@ class Case:
         weights = jax.device_put(self.extractor.params)
         images = sample(params)
         extracted = extract(weights, images)
-        to_reference = frechet.distance_to(self.reference.moments)
+        to_reference = frechet.distances_to(self.reference.moments).distance
 
         def distance() -> float:
             measured = moments.from_centred_sums(self.samples, *sums(extracted), shift)

@@ -31,7 +31,7 @@ from cm_jax.errors import UserError
 from cm_jax.evaluation import curve, images, straightness
 from cm_jax.evaluation.extractors import override
 from cm_jax.evaluation.references import describe
-from cm_jax.evaluation.scores import Scorer
+from cm_jax.evaluation.scores import FeatureSpace, Scorer
 from cm_jax.files import append_json_line
 from cm_jax.generate import LABELS, build_sampler, labels_policy
 from cm_jax.metrics import named
@@ -40,7 +40,7 @@ from cm_jax.run import Run, open_run
 from cm_jax.run_folder import RAW, SCORES, weights_label
 from cm_jax.settings import Evaluation, parse_run
 from cm_jax.types import Extractor
-from cm_jax.wiring import open_reference
+from cm_jax.wiring import open_spaces
 
 _CONFIG = cli.config_flag('takes `evaluation` from this config')
 _WORKDIR = cli.workdir_flag()
@@ -57,6 +57,12 @@ _SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, re
 _SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')
 _SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
 _EXTRACTOR = cli.extractor_flags()
+_SECOND = flags.DEFINE_list(
+    'second',
+    None,
+    'other extractors that measure the same images, each perhaps with =FILE: '
+    'lenet_fashion_mnist,pixel,vgg16=FILE',
+)
 _LABELS = flags.DEFINE_enum(
     'labels', LABELS[0], LABELS, 'classes of the samples: balanced, or drawn uniformly'
 )
@@ -83,6 +89,7 @@ NOT_STRAIGHTNESS = (
     'download',
     'reference',
     'metrics',
+    'second',
     'labels',
     'save_images',
 )
@@ -98,6 +105,7 @@ def asked_evaluation(evaluation: Evaluation) -> Evaluation:
         'weights': _EXTRACTOR.weights.value,
         'batch_size': _EXTRACTOR.batch_size.value,
         'reference': _REFERENCE.value,
+        'second': None if _SECOND.value is None else tuple(_SECOND.value),
         'samples': _SAMPLES.value,
         'seeds': cli.integers('seeds', _SEEDS.value) or None,
     }
@@ -209,41 +217,49 @@ def requests(run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluatio
     return asked
 
 
+def protocols_of(row: Mapping[str, Any], spaces: Sequence[FeatureSpace]) -> list[Any]:
+    """Returns the protocols of a stored score in each feature space; None where it has none there."""
+    others = row.get('others', {})
+    scores = [space.extractor.score for space in spaces[1:]]
+    return [row['protocol'], *(others.get(score, {}).get('protocol') for score in scores)]
+
+
 def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation) -> None:
     """Scores each of the weights with each sampler; everything is checked before the first sample."""
     asked, metrics, root = requests(run, weights, evaluation), _METRICS.value, _SAVE_IMAGES.value
     folders = [images.folder(root, *request) if root else None for request in asked]
-    extractor, reference = open_reference(run.settings.dataset, evaluation, metrics)
-    scorer = Scorer(
-        run.parts.generative_model,
-        extractor,
-        reference,
-        evaluation.batch_size,
-        sharding.make_mesh(),
-        metrics,
-        _LABELS.value,
-    )
+    spaces = open_spaces(run.settings.dataset, evaluation, metrics)
+    model, mesh = run.parts.generative_model, sharding.make_mesh()
+    scorer = Scorer(model, spaces, evaluation.batch_size, mesh, _LABELS.value)
+    extractor = spaces[0].extractor
     load = functools.lru_cache(maxsize=1)(run.params)  # one model in memory at a time
-    names = [extractor.score, *named.keys(extractor, metrics)]
+    names = [
+        name
+        for space in spaces
+        for name in (space.extractor.score, *named.keys(space.extractor, space.metrics))
+    ]
     stored = {
-        str(row['protocol']): row
+        str(protocols_of(row, spaces)): row
         for row in run.scores()
         if row.keys() >= {*names, 'condition'}  # rows of earlier versions may lack some
     }
     rows: list[dict[str, Any]] = []
     for (step, ema, spec), folder in zip(asked, folders):
         since, samples, seeds = time.monotonic(), evaluation.samples, evaluation.seeds
-        protocol = scorer.protocol(spec, samples, seeds, ema=ema, step=step)
+        protocols = [
+            scorer.protocol(spec, samples, seeds, ema=ema, step=step, space=i)
+            for i in range(len(spaces))
+        ]
         if not rows:
             channels = run.parts.generative_model.image_shape[-1]
-            print(header(protocol, extractor, channels), flush=True)
-        row, cost = stored.get(str(protocol)), 'stored'
+            print(header(protocols[0], extractor, channels), flush=True)
+        row, cost = stored.get(str(protocols)), 'stored'
         if row is None or folder is not None:
             save = None if folder is None else images.writer(folder)
             params = load(step, ema)
             row = scorer.score(params, spec, samples, seeds, ema=ema, step=step, save=save)
-        if str(protocol) not in stored:
-            stored[str(protocol)] = row = append_json_line(run.workdir / SCORES, row)
+        if str(protocols) not in stored:
+            stored[str(protocols)] = row = append_json_line(run.workdir / SCORES, row)
             cost = f'{time.monotonic() - since:.1f} s'
         rows.append(row)
         print(score_line(row, names, extractor.dim, cost), flush=True)

@@ -40,6 +40,7 @@ CHOSEN = 'chosen.json'  # who was chosen on selection noise
 REPORT = 'report.json'  # the last file that a search writes
 REPORT_ROWS = 'report.jsonl'  # the rows of the report that are scored already
 LANDSCAPE, LANDSCAPE_PLOT = 'landscape.json', 'landscape.png'
+UNITS = 'units.json'  # of the metrics of the search, where they are relative
 PROGRESS_PLOT = 'progress.png'
 COMBINED_SAMPLES = 'samples/lcsc.png'
 

@@ -27,20 +27,25 @@ from tqdm import tqdm
 
 from cm_jax import checkpoint, cli, run_folder, sharding
 from cm_jax.config import to_plain
-from cm_jax.evaluation.scores import Reference, Scorer
+from cm_jax.errors import UserError
+from cm_jax.evaluation.scores import FeatureSpace, Scorer
 from cm_jax.files import write_text
-from cm_jax.lcsc import ask_tell, combine, criterion, generations, plots, selection, storage
-from cm_jax.lcsc.fitness import Fitness, make_fitness
+from cm_jax.lcsc import ask_tell, combine, derivative, generations, plots, selection, storage
+from cm_jax.lcsc import criterion as criteria
+from cm_jax.lcsc.criterion import Criterion
+from cm_jax.lcsc.derivative import Differentiate, make_derivative
+from cm_jax.lcsc.fitness import Fitness, Values, make_fitness, make_values
 from cm_jax.lcsc.identity import EMA_STAR, LCSC
 from cm_jax.lcsc.job import RANDOM, SEARCH, Job, open_job
 from cm_jax.lcsc.selection import Choice, Chosen
 from cm_jax.lcsc.space import ONE, Space
+from cm_jax.lcsc.storage import Placed
 from cm_jax.plotting import save_figure, write_grid
 from cm_jax.run import open_run
 from cm_jax.run_folder import RAW, write_json
 from cm_jax.settings import parse_search
-from cm_jax.types import Extractor, Params
-from cm_jax.wiring import open_reference
+from cm_jax.types import Params
+from cm_jax.wiring import open_spaces
 
 _CONFIG = cli.config_flag('e.g. configs/digits_ect_lcsc.py')
 _WORKDIR = cli.workdir_flag('the folder for the result')
@@ -56,35 +61,73 @@ class Session:
     job: Job
     workdir: epath.Path
     mesh: Mesh
-    extractor: Extractor
-    reference: Reference
+    spaces: Sequence[FeatureSpace]  # the first is that of the report's score
+    criterion: Criterion  # what the search minimises
     scorer: Scorer  # of the report
 
     @functools.cached_property
-    def fitness(self) -> Fitness:
-        """The score of candidates; the snapshots are read when it is asked for first."""
-        return self.fitness_of(self.job.load, self.job.steps, self.job.space)
+    def placed(self) -> Placed:
+        """The snapshots; they are read when they are asked for first."""
+        return self.place(self.job.load, self.job.steps)
 
-    def fitness_of(
-        self, load: Callable[[Any], Params], names: Sequence[Any], space: Space
-    ) -> Fitness:
-        """Returns the score of combinations of the weights `load(name)`."""
-        job, budget, basis = self.job, self.job.settings.budget, self.job.settings.basis
+    def place(self, load: Callable[[Any], Params], names: Sequence[Any]) -> Placed:
+        """Returns the weights `load(name)` as snapshots within reach of the devices."""
+        basis = self.job.settings.basis
         stored = storage.store(load, names, where=basis.storage, dtype=basis.dtype)
-        population = job.states[SEARCH].settings.population
+        return storage.place(stored, self.mesh)
+
+    def values_of(self, placed: Placed, space: Space) -> Values:
+        """Returns what measures combinations of snapshots."""
+        job, budget = self.job, self.job.settings.budget
+        population = job.settings.search['population']
         at_once = min(population, CANDIDATES_A_DEVICE * self.mesh.size)
-        return make_fitness(
+        return make_values(
             job.run.parts.generative_model,
             job.sampler,
-            self.extractor,
-            self.reference,
-            stored,
+            self.criterion,
+            placed,
             samples=budget.samples,
             batch_size=budget.batch_size,
-            mesh=self.mesh,
-            metric=job.metric or None,
             space=space,
-            at_once=population if stored.streamed else at_once,
+            at_once=population if placed.streamed else at_once,
+        )
+
+    @functools.cached_property
+    def values(self) -> Values:
+        """The metrics of candidates."""
+        return self.values_of(self.placed, self.job.space)
+
+    @functools.cached_property
+    def units(self) -> np.ndarray:
+        """The units of the metrics; relative ones are measured once, and kept in the folder."""
+        budget, path = self.job.settings.budget, self.workdir / run_folder.UNITS
+        if budget.units == 'given':
+            return np.ones(len(self.criterion.names))
+        if not path.exists():
+            profiles, _ = ask_tell.ask(self.job.states[SEARCH])
+            found = self.criterion.units(self.values(profiles, budget.seed))
+            write_json(path, dict(zip(self.criterion.names, found.tolist())))
+        stored = json.loads(path.read_text())
+        return np.array([stored[name] for name in self.criterion.names])
+
+    @functools.cached_property
+    def fitness(self) -> Fitness:
+        """The score of candidates."""
+        return make_fitness(self.criterion, self.values, self.units)
+
+    @functools.cached_property
+    def differentiate(self) -> Differentiate:
+        """The score of a candidate with its derivative."""
+        job = self.job
+        return make_derivative(
+            job.run.parts.generative_model,
+            job.sampler,
+            self.criterion,
+            self.placed,
+            samples=job.settings.budget.samples,
+            batch_size=job.gradient_batch,
+            space=job.space,
+            units=self.units,
         )
 
     def combined(self, coefficients: np.ndarray) -> Params:
@@ -95,20 +138,20 @@ class Session:
 def open_session(job: Job, workdir: epath.Path) -> Session:
     """Opens what candidates are scored with. Raises UserError on a wrong metric."""
     run, evaluation, mesh = job.run, job.evaluation, sharding.make_mesh()
-    metrics = criterion.sources(job.metric)
-    extractor, reference = open_reference(run.settings.dataset, evaluation, metrics)
-    metric, samples = job.metric or extractor.score, job.settings.budget.samples
-    criterion.build(extractor, reference, metric, samples)
-    scorer = Scorer(
-        run.parts.generative_model, extractor, reference, evaluation.batch_size, mesh, metrics
-    )
+    metrics = criteria.sources(job.metric)
+    spaces = open_spaces(run.settings.dataset, evaluation, metrics, unused_kinds=('pr',))
+    metric = job.metric or {spaces[0].extractor.score: 1.0}
+    criterion = criteria.build(spaces, metric, job.settings.budget.samples)
+    if job.settings.search['method'] == 'gradient':
+        derivative.check(criterion)
+        if job.gradient_batch % mesh.size:
+            raise UserError(
+                f'config.gradient.batch_size = {job.gradient_batch} is no multiple of the '
+                f'{mesh.size} devices, which share each batch'
+            )
+    scorer = Scorer(run.parts.generative_model, spaces, evaluation.batch_size, mesh)
     return Session(
-        job=job,
-        workdir=workdir,
-        mesh=mesh,
-        extractor=extractor,
-        reference=reference,
-        scorer=scorer,
+        job=job, workdir=workdir, mesh=mesh, spaces=spaces, criterion=criterion, scorer=scorer
     )
 
 
@@ -119,7 +162,14 @@ def search_and_choose(session: Session) -> Chosen:
         return selection.load_chosen(path)
     choices: dict[str, Choice] = {}
     for name, start in session.job.states.items():
-        state = generations.run(start, session.fitness, budget, session.workdir, name)
+        state = generations.run(
+            start,
+            session.fitness,
+            session.job.budgets[name],
+            session.workdir,
+            name,
+            session.differentiate if start.method == 'gradient' else None,
+        )
         best = selection.choose(state, session.fitness, budget.finalists, budget.selection_seeds)
         choices |= best if name == SEARCH else {name: best[LCSC]}
     chosen = Chosen(choices, best_posthoc(session))
@@ -133,7 +183,8 @@ def best_posthoc(session: Session) -> str | None:
     if not job.posthoc:
         return None
     last = job.steps[-1]
-    fitness = session.fitness_of(lambda name: job.run.params(last, name), job.posthoc, ONE)
+    placed = session.place(lambda name: job.run.params(last, name), job.posthoc)
+    fitness = make_fitness(session.criterion, session.values_of(placed, ONE), session.units)
     each = np.eye(len(job.posthoc))
     scores = [fitness(each, seed) for seed in job.settings.budget.selection_seeds]
     means = np.mean(scores, axis=0)
@@ -155,13 +206,21 @@ def score_landscape(session: Session) -> None:
 
 
 def cost(job: Job) -> dict[str, int]:
-    """Returns the network evaluations that the search itself took, on search and selection noise."""
+    """Returns the network evaluations that the search itself took, on search and selection noise.
+
+    A pass forward counts 1, one back counts 2.
+    """
     state, budget = job.states[SEARCH], job.settings.budget
     first = len(ask_tell.profile_identities(state))
-    children = budget.generations * state.settings.population
-    selected = (first + min(budget.finalists, children)) * len(budget.selection_seeds)
     each = budget.samples * job.sampler.evaluations
-    return {'search': (first + children) * each, 'selection': selected * each}
+    if state.method == 'gradient':
+        children = budget.generations
+        step = derivative.network_passes(job.sampler, budget.samples, job.gradient_batch)
+    else:
+        children, step = budget.generations * state.settings.population, each
+    selected = (first + min(budget.finalists, children)) * len(budget.selection_seeds)
+    profiles = first * (1 if budget.units == 'given' else 2) * each
+    return {'search': profiles + children * step, 'selection': selected * each}
 
 
 def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> None:
@@ -195,7 +254,7 @@ def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> Non
 def draw(session: Session, chosen: Chosen) -> None:
     """Draws the pictures, from what the search left in its folder."""
     job, workdir = session.job, session.workdir
-    score = job.settings.budget.metric or session.extractor.score
+    score = job.settings.budget.metric or session.spaces[0].extractor.score
     searched, random = (generations.read_candidates(workdir, name) for name in (SEARCH, RANDOM))
     figure = plots.progress(searched, random, score)
     save_figure(workdir / run_folder.PROGRESS_PLOT, figure)
@@ -263,7 +322,7 @@ def main(argv: Sequence[str]) -> None:
     chosen = search_and_choose(session)
     score_landscape(session)
     for row in report(session, chosen, plain):
-        print(report_line(row, session.extractor.score))
+        print(report_line(row, session.spaces[0].extractor.score))
 
 
 if __name__ == '__main__':

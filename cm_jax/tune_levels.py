@@ -114,14 +114,9 @@ def main(argv: Sequence[str]) -> None:
     step = run.step(_STEP.value)
     ema = run.settings.sampling.ema if _EMA.value is None else _EMA.value
     run.check_ema(step, ema)
-    extractor, reference = open_reference(run.settings.dataset, evaluation)
-    scorer = Scorer(
-        run.parts.generative_model,
-        extractor,
-        reference,
-        evaluation.batch_size,
-        sharding.make_mesh(),
-    )
+    space = open_reference(run.settings.dataset, evaluation)
+    model, mesh = run.parts.generative_model, sharding.make_mesh()
+    scorer = Scorer(model, [space], evaluation.batch_size, mesh)
     protocol = scorer.protocol('onestep', samples, (_SEED.value,), ema=ema, step=step)
     records = run.tuned()
     record = next((stored for stored in records[::-1] if is_same_search(stored, protocol)), None)

@@ -8,10 +8,10 @@ from cm_jax import data, models, objectives
 from cm_jax.core import process as processes
 from cm_jax.core.process import Process
 from cm_jax.data import Source
-from cm_jax.errors import UserError, build_from
-from cm_jax.evaluation import references
+from cm_jax.errors import UserError, build_from, check_name
+from cm_jax.evaluation import extractors, references
 from cm_jax.evaluation.extractors import open_extractor
-from cm_jax.evaluation.scores import Reference, reference
+from cm_jax.evaluation.scores import FeatureSpace, reference
 from cm_jax.metrics import named
 from cm_jax.models import Model
 from cm_jax.objectives import Objective
@@ -130,23 +130,67 @@ def open_data(dataset: Mapping[str, Any], split: str | None = None) -> Source:
 
 def open_reference(
     dataset: Mapping[str, Any], evaluation: Evaluation, metrics: Sequence[str] = ()
-) -> tuple[Extractor, Reference]:
-    """Returns the extractor of an evaluation and its reference.
+) -> FeatureSpace:
+    """Returns the extractor of an evaluation with its reference.
 
     The reference is made from a split of `dataset`, or read from a file. It keeps the features of its
     images if `metrics` need them. Raises UserError on metrics that the extractor does not have (see
     metrics.named), and on a file that was made with another extractor (see evaluation.references).
     """
-    extractor = open_extractor(evaluation)
+    return _space(open_extractor(evaluation), dataset, evaluation, metrics)
+
+
+def open_spaces(
+    dataset: Mapping[str, Any],
+    evaluation: Evaluation,
+    metrics: Sequence[str] = (),
+    unused_kinds: Sequence[str] = (),
+) -> list[FeatureSpace]:
+    """Returns the feature space of an evaluation, and those of `evaluation.second` behind it.
+
+    Each of the `metrics` belongs to the space that has it; without metrics the first space is in use.
+    The metrics of the `unused_kinds` are measured too, in the first space that is not in use, or in the
+    first of all, where they can be had: of a reference that is a split, with enough images and samples.
+
+    Raises UserError as `open_reference` does, and if there are other spaces and the reference is a
+    file, which holds the statistics of one extractor.
+    """
+    is_file, second = references.is_file(evaluation.reference), evaluation.second
+    if second and is_file:
+        raise UserError(
+            f'config.evaluation.second = {second} needs a reference that is a split of the data, such '
+            f"as 'train'; {evaluation.reference!r} is the file of one extractor"
+        )
+    opened = extractors.open_spaces(open_extractor(evaluation), second)
+    legal = [name for extractor in opened for name in named.names(extractor)]
+    for name in metrics:
+        check_name('metric', name, legal)
+    own = [[name for name in metrics if name in named.names(e)] for e in opened]
+    used = own if metrics else [[opened[0].score], *own[1:]]
+    if not is_file and evaluation.samples >= named.LEAST:
+        first = next((i for i, names in enumerate(used) if not names), 0)
+        kinds = named.names(opened[first]).items()
+        own[first] += [n for n, kind in kinds if kind in unused_kinds and n not in own[first]]
+    return [_space(e, dataset, evaluation, names) for e, names in zip(opened, own)]
+
+
+def _space(
+    extractor: Extractor,
+    dataset: Mapping[str, Any],
+    evaluation: Evaluation,
+    metrics: Sequence[str],
+) -> FeatureSpace:
+    """Returns an extractor with the reference of an evaluation."""
     named.check(extractor, metrics, evaluation.samples)
     keep_features = bool(named.beyond(extractor, metrics))
     if references.is_file(evaluation.reference):
-        stored = references.load(
+        made = references.load(
             evaluation.reference, extractor, evaluation.batch_size, keep_features
         )
         if keep_features:
-            named.check(extractor, metrics, evaluation.samples, len(stored.kept_features()))
-        return extractor, stored
-    source = open_data(dataset, evaluation.reference)
-    named.check(extractor, metrics, evaluation.samples, source.count)
-    return extractor, reference(source, extractor, evaluation.batch_size, keep_features)
+            named.check(extractor, metrics, evaluation.samples, len(made.kept_features()))
+    else:
+        source = open_data(dataset, evaluation.reference)
+        named.check(extractor, metrics, evaluation.samples, source.count)
+        made = reference(source, extractor, evaluation.batch_size, keep_features)
+    return FeatureSpace(extractor, made, tuple(metrics))

@@ -41,6 +41,22 @@ class Reference(NamedTuple):
         return self.features
 
 
+class FeatureSpace(NamedTuple):
+    """Where samples are compared with real images: an extractor, and the reference in its features.
+
+    `metrics`, by the names of metrics.named, are measured beside the Fréchet distance.
+    """
+
+    extractor: Extractor
+    reference: Reference
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def beyond(self) -> list[str]:
+        """The metrics that need the features and not only their moments."""
+        return named.beyond(self.extractor, self.metrics)
+
+
 def reference(
     source: Source, extractor: Extractor, batch_size: int, keep: bool = False
 ) -> Reference:
@@ -89,23 +105,25 @@ def check_shape(reference: Reference, model: GenerativeModel) -> None:
 def make_features(
     model: GenerativeModel,
     sampler: Sampler,
-    extractor: Extractor,
+    extractors: Sequence[Extractor],
     batch_size: int,
     mesh: Mesh,
     labels: str = LABELS[0],
     save: bool = False,
-) -> Callable[..., Iterator[np.ndarray]]:
+) -> Callable[..., Iterator[list[np.ndarray]]]:
     """Returns `sample_features(params, seed, samples, levels)`, which compiles one program.
 
-    It yields batches [B, dim] of the features of exactly that many samples. With `save`, a fifth
-    argument, `SaveImages`, is called with the images behind each batch.
+    It yields, for each batch of exactly that many samples, their features [B, dim] by each extractor.
+    With `save`, a fifth argument, `SaveImages`, is called with the images behind each batch.
     """
 
-    def finish(weights: Params, x0: Array) -> tuple[Array, ...]:
-        extracted = features.of_samples(extractor, weights, x0)
-        return (extracted, features.to_bytes(x0)) if save else (extracted,)
+    def finish(*weights_and_x0: Any) -> tuple[Array, ...]:
+        *weights, x0 = weights_and_x0
+        extracted = [features.of_samples(e, w, x0) for e, w in zip(extractors, weights)]
+        return (*extracted, features.to_bytes(x0)) if save else tuple(extracted)
 
-    generate = make_generator(model, sampler, mesh, batch_size, finish, (extractor.params,), labels)
+    weights = tuple(extractor.params for extractor in extractors)
+    generate = make_generator(model, sampler, mesh, batch_size, finish, weights, labels)
 
     def sample_features(
         params: Params,
@@ -113,13 +131,12 @@ def make_features(
         samples: int,
         levels: Sequence[float],
         write: SaveImages | None = None,
-    ) -> Iterator[np.ndarray]:
+    ) -> Iterator[list[np.ndarray]]:
         for first in range(0, samples, batch_size):
-            batch = generate(params, seed, first, levels)
-            extracted, *images = (leaf[: samples - first] for leaf in batch)
+            batch = [leaf[: samples - first] for leaf in generate(params, seed, first, levels)]
             if write is not None:
-                write(seed, first, *images)
-            yield extracted
+                write(seed, first, batch[-1])
+            yield batch[: len(extractors)]
 
     return sample_features
 
@@ -129,7 +146,7 @@ class _Parts:
     """What all scores of a Scorer have in common."""
 
     model: GenerativeModel
-    extractor: Extractor  # its weights are on the devices
+    spaces: tuple[FeatureSpace, ...]  # the weights of the extractors are on the devices
     batch_size: int
     mesh: Mesh
     labels: str
@@ -138,34 +155,31 @@ class _Parts:
 class Scorer:
     """Scores weights with any samplers under one evaluation.
 
-    Samplers that differ in the values of their noise levels alone share one compiled program.
-    `metrics`, by the names of metrics.named, are computed beside the Fréchet distance. Raises
-    UserError on `labels` that the model does not have, and on a reference of images of another shape.
+    Samplers that differ in the values of their noise levels alone share one compiled program. The first
+    of the feature spaces is that of the score; in the others the same samples are measured beside it.
+    Raises UserError on `labels` that the model does not have, and on a reference of images of another
+    shape.
     """
 
     def __init__(
         self,
         model: GenerativeModel,
-        extractor: Extractor,
-        reference: Reference,
+        spaces: Sequence[FeatureSpace],
         batch_size: int,
         mesh: Mesh,
-        metrics: Sequence[str] = (),
         labels: str = LABELS[0],
     ):
         labels_policy(model, labels)
-        check_shape(reference, model)
-        on_devices = jax.device_put(extractor.params, replicated(mesh))  # once, for all programs
+        for space in spaces:
+            check_shape(space.reference, model)
         self._parts = _Parts(
             model=model,
-            extractor=extractor._replace(params=on_devices),
+            spaces=tuple(_on_devices(space, mesh) for space in spaces),  # once, for all programs
             batch_size=batch_size,
             mesh=mesh,
             labels=labels,
         )
-        self._reference = reference
-        self._metrics = named.beyond(extractor, metrics)
-        self._programs: dict[tuple, Callable[..., Iterator[np.ndarray]]] = {}
+        self._programs: dict[tuple, Callable[..., Iterator[list[np.ndarray]]]] = {}
 
     def score(
         self,
@@ -180,30 +194,31 @@ class Scorer:
     ) -> dict[str, Any]:
         """Returns a row: each number's mean and std over seeds, each seed's distance, the protocol.
 
-        `condition` and `rank` are the worst over the seeds of metrics.frechet's. `save` is called with
-        the images, batch by batch.
+        `condition` and `rank` are the worst over the seeds of metrics.frechet's. What concerns one of
+        the other feature spaces stands under `others`, by the name of its distance; the numbers
+        themselves have names of their own and stand together. `save` is called with the images, batch
+        by batch.
         """
         parts, sampler = self._parts, build_sampler(spec, self._parts.model)
         program = self._program(sampler, save is not None)
         params = jax.device_put(params, replicated(parts.mesh))
         per_seed = [
-            self._measure(program(params, seed, samples, sampler.levels, save)) for seed in seeds
+            _measure(parts.spaces, program(params, seed, samples, sampler.levels, save))
+            for seed in seeds
         ]
-        numbers, distances = zip(*per_seed)
         row: dict[str, Any] = {}
-        for name in numbers[0]:
-            values = [of_seed[name] for of_seed in numbers]
-            row[name] = float(np.mean(values))
-            row[f'{name}_std'] = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        if self._metrics:
-            real = len(self._reference.kept_features())
-            row['settings'] = named.settings(parts.extractor, self._metrics, samples, real)
-        row['values'] = [of_seed[parts.extractor.score] for of_seed in numbers]
-        row['condition'] = float(np.max([distance.condition for distance in distances]))
-        row['rank'] = min(distance.rank for distance in distances)
-        return row | {'protocol': self.protocol(spec, samples, seeds, ema=ema, step=step)}
+        others = {}
+        for i, (space, of_seeds) in enumerate(zip(parts.spaces, zip(*per_seed))):
+            numbers, details = _summary(space, of_seeds, samples)
+            row |= numbers
+            details['protocol'] = self.protocol(spec, samples, seeds, ema=ema, step=step, space=i)
+            if i:
+                others[space.extractor.score] = details
+            else:
+                row |= details
+        return row | ({'others': others} if others else {})
 
-    def _program(self, sampler: Sampler, save: bool) -> Callable[..., Iterator[np.ndarray]]:
+    def _program(self, sampler: Sampler, save: bool) -> Callable[..., Iterator[list[np.ndarray]]]:
         """Returns the program of a sampler: one for all that differ in the values of their levels."""
         compiled_in = sampler.name, sampler.options, sampler.head, sampler.guidance
         key = *compiled_in, len(sampler.levels), sampler.evaluations, save
@@ -212,7 +227,7 @@ class Scorer:
             self._programs[key] = make_features(
                 parts.model,
                 sampler,
-                parts.extractor,
+                [space.extractor for space in parts.spaces],
                 parts.batch_size,
                 parts.mesh,
                 parts.labels,
@@ -220,31 +235,16 @@ class Scorer:
             )
         return self._programs[key]
 
-    def _measure(self, batches: Iterable[np.ndarray]) -> tuple[dict[str, float], Frechet]:
-        """Returns the numbers of one seed, the Fréchet distance first, and that one in detail."""
-        extractor = self._parts.extractor
-        total, kept = moments.empty(extractor.dim), []
-        for batch in batches:
-            total = moments.update(total, batch)
-            if self._metrics:
-                kept.append(batch)
-        distance = frechet.frechet(total, self._reference.moments)
-        numbers = {extractor.score: distance.distance}
-        if self._metrics:
-            real = self._reference.kept_features()
-            numbers |= named.measure(extractor, self._metrics, real, np.concatenate(kept))
-        return numbers, distance
-
     def protocol(
-        self, spec: str, samples: int, seeds: Sequence[int], *, ema: str, step: int
+        self, spec: str, samples: int, seeds: Sequence[int], *, ema: str, step: int, space: int = 0
     ) -> dict[str, Any]:
-        """Returns the protocol that `score` would store beside the numbers."""
+        """Returns the protocol that `score` would store beside the numbers of a feature space."""
         parts, sampler = self._parts, build_sampler(spec, self._parts.model)
         return protocol.protocol(
-            parts.extractor,
+            parts.spaces[space].extractor,
             samples,
             seeds,
-            self._reference.id,
+            parts.spaces[space].reference.id,
             sampler=spec,
             levels=sampler.levels,
             evaluations=sampler.evaluations,
@@ -252,3 +252,54 @@ class Scorer:
             step=step,
             labels=labels_policy(parts.model, parts.labels),
         )
+
+
+def _on_devices(space: FeatureSpace, mesh: Mesh) -> FeatureSpace:
+    """Returns a feature space whose extractor has its weights on the devices."""
+    weights = jax.device_put(space.extractor.params, replicated(mesh))
+    return space._replace(extractor=space.extractor._replace(params=weights))
+
+
+Numbers = tuple[dict[str, float], Frechet]  # of one seed and space; the distance again, in detail
+
+
+def _measure(
+    spaces: Sequence[FeatureSpace], batches: Iterable[Sequence[np.ndarray]]
+) -> list[Numbers]:
+    """Returns the numbers of one seed in each feature space, the Fréchet distance first."""
+    totals = [moments.empty(space.extractor.dim) for space in spaces]
+    kept: list[list[np.ndarray]] = [[] for _ in spaces]
+    for batch in batches:
+        totals = [moments.update(total, extracted) for total, extracted in zip(totals, batch)]
+        for space, features_kept, extracted in zip(spaces, kept, batch):
+            if space.beyond:
+                features_kept.append(extracted)
+    found = []
+    for space, total, features_kept in zip(spaces, totals, kept):
+        distance = frechet.frechet(total, space.reference.moments)
+        numbers = {space.extractor.score: distance.distance}
+        if space.beyond:
+            real, extracted = space.reference.kept_features(), np.concatenate(features_kept)
+            numbers |= named.measure(space.extractor, space.beyond, real, extracted)
+        found.append((numbers, distance))
+    return found
+
+
+def _summary(
+    space: FeatureSpace, of_seeds: Sequence[Numbers], samples: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the means and standard deviations over the seeds, and the details behind them."""
+    numbers, distances = zip(*of_seeds)
+    row: dict[str, Any] = {}
+    for name in numbers[0]:
+        values = [of_seed[name] for of_seed in numbers]
+        row[name] = float(np.mean(values))
+        row[f'{name}_std'] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    details: dict[str, Any] = {}
+    if space.beyond:
+        real = len(space.reference.kept_features())
+        details['settings'] = named.settings(space.extractor, space.beyond, samples, real)
+    details['values'] = [of_seed[space.extractor.score] for of_seed in numbers]
+    details['condition'] = float(np.max([distance.condition for distance in distances]))
+    details['rank'] = min(distance.rank for distance in distances)
+    return row, details

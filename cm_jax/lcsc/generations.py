@@ -8,6 +8,9 @@ again. The state holds every score to the last bit, so what the search asks for 
     {"generation": 0, "profile": {"kind": "ema*", "label": "ema* 0.9"}, "score": ..., ...}
 
 The candidates of generation 0 are the profiles; `profile` is null in every other row.
+
+All candidates of a search are scored on the samples number 0 to n - 1 of its stream of noise, but for
+those of the method 'gradient': its step number t, from 1, is scored on the n samples from t n on.
 """
 
 import itertools
@@ -21,6 +24,7 @@ from tqdm import tqdm
 from cm_jax.files import append_json_line, read_json_lines, write_text
 from cm_jax.lcsc import ask_tell
 from cm_jax.lcsc.ask_tell import SearchState
+from cm_jax.lcsc.derivative import Differentiate
 from cm_jax.lcsc.fitness import Fitness
 from cm_jax.lcsc.identity import Identity
 from cm_jax.run_folder import candidates_file, state_file
@@ -55,9 +59,17 @@ def resume(state: SearchState, workdir: epath.Path, name: str) -> SearchState:
 
 
 def run(
-    state: SearchState, fitness: Fitness, budget: Budget, workdir: epath.Path, name: str
+    state: SearchState,
+    fitness: Fitness,
+    budget: Budget,
+    workdir: epath.Path,
+    name: str,
+    differentiate: Differentiate | None = None,
 ) -> SearchState:
-    """Asks, evaluates and tells to the end of the budget, from wherever `workdir` stands."""
+    """Asks, evaluates and tells to the end of the budget, from wherever `workdir` stands.
+
+    `differentiate` is for the methods that ask for the derivative of the score.
+    """
     state = resume(state, workdir, name)
     total = budget.generations + 1  # the first scores the profiles
     with tqdm(
@@ -66,8 +78,15 @@ def run(
         _show_best(bar, state)
         while state.generation < total:
             coefficients, state = ask_tell.ask(state)
-            scores = fitness(coefficients, budget.seed)
-            state = ask_tell.tell(state, coefficients, scores)
+            gradients = None
+            if state.wants_gradients and differentiate is not None:
+                first = (state.generation - 1) * budget.samples
+                found = [differentiate(c, budget.seed, first) for c in coefficients]
+                scores = np.array([derivative.score for derivative in found])
+                gradients = np.stack([derivative.gradient.ravel() for derivative in found])
+            else:
+                scores = fitness(coefficients, budget.seed)
+            state = ask_tell.tell(state, coefficients, scores, gradients)
             _write_rows(workdir / candidates_file(name), state, coefficients, scores)
             plain = json.dumps(ask_tell.to_plain(state))
             write_text(workdir / state_file(name), plain + '\n')

@@ -8,12 +8,19 @@ import jax
 from cm_jax.errors import UserError, check_name
 from cm_jax.evaluation.extractors import check_extractor
 from cm_jax.generate import build_sampler
-from cm_jax.lcsc import ask_tell, combine, random_search, selection, space, storage
+from cm_jax.lcsc import ask_tell, combine, derivative, random_search, selection, space, storage
 from cm_jax.lcsc.ask_tell import SearchState
 from cm_jax.lcsc.space import Space
 from cm_jax.run import Run, open_run
 from cm_jax.samplers import Sampler
-from cm_jax.settings import Basis, Budget, Evaluation, SearchSettings, check_numbers
+from cm_jax.settings import (
+    MAX_SEED,
+    Basis,
+    Budget,
+    Evaluation,
+    SearchSettings,
+    check_numbers,
+)
 from cm_jax.types import Params
 
 SEARCH, RANDOM = 'search', 'random'  # the names of the search and of its control
@@ -29,6 +36,8 @@ class Job:
     space: Space
     sampler: Sampler
     metric: Mapping[str, float]  # name -> weight; {} is the extractor's Fréchet distance
+    budgets: Mapping[str, Budget]  # of the search and of its control
+    gradient_batch: int  # images that go forward and back together
     evaluation: Evaluation  # of the report: with the search's sampler, whatever others there are
     states: Mapping[str, SearchState]  # the starts of the search and of its control
     posthoc: Sequence[str]  # the post-hoc averages to choose from
@@ -50,6 +59,7 @@ def open_job(settings: SearchSettings) -> Job:
     check_extractor(evaluation)
     sampler, *_ = (build_sampler(spec, run.parts.generative_model) for spec in samplers)
     check_noise(budget, evaluation)
+    batch = gradient_batch(settings)
     if controls.landscape < 0 or (controls.landscape and len(steps) < 3):
         raise UserError(
             f'config.controls.landscape = {controls.landscape} goes through three snapshots, on a grid '
@@ -64,6 +74,8 @@ def open_job(settings: SearchSettings) -> Job:
         space=groups,
         sampler=sampler,
         metric=parse_metric(budget.metric),
+        budgets=budgets(settings, sampler, batch),
+        gradient_batch=batch,
         evaluation=evaluation,
         states=start_states(settings, len(steps), groups.groups),
         posthoc=selection.posthoc_names(run, steps[-1], controls.posthoc),
@@ -91,15 +103,55 @@ def check_noise(budget: Budget, evaluation: Evaluation) -> None:
     check_numbers(budget.samples, seeds, budget.batch_size)
 
 
+def gradient_batch(settings: SearchSettings) -> int:
+    """Returns how many images go forward and back together in a step of the method 'gradient'.
+
+    Raises UserError unless they divide the samples of a step.
+    """
+    budget, given = settings.budget, settings.gradient.get('batch_size')
+    batch = budget.batch_size if given is None else given
+    if batch < 1 or budget.samples % batch:
+        raise UserError(
+            f'config.gradient.batch_size = {batch} must be at least 1 and a divisor of '
+            f'config.budget.samples = {budget.samples}'
+        )
+    if (budget.generations + 1) * budget.samples > MAX_SEED:
+        raise UserError(
+            f'config.budget: {budget.generations} generations of {budget.samples} samples are more '
+            f'than the {MAX_SEED:,} samples of a stream of noise'
+        )
+    return batch
+
+
+def budgets(settings: SearchSettings, sampler: Sampler, batch: int) -> dict[str, Budget]:
+    """Returns the budgets of the search and of the random search, which costs as much.
+
+    A step of the method 'gradient' costs as much as several candidates: its control has as many more
+    generations.
+    """
+    budget, given = settings.budget, settings.search
+    control = budget
+    if given['method'] == 'gradient':
+        step = derivative.network_passes(sampler, budget.samples, batch)
+        candidates = budget.generations * step / (budget.samples * sampler.evaluations)
+        generations = round(candidates / given['population'])
+        control = dataclasses.replace(budget, generations=max(generations, 1))
+    return {SEARCH: budget, RANDOM: control}
+
+
 def start_states(settings: SearchSettings, k: int, groups: int) -> dict[str, SearchState]:
-    """Returns the starts of the search, and of a random search of as many candidates."""
+    """Returns the starts of the search, and of a random search that costs as much."""
     given = dict(settings.search)
     if given.get('method') == 'evolution':
         given |= settings.evolution
+    if given.get('method') == 'gradient':
+        rates = {'ema_rates': given['ema_rates']}
+        adam = {key: value for key, value in settings.gradient.items() if key != 'batch_size'}
+        given = {'method': 'gradient', 'steps': settings.budget.generations, **rates, **adam}
     key = jax.random.key(settings.seed)
     states = {SEARCH: ask_tell.init(key, k, groups=groups, **given)}
     if settings.controls.random:
-        common = {name: given[name] for name in random_search.Settings._fields}
+        common = {name: settings.search[name] for name in random_search.Settings._fields}
         control = jax.random.fold_in(key, 1)
         states[RANDOM] = ask_tell.init(control, k, method='random', groups=groups, **common)
     return states

@@ -72,5 +72,10 @@ def check_common(population: int, scale: float, ema_rates: Sequence[float]) -> N
         raise UserError(
             f'a search needs population >= 1 and scale > 0, got {population} and {scale}'
         )
+    check_rates(ema_rates)
+
+
+def check_rates(ema_rates: Sequence[float]) -> None:
+    """Raises UserError unless the rates of EMA profiles lie in [0, 1]."""
     if not all(0 <= rate <= 1 for rate in ema_rates):
         raise UserError(f'ema_rates of a search must lie in [0, 1], got {tuple(ema_rates)}')

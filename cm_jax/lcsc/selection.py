@@ -49,11 +49,12 @@ class Choice(NamedTuple):
     """A candidate [G K] chosen on selection noise, with its scores there and on search noise.
 
     `profile` is who it is if it is one of the profiles that the search started from, else None.
+    `search_score` is None for a candidate that was made of others and had no score of its own.
     """
 
     profile: Identity | None
     coefficients: np.ndarray
-    search_score: float
+    search_score: float | None
     selection_score: float
 
     def identity(self, kind: str) -> Identity:
@@ -85,11 +86,10 @@ def choose(
     finite one.
     """
     profiles = ask_tell.profile_identities(state)  # of the candidates that were told first
-    ranked = ask_tell.ranking(state.scores)
-    ranked = ranked[ranked >= len(profiles)][:finalists]
-    indices = np.concatenate([np.arange(len(profiles)), ranked])
-    identities = [*profiles, *[None] * len(ranked)]
-    candidates = state.coefficients[indices]
+    best_found, their_scores = ask_tell.finalists(state, finalists)
+    identities = [*profiles, *[None] * len(best_found)]
+    candidates = np.concatenate([state.coefficients[: len(profiles)], best_found])
+    on_search = np.concatenate([state.scores[: len(profiles)], their_scores])
     scores = np.mean([fitness(candidates, seed) for seed in seeds], axis=0)
 
     def best(among: np.ndarray) -> Choice:
@@ -99,7 +99,7 @@ def choose(
         return Choice(
             profile=identities[i],
             coefficients=candidates[i],
-            search_score=float(state.scores[indices[i]]),
+            search_score=float(on_search[i]) if np.isfinite(on_search[i]) else None,
             selection_score=float(scores[i]),
         )
 

@@ -75,18 +75,34 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
 
 
 def add(space: Space, weights: Params, differences: Params, coefficients: Array) -> Params:
-    """Returns weights + sum_k c_k d_k of each candidate, with the c of each group, in float32.
+    """Returns weights + sum_k c_k d_k of each candidate, with the c of each group.
+
+    It is computed in the dtype of the weights.
 
     Leaves [devices, T, ...], leaves [K, ...] of any dtype and [devices, T, G, K] -> leaves
     [devices, T, ...].
     """
 
     def one(weight: Array, each: Array, group: int) -> Array:
-        rows = each.reshape(len(each), -1).astype(jnp.float32)
+        rows = each.reshape(len(each), -1).astype(weight.dtype)
         moved = jnp.matmul(coefficients[:, :, group], rows, precision='highest')
         return weight + moved.reshape(weight.shape)
 
     return jax.tree.map(one, weights, differences, space.indices(weights))
+
+
+def products(space: Space, weights: Params, differences: Params) -> Array:
+    """Returns the inner products <w, d_k> over the weights of each group, in the dtype of the weights.
+
+    Leaves [...], leaves [K, ...] of any dtype -> [G, K].
+    """
+    groups = jax.tree.leaves(space.indices(weights))
+    pairs = zip(groups, jax.tree.leaves(weights), jax.tree.leaves(differences))
+    totals = [jnp.zeros(()) for _ in range(space.groups)]
+    for group, weight, each in pairs:
+        rows = each.reshape(len(each), -1).astype(weight.dtype)
+        totals[group] = totals[group] + jnp.matmul(rows, weight.reshape(-1), precision='highest')
+    return jnp.stack(totals)
 
 
 def _top_level(params: Params) -> Space:

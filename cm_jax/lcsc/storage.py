@@ -31,13 +31,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 
 from cm_jax.errors import UserError, check_name
 from cm_jax.lcsc import combine
 from cm_jax.lcsc import space as spaces
 from cm_jax.lcsc.space import Space
-from cm_jax.sharding import by_example, replicated
+from cm_jax.sharding import replicated, to_host
 from cm_jax.types import Params
 
 WHERE = ('device', 'host', 'disk')
@@ -94,41 +94,77 @@ def store(
     )
 
 
-def make_combine(stored: Stored, space: Space, mesh: Mesh) -> Callable[[np.ndarray], Params]:
-    """Returns `combined(candidates [devices, T, G K]) -> weights`, leaves [devices, T, ...].
+class Placed(NamedTuple):
+    """Snapshots within reach of all devices of a mesh."""
 
-    The weights are split over the devices. Where the snapshots are streamed, each of them is read once
-    for all candidates.
-    """
-    split, whole = by_example(mesh), replicated(mesh)
-    last = jax.device_put(stored.last, whole)
-    repeat = lambda x, shape: jnp.broadcast_to(x, (*shape, *x.shape))  # noqa: E731
-    start = jax.jit(
-        lambda last, shape: jax.tree.map(lambda x: repeat(x, shape), last),
-        static_argnums=1,
-        out_shardings=split,
-    )
-    add = jax.jit(partial(spaces.add, space), out_shardings=split, donate_argnums=0)
-    if not stored.streamed:
-        stacked = jax.device_put(stored.stacked, whole)
+    k: int
+    last: Params  # on every device
+    # Goes through all differences once, in parts: which snapshots a part holds, and their differences,
+    # leaves [k, ...]. It is one part where they lie on the devices, and K where they are streamed.
+    read: Callable[[], Iterator[tuple[slice, Params]]]
+    streamed: bool
+    mesh: Mesh
 
-    def parts() -> Iterator[tuple[slice, Params]]:
-        if not stored.streamed:
+
+def place(stored: Stored, mesh: Mesh) -> Placed:
+    """Returns the snapshots for the devices of a mesh; whole on each, unless they are streamed."""
+    whole = replicated(mesh)
+    stacked = None if stored.streamed else jax.device_put(stored.stacked, whole)
+
+    def read() -> Iterator[tuple[slice, Params]]:
+        if stacked is not None:
             yield slice(None), stacked
             return
         for k, one in enumerate(_ahead(stored)):
             one = jax.tree.map(lambda leaf: leaf[None], one)
             yield slice(k, k + 1), jax.device_put(one, whole)
 
+    last = jax.device_put(stored.last, whole)
+    return Placed(k=stored.k, last=last, read=read, streamed=stored.streamed, mesh=mesh)
+
+
+def make_combine(
+    placed: Placed, space: Space, sharding: Sharding
+) -> Callable[[np.ndarray], Params]:
+    """Returns `combined(candidates [devices, T, G K]) -> weights`, leaves [devices, T, ...].
+
+    `sharding` is that of the weights: split by the first axis, or whole on each device. Where the
+    snapshots are streamed, each of them is read once for all candidates. The weights have the dtype of
+    the last snapshot.
+    """
+    dtype = np.result_type(*(leaf.dtype for leaf in jax.tree.leaves(placed.last)))
+    repeat = lambda x, shape: jnp.broadcast_to(x, (*shape, *x.shape))  # noqa: E731
+    start = jax.jit(
+        lambda last, shape: jax.tree.map(lambda x: repeat(x, shape), last),
+        static_argnums=1,
+        out_shardings=sharding,
+    )
+    add = jax.jit(partial(spaces.add, space), out_shardings=sharding, donate_argnums=0)
+
     def combined(candidates: np.ndarray) -> Params:
-        rows = np.float32(candidates).reshape(*candidates.shape[:2], space.groups, -1)
-        weights = start(last, rows.shape[:2])
-        for which, differences in parts():
-            c = jax.device_put(np.ascontiguousarray(rows[..., which]), split)
+        rows = candidates.astype(dtype).reshape(*candidates.shape[:2], space.groups, -1)
+        weights = start(placed.last, rows.shape[:2])
+        for which, differences in placed.read():
+            c = jax.device_put(np.ascontiguousarray(rows[..., which]), sharding)
             weights = add(weights, differences, c)
         return weights
 
     return combined
+
+
+def make_products(placed: Placed, space: Space) -> Callable[[Params], np.ndarray]:
+    """Returns `products(slope) -> [G, K]` float64: the inner products <slope, theta_k - theta_K>.
+
+    With `slope` the derivative of a number by a candidate's weights, that is its derivative by the
+    candidate's coefficients: K inner products a group, and one reading of streamed snapshots.
+    """
+    program = jax.jit(partial(spaces.products, space), out_shardings=replicated(placed.mesh))
+
+    def products(slope: Params) -> np.ndarray:
+        columns = [program(slope, differences) for _, differences in placed.read()]
+        return np.concatenate([to_host(c) for c in columns], axis=1).astype(np.float64)
+
+    return products
 
 
 def _ahead(stored: Stored) -> Iterator[Params]:

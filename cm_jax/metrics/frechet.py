@@ -1,6 +1,5 @@
 """The Fréchet distance between two sets of features, each described by a Gaussian."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -64,57 +63,55 @@ class Slope(NamedTuple):
     covariance: np.ndarray  # symmetric
 
 
-def slope_to(a: Moments) -> Callable[[Moments], Slope]:
-    """Returns a function of b: the distance of `frechet_distance(a, b)` with its derivatives by b.
+class Frechets(NamedTuple):
+    """Fréchet distances of sets b to one set a, whose root R (C_a = R R^T) is computed once.
 
-        d/dm_b = 2 (m_b - m_a),   d/dC_b = I - R (R^T C_b R)^{-1/2} R^T,   C_a = R R^T
-
-    as d tr A^{1/2} = tr(A^{-1/2} dA) / 2. (Mathiasen & Hvilshøj, arXiv 2009.14075, differentiate a
-    Fréchet distance; the closed form by eigenvectors is ours.) An eigenvalue of R^T C_b R that is
-    rounding error (see `Frechet`) is left out of the inverse root, so that singular covariances are
-    legal.
-
-    It is computed in float64 on the host. In float32, whose rounding hides every direction with less
-    than about 3e-4 of the largest variance, the derivative by the covariance points elsewhere: with 512
-    features, whose variances fall as i^-2, its cosine with the exact one was 0.74 at best.
-
-    If a moment of b is not finite, all three are NaN.
+    Each is `frechet_distance(a, b)` apart from rounding, and NaN if a moment of b is not finite.
     """
-    cov_a = covariance(a)
-    root = _root(cov_a)
 
-    def slope(b: Moments) -> Slope:
-        cov_b = covariance(b)
-        if not (np.isfinite(b.mean).all() and np.isfinite(cov_b).all()):
-            return Slope(float('nan'), np.full_like(b.mean, np.nan), np.full_like(cov_b, np.nan))
-        eigenvalues, vectors = np.linalg.eigh(root.T @ cov_b @ root)
-        known = eigenvalues > eigenvalues.max(initial=0) * len(a.mean) * EPS
-        turned = (root @ vectors[:, known]) * eigenvalues[known][None] ** -0.25
-        return Slope(
-            distance=_distance(a, cov_a, b, cov_b, eigenvalues),
-            mean=2 * (b.mean - a.mean),
-            covariance=np.eye(len(a.mean)) - turned @ turned.T,
-        )
+    a: Moments
+    covariance: np.ndarray  # C_a
+    root: np.ndarray  # R
 
-    return slope
-
-
-def distance_to(a: Moments) -> Callable[[Moments], float]:
-    """Returns a function of b that computes `frechet_distance(a, b)`, apart from rounding.
-
-    The root of C_a is computed once and used for every b, which makes many distances to one set fast.
-    The function returns NaN if a moment of b is not finite.
-    """
-    cov_a = covariance(a)
-    root = _root(cov_a)
-
-    def distance(b: Moments) -> float:
+    def distance(self, b: Moments) -> float:
+        """Returns the distance of b."""
         cov_b = covariance(b)
         if not (np.isfinite(b.mean).all() and np.isfinite(cov_b).all()):
             return float('nan')
-        return _compare(a, cov_a, root, b, cov_b)[0]
+        return _compare(self.a, self.covariance, self.root, b, cov_b)[0]
 
-    return distance
+    def slope(self, b: Moments) -> Slope:
+        """Returns the distance of b with its derivatives by the moments of b.
+
+            d/dm_b = 2 (m_b - m_a),   d/dC_b = I - R (R^T C_b R)^{-1/2} R^T
+
+        as d tr A^{1/2} = tr(A^{-1/2} dA) / 2. (Mathiasen & Hvilshøj, arXiv 2009.14075, differentiate
+        a Fréchet distance; the closed form by eigenvectors is ours.) An eigenvalue of R^T C_b R that
+        is rounding error (see `Frechet`) is left out of the inverse root, so that singular covariances
+        are legal. All three are NaN if a moment of b is not finite.
+
+        It is computed in float64 on the host. In float32, whose rounding hides every direction with
+        less than about 3e-4 of the largest variance, the derivative by the covariance points elsewhere:
+        for 512 features whose variances fall as i^-2, its cosine with the exact one, in the units of
+        the features, was 0.74 at best.
+        """
+        cov_b = covariance(b)
+        if not (np.isfinite(b.mean).all() and np.isfinite(cov_b).all()):
+            return Slope(float('nan'), np.full_like(b.mean, np.nan), np.full_like(cov_b, np.nan))
+        eigenvalues, vectors = np.linalg.eigh(self.root.T @ cov_b @ self.root)
+        known = eigenvalues > eigenvalues.max(initial=0) * len(b.mean) * EPS
+        turned = (self.root @ vectors[:, known]) * eigenvalues[known][None] ** -0.25
+        return Slope(
+            distance=_distance(self.a, self.covariance, b, cov_b, eigenvalues),
+            mean=2 * (b.mean - self.a.mean),
+            covariance=np.eye(len(b.mean)) - turned @ turned.T,
+        )
+
+
+def distances_to(a: Moments) -> Frechets:
+    """Returns the Fréchet distances to the set a."""
+    cov_a = covariance(a)
+    return Frechets(a, cov_a, _root(cov_a))
 
 
 def _root(cov: np.ndarray) -> np.ndarray:

@@ -111,10 +111,10 @@ def checksum(count: int, mean: np.ndarray, matrix: np.ndarray) -> str:
 def centred_sums(features: Array, shift: Array) -> tuple[Array, Array]:
     """Returns the sums of y_i [d] and of y_i y_i^T [d, d] with y = x - shift, for jitted programs.
 
-    `features` x is [n, d] and `shift` [d]. The sums are float32 (of float64 features, float64), and the
-    product has full float32 precision on every device. With a shift near the mean, such as the mean of a reference, the
-    relative error of the covariance stays near float32's 1e-7 sqrt(n). With shift 0 it grows by the
-    factor |mean|^2 / variance.
+    `features` x is [n, d] and `shift` [d]. The sums are float32 (of float64 features, float64), and
+    the product has full float32 precision on every device. With a shift near the mean, such as the
+    mean of a reference, the relative error of the covariance stays near float32's 1e-7 sqrt(n).
+    With shift 0 it grows by the factor |mean|^2 / variance.
     """
     chex.assert_rank([features, shift], [2, 1])
     dtype = jnp.promote_types(features.dtype, jnp.float32)

@@ -3,10 +3,10 @@
 Each sampler is a file of this folder that has these functions:
 
     sample(denoise, process, x_T, ts, keys, unroll=False) -> x0
-        `denoise(x, t)` is bound to its weights and labels. x_T [B,H,W,C] is noise at ts[0], and ts [n]
-        are noise levels in descending order. keys [B] are typed keys for fresh noise, one for each
-        example, so that an example does not depend on the batch that it is in. With `unroll` the program
-        has no loop: it calls `denoise` once for each evaluation.
+        `denoise(x, t)` is bound to its weights and labels. x_T [B,H,W,C] is noise at ts[0], and ts
+        [n] are noise levels in descending order. keys [B] are typed keys for fresh noise, one for
+        each example, so that an example does not depend on the batch that it is in. With `unroll`
+        the program has no loop: it calls `denoise` once for each evaluation.
     parse(arguments, process) -> ts
         The levels that the arguments mean; see below.
     evaluations(ts) -> int
@@ -244,9 +244,9 @@ def generate(
     A sample depends only on the seed and on its index (see `start`), so it is the same for every batch
     size and number of devices. Raises UserError as `check_guidance` and `check_head` do.
 
-    `rematerialised` is for a derivative by `params`. It makes a program without a loop, whose evaluation
-    number i, from 0, keeps only its input for the way back if rematerialised(i), and is computed a second
-    time there; so memory does not grow with the number of evaluations.
+    `rematerialised` is for a derivative by `params`. It makes a program without a loop, whose
+    evaluation number i, from 0, keeps only its input for the way back if rematerialised(i), and is
+    computed a second time there; so memory does not grow with the number of evaluations.
     """
     check_guidance(sampler, model.num_classes)
     check_head(sampler, len(model.heads))

@@ -38,11 +38,11 @@ that of the expansion, and has order 3 (tests/samplers/test_dpm_solver.py).
 import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.core import noise
+from cm_jax.core.ode import loop
 from cm_jax.core.process import Process, expand
 from cm_jax.errors import UserError
 from cm_jax.samplers import parse_steps
@@ -149,7 +149,7 @@ def dpm_solver(
         return (ratio * x + jnp.sum(expand(row, past) * past, axis=0), past), None
 
     steps = (levels[:-1], levels[1:] / levels[:-1], table)
-    return jax.lax.scan(step, (x_T, past), steps, unroll=unroll)[0][0]
+    return loop(step, (x_T, past), steps, unroll)[0]
 
 
 def solver(order: int) -> tuple[Callable, Callable]:

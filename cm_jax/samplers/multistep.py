@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cm_jax.core.ode import loop
 from cm_jax.core.process import Process, perturb
 from cm_jax.samplers import parse_levels
 from cm_jax.types import Array
@@ -47,4 +48,4 @@ def sample(
     if len(ts) == 1:
         return x0
     later = (jnp.arange(len(ts) - 1), jnp.asarray(ts[1:]))
-    return jax.lax.scan(renoise_and_denoise, x0, later, unroll=unroll)[0]
+    return loop(renoise_and_denoise, x0, later, unroll)

@@ -133,6 +133,10 @@ class Evaluation:
     # The path of the file of the extractor's weights, for the extractors whose weights are not part of
     # the package ('inception' and 'dinov2_vitl14'); '' for the others.
     weights: str = ''
+    # Other extractors, in whose features the same images are measured too: a second opinion, beside the
+    # first. Each is a name as above, with its file, if it has one, behind '=': 'lenet_fashion_mnist',
+    # 'pixel', 'vgg16=FILE', 'inception=FILE'. The reference must then be a split.
+    second: tuple[str, ...] = ()
     # The samplers that are scored, each as in `sampling.sampler`.
     samplers: tuple[str, ...] = ('onestep',)
     # How many images are generated for each seed, at least 2.

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, check_name
 from cm_jax.settings.run import Evaluation, mapping_field
 
 
@@ -47,12 +47,18 @@ class Budget:
     # The sampler that a candidate's images are generated with.
     sampler: str = 'onestep'
     # What is minimised: '' is the extractor's Fréchet distance; else a metric, or a weighted sum of
-    # several, such as 'fd_lenet+100*kd_lenet' (cm_jax.lcsc.criterion).
+    # several, such as 'fd_lenet+100*kd_lenet', also in the spaces of `evaluation.second`:
+    # '0.09*fd_lenet+2*fd_pixel' (cm_jax.lcsc.criterion).
     metric: str = ''
+    # What a weight of 1 is: 'given', one of the metric's own unit; or 'relative', the best value
+    # that one of the averages which a search starts from has on search noise.
+    units: str = 'given'
     # How many generations are searched after the first one, which scores the averages that a search
-    # starts from. At least 0, which scores these averages and nothing else.
+    # starts from. At least 0, which scores these averages and nothing else. For the method 'gradient'
+    # they are its steps, at least 1.
     generations: int = 125
-    # How many images are generated for each candidate: at least 2, and a multiple of `batch_size`.
+    # How many images are generated for each candidate, or step of the method 'gradient': at least
+    # 2, and a multiple of `batch_size`.
     samples: int = 5000
     # How many of them are generated at a time, at least 1.
     batch_size: int = 500
@@ -69,6 +75,7 @@ class Budget:
                 f'config.budget.samples {self.samples} must be at least 2 and a multiple of the '
                 f'batch_size {self.batch_size}'
             )
+        check_name('config.budget.units', self.units, ('given', 'relative'))
         if self.generations < 0 or self.finalists < 1 or not self.selection_seeds:
             raise UserError(
                 'config.budget.generations must be at least 0, finalists at least 1, and '
@@ -102,10 +109,11 @@ class SearchSettings:
     # Decides the candidates that the search proposes, and not the noise that they are scored on.
     seed: int = 0
     basis: Basis = Basis()
-    # The method, and what all methods take: arguments of cm_jax.lcsc.ask_tell.init. `method` is
-    # 'evolution', 'cma_es' or 'random'; `population` the candidates of a generation; `scale` the
-    # standard deviation of a step in a coefficient, at 20 snapshots; `ema_rates` the decay rates, per
-    # snapshot, of the averages that the search starts from, where () spreads eight.
+    # The method, and what several methods take: arguments of cm_jax.lcsc.ask_tell.init. `method` is
+    # 'evolution', 'cma_es', 'random' or 'gradient'; `ema_rates` the decay rates, per snapshot, of
+    # the averages that the search starts from, where () spreads eight. Not for 'gradient':
+    # `population`, the candidates of a generation; `scale`, the standard deviation of a step in a
+    # coefficient, at 20 snapshots.
     search: Mapping[str, Any] = mapping_field(
         method='evolution', population=16, scale=0.065, ema_rates=()
     )
@@ -113,6 +121,10 @@ class SearchSettings:
     evolution: Mapping[str, Any] = mapping_field(
         parents=10, crossover=0.3, blend=0.5, first=0.6, mutation=0.25, touch=0.25
     )
+    # What the method 'gradient' takes: the fields of cm_jax.lcsc.gradient.Settings but for the
+    # steps, which are `budget.generations`; and `batch_size`, how many images go forward and back
+    # together, which bounds the memory, a divisor of `budget.samples`; None is `budget.batch_size`.
+    gradient: Mapping[str, Any] = mapping_field(learning_rate=1.0, b1=0.9, b2=0.99, batch_size=None)
     budget: Budget = Budget()
     controls: Controls = Controls()
     # How the result and what it is compared with are scored in the end, on noise that nothing was

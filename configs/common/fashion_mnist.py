@@ -3,12 +3,11 @@
 from cm_jax.config import base_config
 from configs.common.flow import rectified_flow
 
-
 SMALL = {'channels': 16, 'attn_resolutions': ()}
 
 
 def fashion_mnist_config(small=False):
-    """Returns a config with the data and a network of 1,259,745 parameters, or the `small` one of PARAMS."""
+    """Returns a config with the data and a network of 1,259,745 parameters, or a `small` one."""
     c = base_config()
     c.batch_size = 128
     c.class_conditional = True

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 
 from cm_jax.metrics import moments as mo
-from cm_jax.metrics.frechet import distance_to, frechet, frechet_distance
+from cm_jax.metrics.frechet import distances_to, frechet, frechet_distance
 from tests.helpers.moments import gaussian, random_covariance
 
 
@@ -75,7 +75,7 @@ def test_distance_to_is_the_distance_whichever_has_fewer_samples():
     rng = np.random.default_rng(0)
     few, many = (mo.of(rng.standard_normal((n, 6)) + 0.1 * n) for n in (4, 40))
     for a, b in ((few, many), (many, few)):
-        to_a = distance_to(a)
+        to_a = distances_to(a).distance
         np.testing.assert_allclose(to_a(b), frechet_distance(a, b), rtol=1e-9)
         assert np.isnan(to_a(dataclasses.replace(b, mean=np.full(6, np.nan))))
 
