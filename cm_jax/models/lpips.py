@@ -95,6 +95,12 @@ class Features(nn.Module):
         return maps
 
 
+def scaled(x: Array) -> Array:
+    """Returns (x - SHIFT) / SCALE for images [B,H,W,3] in [-1,1], as `Features` takes them."""
+    shift, scale = (jnp.float32(v).reshape(1, 1, 1, 3) for v in (SHIFT, SCALE))
+    return (x - shift) / scale
+
+
 def unit(f: Array) -> Array:
     """Returns f / (|f| + EPS), with |.| over the last axis.
 
@@ -119,28 +125,34 @@ class Lpips(nn.Module):
     @nn.compact
     def __call__(self, a: Array, b: Array) -> Array:
         features = Features(self.network, self.pooling, self.precision, name='features')
-        shift, scale = (jnp.float32(v).reshape(1, 1, 1, 3) for v in (SHIFT, SCALE))
         total = jnp.zeros(a.shape[0])
-        for i, (f, g) in enumerate(zip(*(features((x - shift) / scale) for x in (a, b)))):
+        for i, (f, g) in enumerate(zip(*(features(scaled(x)) for x in (a, b)))):
             head = self.param(f'head{i}', nn.initializers.ones, (f.shape[-1],))
             square = (unit(f) - unit(g)) ** 2
             total += jnp.mean(jnp.sum(square * head[None, None, None], axis=-1), axis=(1, 2))
         return total
 
 
-def to_input(x: Array) -> Array:
-    """Returns images [B,H,W,C] in the form that `Lpips` takes: [B,H',W',3], float32.
+def to_input(
+    x: Array,
+    network: str = 'LPIPS',
+    least: int = LEAST,
+    side: int = SIDE,
+    antialias: bool = False,
+) -> Array:
+    """Returns images [B,H,W,C] in the form that a network takes: [B,H',W',3], float32.
 
-    A single channel is repeated three times. Images with a side below 256 are resized to 224 x 224 as
-    PyTorch's `interpolate` does without antialias: bilinear, with half-pixel centres, mixing two
-    pixels along each axis even where the image shrinks. Raises UserError unless C is 1 or 3.
+    A single channel is repeated three times. Images with a side below `least` are resized to
+    side x side, bilinearly with half-pixel centres. LPIPS does it as PyTorch's `interpolate` without
+    antialias: two pixels along each axis are mixed even where the image shrinks. Raises UserError,
+    which names the network, unless C is 1 or 3.
     """
     batch, height, width, channels = x.shape
     if channels not in (1, 3):
-        raise UserError(f'LPIPS cannot take images with {channels} channels; legal: 1, 3')
+        raise UserError(f'{network} cannot take images with {channels} channels; legal: 1, 3')
     x = x.astype(jnp.float32)
-    if min(height, width) < LEAST:
-        x = jax.image.resize(x, (batch, SIDE, SIDE, channels), 'linear', antialias=False)
+    if min(height, width) < least:
+        x = jax.image.resize(x, (batch, side, side, channels), 'linear', antialias=antialias)
     return jnp.broadcast_to(x, (*x.shape[:3], 3))
 
 

@@ -4,19 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import sliding_window_view
 
 from cm_jax.errors import UserError
 from cm_jax.models import lpips
-from tests.helpers.lpips_weights import (
-    LAYERS,
-    SCALE,
-    SHIFT,
-    images,
-    made_up,
-    measured_alex,
-    params_of,
-)
+from tests.helpers.lpips_numpy import numpy_maps
+from tests.helpers.lpips_weights import images, made_up, measured_alex, params_of
 
 SHAPE = (2, 31, 31, 3)  # the least of AlexNet
 
@@ -24,32 +16,6 @@ SHAPE = (2, 31, 31, 3)  # the least of AlexNet
 @pytest.fixture(scope='module')
 def alex():
     return measured_alex()
-
-
-# The network, in NumPy and float64
-
-
-def windows(x, size, stride):
-    return sliding_window_view(x, (size, size), axis=(2, 3))[:, :, ::stride, ::stride]
-
-
-def numpy_maps(x, network, features, pooling):
-    """The feature maps [B,C,H,W] of images [B,H,W,3]."""
-    x = ((x.astype(np.float64) - SHIFT) / SCALE).transpose(0, 3, 1, 2)
-    maps = []
-    for first, *rest in LAYERS[network]:
-        if first == 'pool':
-            view = windows(x, int(rest[0]), 2)
-            x = view.max((4, 5)) if pooling == 'max' else view.mean((4, 5))
-            continue
-        size, stride, padding = map(int, rest[2:5])
-        x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-        weight, bias = features[f'features.{first}.weight'], features[f'features.{first}.bias']
-        x = np.tensordot(windows(x, size, stride), weight, ((1, 4, 5), (1, 2, 3))) + bias
-        x = np.maximum(x, 0).transpose(0, 3, 1, 2)
-        if rest[-1] == '+':
-            maps.append(x)
-    return maps
 
 
 def numpy_lpips(a, b, network, state, pooling='max'):

@@ -14,6 +14,7 @@ from cm_jax.evaluation import scores
 from cm_jax.metrics import moments
 from cm_jax.metrics.frechet import frechet_distance
 from cm_jax.models import pixels
+from tests.helpers.resizing import resized
 
 
 def images(shape, seed=0):
@@ -28,13 +29,6 @@ def features(name, x):
     return np.asarray(found)
 
 
-def triangle(size, side=8):
-    """The weights [side, size] with which a line of pixels is averaged: hats as wide as two cells."""
-    centres = (np.arange(side) + 0.5) * size / side
-    weights = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(size) - 0.5) * side / size)
-    return weights / weights.sum(1, keepdims=True)
-
-
 def test_images_of_eight_by_eight_are_their_own_features():
     grey, colour = images((3, 8, 8, 1)), images((3, 8, 8, 3))
     np.testing.assert_array_equal(features('pixel', grey), grey.reshape(3, 64))
@@ -44,7 +38,7 @@ def test_images_of_eight_by_eight_are_their_own_features():
 @pytest.mark.parametrize('height, width', [(28, 28), (32, 48)])
 def test_larger_images_are_averaged_with_the_triangle_filter(height, width):
     x = images((2, height, width, 3))
-    wanted = np.einsum('ih,jw,bhwc->bijc', triangle(height), triangle(width), x.astype(float))
+    wanted = resized(x, 8)
     np.testing.assert_allclose(features('pixel_rgb', x), wanted.reshape(2, 192), atol=1e-6)
     np.testing.assert_allclose(features('pixel', x), wanted.mean(-1).reshape(2, 64), atol=1e-6)
 
