@@ -151,3 +151,14 @@ def test_program_has_the_precision_asked_for_and_no_weights_in_it(precision):
     assert len(lines) >= 13
     assert all(('HIGHEST' in line) == (precision == 'highest') for line in lines)
     assert len(program.as_text()) < 100_000
+
+
+@pytest.mark.parametrize('size', [(1, 1), (2, 3), (4, 2)])
+def test_convolution_of_patches_is_the_convolution(size):
+    rng = np.random.default_rng(0)
+    x, kernel = (np.float32(rng.normal(size=shape)) for shape in ((2, *size, 4), (5, 5, 4, 6)))
+    settings = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC'), 'precision': 'highest'}
+    arguments = (x, kernel, (1, 1), ((2, 2), (2, 2)))
+    wanted = jax.lax.conv_general_dilated(*arguments, **settings)
+    found = lpips.conv_of_patches(*arguments, **settings)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
