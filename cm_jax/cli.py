@@ -75,7 +75,8 @@ def extractor_flags() -> ExtractorFlags:
         extractor=flags.DEFINE_string(
             'extractor',
             None,
-            'the network whose features are compared, e.g. inception, dinov2_vitl14, lenet_digits',
+            'the features that are compared: lenet_digits, lenet_fashion_mnist, pixel, pixel_rgb; or, '
+            'with the file of their weights, inception, dinov2_vitl14, vgg16, also as vgg16=FILE',
         ),
         weights=flags.DEFINE_string('weights', None, "the file of the extractor's weights"),
         download=flags.DEFINE_bool(

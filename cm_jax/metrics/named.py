@@ -6,8 +6,8 @@
     is          is_lenet         inception score of the classifier that the features come from
     pr          pr_lenet         precision, recall, density, coverage
 
-The short names are for the features of the FID Inception network. DINOv2 has no classifier, hence no
-inception score.
+The short names are for the features of the FID Inception network. DINOv2, VGG-16 and the pixels have no
+classifier, hence no inception score.
 """
 
 from collections.abc import Iterable, Sequence

@@ -11,8 +11,8 @@ does (arXiv 2303.01469). Its losses on ImageNet-64 and LSUN also replace VGG-16'
 average pooling: `pooling='average'`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -68,6 +68,26 @@ NETWORKS = {
 }
 
 
+def conv_of_patches(
+    x: Array, kernel: Array, strides: Any, padding: Sequence[tuple[int, int]], **settings: Any
+) -> Array:
+    """A convolution [B,H,W,I] -> [B,H',W',O] of stride 1, computed as one matrix product.
+
+    Each row of its left factor is the patch under the kernel [h,w,I,O] at one place. The reason: XLA's
+    convolution of maps smaller than the kernel is slow on CPUs, where it makes the whole VGG-16 on
+    32x32 images several times slower. The arguments are those of jax.lax.conv_general_dilated; of
+    `settings`, precision alone is used.
+    """
+    del strides
+    size_h, size_w, _, channels = kernel.shape
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    height, width = x.shape[1] - size_h + 1, x.shape[2] - size_w + 1
+    patches = jnp.concatenate(
+        [x[:, i : i + height, j : j + width] for i in range(size_h) for j in range(size_w)], axis=-1
+    )
+    return jnp.matmul(patches, kernel.reshape(-1, channels), precision=settings['precision'])
+
+
 class Features(nn.Module):
     """The network: images [B,H,W,3], shifted and scaled -> five feature maps, each >= 0."""
 
@@ -82,17 +102,25 @@ class Features(nn.Module):
             if pool:
                 x = POOLINGS[self.pooling](x, (pool, pool), (2, 2))
             for conv in convs:
+                small = conv.stride == 1 and min(x.shape[1:3]) < conv.size
                 layer = nn.Conv(
                     conv.channels,
                     (conv.size, conv.size),
                     conv.stride,
                     padding=conv.padding,
                     precision=self.precision,
+                    conv_general_dilated=conv_of_patches if small else None,
                     name=f'conv{conv.number}',
                 )
                 x = nn.relu(layer(x))
             maps.append(x)
         return maps
+
+
+def scaled(x: Array) -> Array:
+    """Returns (x - SHIFT) / SCALE for images [B,H,W,3] in [-1,1], as `Features` takes them."""
+    shift, scale = (jnp.float32(v).reshape(1, 1, 1, 3) for v in (SHIFT, SCALE))
+    return (x - shift) / scale
 
 
 def unit(f: Array) -> Array:
@@ -119,28 +147,34 @@ class Lpips(nn.Module):
     @nn.compact
     def __call__(self, a: Array, b: Array) -> Array:
         features = Features(self.network, self.pooling, self.precision, name='features')
-        shift, scale = (jnp.float32(v).reshape(1, 1, 1, 3) for v in (SHIFT, SCALE))
         total = jnp.zeros(a.shape[0])
-        for i, (f, g) in enumerate(zip(*(features((x - shift) / scale) for x in (a, b)))):
+        for i, (f, g) in enumerate(zip(*(features(scaled(x)) for x in (a, b)))):
             head = self.param(f'head{i}', nn.initializers.ones, (f.shape[-1],))
             square = (unit(f) - unit(g)) ** 2
             total += jnp.mean(jnp.sum(square * head[None, None, None], axis=-1), axis=(1, 2))
         return total
 
 
-def to_input(x: Array) -> Array:
-    """Returns images [B,H,W,C] in the form that `Lpips` takes: [B,H',W',3], float32.
+def to_input(
+    x: Array,
+    network: str = 'LPIPS',
+    least: int = LEAST,
+    side: int = SIDE,
+    antialias: bool = False,
+) -> Array:
+    """Returns images [B,H,W,C] in the form that a network takes: [B,H',W',3], float32.
 
-    A single channel is repeated three times. Images with a side below 256 are resized to 224 x 224 as
-    PyTorch's `interpolate` does without antialias: bilinear, with half-pixel centres, mixing two
-    pixels along each axis even where the image shrinks. Raises UserError unless C is 1 or 3.
+    A single channel is repeated three times. Images with a side below `least` are resized to
+    side x side, bilinearly with half-pixel centres. LPIPS does it as PyTorch's `interpolate` without
+    antialias: two pixels along each axis are mixed even where the image shrinks. Raises UserError,
+    which names the network, unless C is 1 or 3.
     """
     batch, height, width, channels = x.shape
     if channels not in (1, 3):
-        raise UserError(f'LPIPS cannot take images with {channels} channels; legal: 1, 3')
+        raise UserError(f'{network} cannot take images with {channels} channels; legal: 1, 3')
     x = x.astype(jnp.float32)
-    if min(height, width) < LEAST:
-        x = jax.image.resize(x, (batch, SIDE, SIDE, channels), 'linear', antialias=False)
+    if min(height, width) < least:
+        x = jax.image.resize(x, (batch, side, side, channels), 'linear', antialias=antialias)
     return jnp.broadcast_to(x, (*x.shape[:3], 3))
 
 

