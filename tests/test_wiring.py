@@ -119,12 +119,12 @@ def test_data_are_opened_at_their_own_split_or_another():
 def test_a_reference_has_the_features_that_its_metrics_need():
     dataset = {'source': 'digits', 'split': 'train'}
     evaluation = Evaluation(samples=40, batch_size=20, reference='test')
-    extractor, plain = open_reference(dataset, evaluation)
+    extractor, plain, _ = open_reference(dataset, evaluation)
     assert extractor.name == 'lenet_digits' and plain.moments.count == 297
     assert plain.features is None
-    _, kept = open_reference(dataset, evaluation, ['fd_lenet'])
+    _, kept, _ = open_reference(dataset, evaluation, ['fd_lenet'])
     assert kept.features is None  # the Fréchet distance needs the moments alone
-    _, kept = open_reference(dataset, evaluation, ['kd_lenet'])
+    _, kept, _ = open_reference(dataset, evaluation, ['kd_lenet'])
     assert kept.features.shape == (297, 84)
 
 

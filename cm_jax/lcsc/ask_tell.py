@@ -154,7 +154,7 @@ def finalists(state: SearchState, count: int) -> tuple[np.ndarray, np.ndarray]:
     if len(archive.scores) == profiles:
         choose = best_first
     chosen = choose(archive, profiles, count)
-    return chosen.coefficients.reshape(len(chosen.scores), -1), chosen.scores
+    return chosen.coefficients.reshape(-1, state.coefficients.shape[1]), chosen.scores
 
 
 def to_plain(state: SearchState) -> dict[str, Any]:

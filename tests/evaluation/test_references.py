@@ -217,18 +217,19 @@ def test_images_of_another_size_are_refused(ours):
         lambda *a: a[1], processes.variance_exploding(), (8, 8, 3), 0
     )
     with pytest.raises(UserError, match='is of images of 4x4x3, and those generated are 8x8x3'):
-        scores.Scorer(generative_model, EXTRACTOR, load(path), 8, sharding.make_mesh())
+        space = scores.FeatureSpace(EXTRACTOR, load(path))
+        scores.Scorer(generative_model, [space], 8, sharding.make_mesh())
 
 
 def test_an_evaluation_takes_a_file_in_place_of_a_split(tmp_path):
     """Of the packaged LeNet; metrics that need features are refused before they are computed."""
     evaluation = Evaluation(samples=100, seeds=(0,))
-    extractor, made = open_reference({'source': 'digits', 'split': 'train'}, evaluation)
+    extractor, made, _ = open_reference({'source': 'digits', 'split': 'train'}, evaluation)
     path = tmp_path / 'digits.npz'
     references.save(path, made, extractor)
     dataset = {'source': 'none', 'split': 'none'}
     from_file = dataclasses.replace(evaluation, reference=str(path))
-    _, back = open_reference(dataset, from_file)
+    _, back, _ = open_reference(dataset, from_file)
     assert back.id == made.id
     with pytest.raises(UserError, match='holds no features'):
         open_reference(dataset, from_file, ['pr_lenet'])

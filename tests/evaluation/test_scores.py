@@ -25,7 +25,8 @@ def reference(extractor):
 
 def score(extractor, reference, samples, batch_size, labels='balanced', **more):
     mesh = sharding.make_mesh()
-    scorer = scores.Scorer(GENERATIVE_MODEL, extractor, reference, batch_size, mesh, (), labels)
+    space = scores.FeatureSpace(extractor, reference)
+    scorer = scores.Scorer(GENERATIVE_MODEL, [space], batch_size, mesh, labels)
     return scorer.score(np.float32(0.9), 'onestep', samples, (3,), ema='', step=0, **more)
 
 
@@ -87,8 +88,8 @@ def test_labels_that_cannot_be_are_refused(extractor, reference):
 def test_an_extractor_without_weights_scores_as_any_other():
     extractor, mesh = pixels.extractor('pixel'), sharding.make_mesh()
     reference = scores.reference(data.open_source('digits', 'train'), extractor, 500, keep=True)
-    metrics, images = ['kd_pixel', 'pr_pixel'], []
-    scorer = scores.Scorer(GENERATIVE_MODEL, extractor, reference, 40, mesh, metrics)
+    space, images = scores.FeatureSpace(extractor, reference, ('kd_pixel', 'pr_pixel')), []
+    scorer = scores.Scorer(GENERATIVE_MODEL, [space], 40, mesh)
     save = lambda seed, first, made: images.append(made)  # noqa: E731
     row = scorer.score(np.float32(0.9), 'onestep', 100, (3,), ema='', step=0, save=save)
     assert row['protocol']['score'] == 'fd_pixel_100'

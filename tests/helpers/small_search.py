@@ -7,9 +7,9 @@ import numpy as np
 from cm_jax import data, samplers, sharding
 from cm_jax.core import process as processes
 from cm_jax.evaluation import scores
-from cm_jax.lcsc import ask_tell, storage
+from cm_jax.lcsc import ask_tell, criterion, storage
 from cm_jax.lcsc import space as spaces
-from cm_jax.lcsc.fitness import make_fitness
+from cm_jax.lcsc.fitness import make_fitness, make_values
 from cm_jax.models import lenet
 from cm_jax.samplers import GenerativeModel
 
@@ -42,19 +42,20 @@ def small_fitness(where='device', dtype='float32', wanted=None, keep=False, **se
         loaded.append(step)
         return networks[step // 10]
 
-    fitness = make_fitness(
+    reference = scores.reference(data.open_source('digits', 'test'), extractor, 500, keep)
+    metric = {'fd_lenet': 1.0} if wanted is None else wanted
+    built = criterion.build([scores.FeatureSpace(extractor, reference)], metric, 40)
+    stored = storage.store(load, range(0, 10 * COUNT, 10), where=where, dtype=dtype)
+    values = make_values(
         GenerativeModel(small_denoise, process, (8, 8, 1), 10),
         samplers.build('multistep@80,1', process),
-        extractor,
-        scores.reference(data.open_source('digits', 'test'), extractor, 500, keep),
-        storage.store(load, range(0, 10 * COUNT, 10), where=where, dtype=dtype),
+        built,
+        storage.place(stored, sharding.make_mesh()),
         samples=40,
         batch_size=20,
-        mesh=sharding.make_mesh(),
-        metric=wanted,
         **settings,
     )
-    return fitness, loaded
+    return make_fitness(built, values), loaded
 
 
 def numpy_combination(space: spaces.Space, networks: list, c: np.ndarray):
@@ -68,7 +69,8 @@ def numpy_combination(space: spaces.Space, networks: list, c: np.ndarray):
 
 def combined(stored: storage.Stored, space: spaces.Space, candidates) -> list:
     """The weights that a search makes of candidates [P, G K], for each."""
-    program = storage.make_combine(stored, space, sharding.make_mesh())
+    mesh = sharding.make_mesh()
+    program = storage.make_combine(storage.place(stored, mesh), space, sharding.by_example(mesh))
     padded = np.resize(candidates, (jax.device_count(), len(candidates), candidates.shape[1]))
     weights = jax.tree.map(np.asarray, program(padded))
     return [jax.tree.map(lambda leaf, i=i: leaf[0, i], weights) for i in range(len(candidates))]

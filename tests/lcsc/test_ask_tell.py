@@ -14,6 +14,7 @@ from cm_jax.lcsc.profiles import starting_profiles
 K = 20
 SEEDS = range(3)
 BETTER = ('evolution', 'cma_es')
+POPULATIONS = (*BETTER, 'random')  # the method 'gradient' has tests/lcsc/test_gradient.py
 OPTIMUM = np.random.default_rng(0).normal(0, 0.3, K)
 OPTIMUM[0] += 1 - OPTIMUM.sum()  # sums to 1, with negative entries
 START = min(np.sum((p.coefficients - OPTIMUM) ** 2) for p in starting_profiles(K, (0.9,)))
@@ -82,7 +83,7 @@ def test_search_of_a_noisy_function_and_of_one_with_holes(method, seed, random_r
 
 
 @pytest.mark.parametrize('groups', [1, 3])
-@pytest.mark.parametrize('method', ask_tell.METHODS)
+@pytest.mark.parametrize('method', POPULATIONS)
 def test_candidates_of_each_group_sum_to_one_and_begin_with_the_profiles(method, groups):
     state = ask_tell.init(jax.random.key(0), K, method=method, groups=groups, population=7)
     first, state = ask_tell.ask(state)
@@ -105,7 +106,7 @@ def test_groups_find_an_optimum_each(method):
     assert go_on(state, function, 80).best_score < 0.02 * first.best_score
 
 
-@pytest.mark.parametrize('method', ask_tell.METHODS)
+@pytest.mark.parametrize('method', POPULATIONS)
 def test_ask_is_pure_and_depends_on_the_key(method):
     state = run(quadratic, 3, seed=0, method=method)
     again = run(quadratic, 3, seed=0, method=method)
@@ -119,7 +120,7 @@ def test_ask_is_pure_and_depends_on_the_key(method):
 
 
 @pytest.mark.parametrize('groups', [1, 2])
-@pytest.mark.parametrize('method', ask_tell.METHODS)
+@pytest.mark.parametrize('method', POPULATIONS)
 def test_a_search_saved_at_any_moment_goes_on_as_if_it_had_not_been(method, groups):
     def function(a: np.ndarray) -> np.ndarray:
         return np.where(a[:, 1] > 0.1, [np.nan, np.inf][len(a) % 2], np.sum(a**2, axis=1))
@@ -141,7 +142,7 @@ def test_a_search_saved_at_any_moment_goes_on_as_if_it_had_not_been(method, grou
     np.testing.assert_array_equal(ask_tell.ask(saved(state))[0], ask_tell.ask(whole)[0])
 
 
-@pytest.mark.parametrize('method', ask_tell.METHODS)
+@pytest.mark.parametrize('method', POPULATIONS)
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_is_never_best(method, bad):
     state = ask_tell.init(jax.random.key(0), K, method=method)
@@ -163,7 +164,7 @@ def test_a_score_that_is_not_finite_is_never_best(method, bad):
 @pytest.mark.parametrize(
     ('settings', 'words'),
     [
-        ({'method': 'annealing'}, 'cma_es, evolution, random'),
+        ({'method': 'annealing'}, 'cma_es, evolution, gradient, random'),
         ({'population': 0}, 'population >= 1 and scale > 0, got 0'),
         ({'method': 'random', 'scale': 0.0}, 'population >= 1 and scale > 0'),
         ({'ema_rates': (0.5, 1.5)}, r'must lie in \[0, 1\]'),

@@ -26,13 +26,12 @@ def rows():
     networks, extractor = small_snapshots(), lenet.extractor('lenet_digits')
     process = processes.variance_exploding()
     names = list(named.names(extractor))
+    reference = scores.reference(data.open_source('digits', 'test'), extractor, 500, True)
     scorer = scores.Scorer(
         GenerativeModel(small_denoise, process, (8, 8, 1), 10),
-        extractor,
-        scores.reference(data.open_source('digits', 'test'), extractor, 500, True),
+        [scores.FeatureSpace(extractor, reference, tuple(names))],
         20,
         sharding.make_mesh(),
-        names,
     )
     settings = {'ema': '', 'step': 0}
     load = lambda k: networks[k]  # noqa: E731
@@ -43,17 +42,16 @@ def rows():
 @pytest.mark.parametrize(
     'wanted',
     [
-        'fd_lenet',
-        'kd_lenet',
+        {'fd_lenet': 1.0},
+        {'kd_lenet': 1.0},
         {'fd_lenet': 1.0, 'kd_lenet': 100.0},
         {'fd_lenet': 0.5, 'is_lenet': 3.0, 'recall_lenet': 10.0},
     ],
 )
 def test_a_metric_is_that_of_evaluate_and_higher_is_better_is_negated(wanted, rows):
     found = small_fitness(wanted=wanted, keep=True)[0](COEFFICIENTS[:3], 1)
-    weights = {wanted: 1.0} if isinstance(wanted, str) else wanted
     signs = {'is_lenet': -1, 'recall_lenet': -1}
-    expected = [sum(w * signs.get(n, 1) * row[n] for n, w in weights.items()) for row in rows]
+    expected = [sum(w * signs.get(n, 1) * row[n] for n, w in wanted.items()) for row in rows]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -65,7 +63,7 @@ def test_a_broken_candidate_scores_nan_by_its_features_too():
 
 def test_wrong_metrics_are_refused():
     for wanted, words in (
-        ('fid', "unknown metric of a search .*'fid'"),
+        ({'fid': 1.0}, "unknown metric of a search .*'fid'"),
         ({'fd_lenet': -1.0}, 'must be > 0, got -1'),
         ({'kd_lenet': float('nan')}, 'must be > 0, got nan'),
         ({}, 'no metric; legal: .*density_lenet, fd_lenet, is_lenet, kd_lenet'),
@@ -73,5 +71,5 @@ def test_wrong_metrics_are_refused():
         with pytest.raises(UserError, match=words):
             small_fitness(wanted=wanted)
     with pytest.raises(ValueError, match='need the features of the reference'):
-        small_fitness(wanted='kd_lenet')
+        small_fitness(wanted={'kd_lenet': 1.0})
     assert criterion.sources({'fd_a': 1, 'recall_a': 1, 'precision_a': 1}) == ['fd_a', 'pr_a']

@@ -28,9 +28,8 @@ def files(folder):
 
 
 def same(a, b):
-    assert a._replace(coefficients=0, scores=0, memory=0) == b._replace(
-        coefficients=0, scores=0, memory=0
-    )
+    arrays = {'coefficients': 0, 'scores': 0, 'gradients': 0, 'memory': 0}
+    assert a._replace(**arrays) == b._replace(**arrays)
     np.testing.assert_array_equal(a.coefficients, b.coefficients)
     np.testing.assert_array_equal(a.scores, b.scores)
 

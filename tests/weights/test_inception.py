@@ -120,9 +120,8 @@ def test_scores_with_the_inception(state, tmp_path):
 
     generative_model = GenerativeModel(denoise, process, (8, 8, 1), 10)
     mesh = sharding.make_mesh()
-    scorer = scores.Scorer(
-        generative_model, extractor, reference, 6, mesh, ['fid', 'kid', 'is', 'pr']
-    )
+    space = scores.FeatureSpace(extractor, reference, ('fid', 'kid', 'is', 'pr'))
+    scorer = scores.Scorer(generative_model, [space], 6, mesh)
     row = scorer.score(np.float32(0.9), 'onestep', 12, (3,), ema='', step=0)
     assert row['protocol']['score'] == 'fid_12' and row['protocol']['rank_deficient']
     assert np.isfinite([row[name] for name in ('fid', 'kid', 'is', *named.PARTS)]).all()
