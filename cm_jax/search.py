@@ -29,7 +29,17 @@ from cm_jax import checkpoint, cli, run_folder, sharding
 from cm_jax.config import to_plain
 from cm_jax.evaluation.scores import Reference, Scorer
 from cm_jax.files import write_text
-from cm_jax.lcsc import ask_tell, combine, criterion, generations, plots, selection, storage
+from cm_jax.lcsc import (
+    ask_tell,
+    baselines,
+    combine,
+    criterion,
+    generations,
+    plots,
+    selection,
+    storage,
+)
+from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.fitness import Fitness, make_fitness
 from cm_jax.lcsc.identity import EMA_STAR, LCSC
 from cm_jax.lcsc.job import RANDOM, SEARCH, Job, open_job
@@ -122,23 +132,23 @@ def search_and_choose(session: Session) -> Chosen:
         state = generations.run(start, session.fitness, budget, session.workdir, name)
         best = selection.choose(state, session.fitness, budget.finalists, budget.selection_seeds)
         choices |= best if name == SEARCH else {name: best[LCSC]}
-    chosen = Chosen(choices, best_posthoc(session))
+    chosen = Chosen(choices, best_baselines(session))
     selection.save_chosen(path, chosen)
     return chosen
 
 
-def best_posthoc(session: Session) -> str | None:
-    """Returns the post-hoc average with the best score on selection noise, or None."""
-    job = session.job
-    if not job.posthoc:
-        return None
-    last = job.steps[-1]
-    fitness = session.fitness_of(lambda name: job.run.params(last, name), job.posthoc, ONE)
-    each = np.eye(len(job.posthoc))
-    scores = [fitness(each, seed) for seed in job.settings.budget.selection_seeds]
-    means = np.mean(scores, axis=0)
-    best = ask_tell.ranking(means)[0]
-    return job.posthoc[best] if np.isfinite(means[best]) else None
+def best_baselines(session: Session) -> dict[str, Baseline]:
+    """Returns the scanned baselines with the best scores on selection noise, by their kinds."""
+    job, seeds = session.job, session.job.settings.budget.selection_seeds
+    found: dict[str, Baseline] = {}
+    if job.scanned:
+        rows = np.stack([np.tile(one.coefficients, job.space.groups) for one in job.scanned])
+        found |= baselines.best(job.scanned, rows, session.fitness, seeds)
+    if job.posthoc:
+        last, names = job.steps[-1], [one.identity.label for one in job.posthoc]
+        fitness = session.fitness_of(lambda name: job.run.params(last, name), names, ONE)
+        found |= baselines.best(job.posthoc, np.eye(len(names)), fitness, seeds)
+    return found
 
 
 def score_landscape(session: Session) -> None:
@@ -155,13 +165,19 @@ def score_landscape(session: Session) -> None:
 
 
 def cost(job: Job) -> dict[str, int]:
-    """Returns the network evaluations that the search itself took, on search and selection noise."""
+    """Returns the network evaluations that the search itself took, on search and selection noise.
+
+    Those of the windows and BEMA averages are under 'baselines', where any were scanned. The post-hoc
+    averages, which are none of the snapshots, are not counted.
+    """
     state, budget = job.states[SEARCH], job.settings.budget
     first = len(ask_tell.profile_identities(state))
     children = budget.generations * state.settings.population
     selected = (first + min(budget.finalists, children)) * len(budget.selection_seeds)
     each = budget.samples * job.sampler.evaluations
-    return {'search': (first + children) * each, 'selection': selected * each}
+    found = {'search': (first + children) * each, 'selection': selected * each}
+    scanned = len(job.scanned) * len(budget.selection_seeds) * each
+    return found | ({'baselines': scanned} if scanned else {})
 
 
 def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> None:

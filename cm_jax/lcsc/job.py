@@ -8,8 +8,9 @@ import jax
 from cm_jax.errors import UserError, check_name
 from cm_jax.evaluation.extractors import check_extractor
 from cm_jax.generate import build_sampler
-from cm_jax.lcsc import ask_tell, combine, random_search, selection, space, storage
+from cm_jax.lcsc import ask_tell, baselines, combine, random_search, space, storage
 from cm_jax.lcsc.ask_tell import SearchState
+from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.space import Space
 from cm_jax.run import Run, open_run
 from cm_jax.samplers import Sampler
@@ -31,7 +32,8 @@ class Job:
     metric: Mapping[str, float]  # name -> weight; {} is the extractor's Fréchet distance
     evaluation: Evaluation  # of the report: with the search's sampler, whatever others there are
     states: Mapping[str, SearchState]  # the starts of the search and of its control
-    posthoc: Sequence[str]  # the post-hoc averages to choose from
+    scanned: Sequence[Baseline]  # the windows and BEMA averages to choose from
+    posthoc: Sequence[Baseline]  # the post-hoc averages to choose from
 
     def load(self, step: int) -> Params:
         """Returns the weights of the snapshot of `step`."""
@@ -66,7 +68,11 @@ def open_job(settings: SearchSettings) -> Job:
         metric=parse_metric(budget.metric),
         evaluation=evaluation,
         states=start_states(settings, len(steps), groups.groups),
-        posthoc=selection.posthoc_names(run, steps[-1], controls.posthoc),
+        scanned=[
+            *baselines.windows(steps, controls.windows),
+            *baselines.bemas(steps, controls.bema),
+        ],
+        posthoc=baselines.posthocs(run, steps[-1], controls.posthoc),
     )
 
 

@@ -50,6 +50,8 @@ def search_arguments(runs):
         '--config=tests/helpers/tiny_search.py',
         f'--workdir={runs}/lcsc',
         f'--config.basis.workdir={runs}/ect',
+        '--config.controls.windows=2',
+        '--config.controls.bema=(0.2,)',
     ]
 
 
@@ -114,8 +116,8 @@ def test_the_search_writes_every_candidate_and_uses_three_noises(story):
     best = min(row['score'] for row in rows)
     assert report['lcsc_search_score'] >= best
     assert {tuple(r['protocol']['seeds']) for r in report['rows']} == {(1000, 1001)}
-    evaluations = 40 * (10 + 2 * 3), 40 * 2 * (10 + 2)
-    assert report['cost'] == dict(zip(('search', 'selection'), evaluations))
+    evaluations = 40 * (10 + 2 * 3), 40 * 2 * (10 + 2), 40 * 2 * (3 + 2)
+    assert report['cost'] == dict(zip(('search', 'selection', 'baselines'), evaluations))
 
 
 def test_the_report_of_a_search_has_every_control_and_its_pictures(story):
@@ -124,7 +126,8 @@ def test_the_report_of_a_search_has_every_control_and_its_pictures(story):
     who = [(r['kind'], r['label']) for r in rows if r['protocol']['sampler'] == 'onestep']
     own = [('ema', 'ema 0.5'), ('ema', 'ema 0.9'), ('ema', 'ema power0.1')]
     assert who[:4] == [('last', 'last'), *own]
-    assert [kind for kind, _ in who[4:]] == ['ema*', 'uniform', 'posthoc', 'random', 'lcsc']
+    kinds = ['ema*', 'uniform', 'window', 'bema', 'posthoc', 'random', 'lcsc']
+    assert [kind for kind, _ in who[4:]] == kinds
     assert all(label.startswith(kind) for kind, label in who)
     assert len({row['protocol']['id'] for row in rows}) == 1
     random = (folder / 'random.jsonl').read_text().splitlines()
@@ -132,6 +135,39 @@ def test_the_report_of_a_search_has_every_control_and_its_pictures(story):
     for name in ('progress', 'coefficients', 'landscape', 'samples/lcsc'):
         assert np.asarray(PIL.Image.open(folder / f'{name}.png')).std() > 0
     assert len(json.loads((folder / 'landscape.json').read_text())) == 9
+
+
+def test_scanned_baselines_are_no_candidates(story):
+    """The search and its starting profiles are to the last bit those of a search without them."""
+    folder = story / 'lcsc'
+    none = ['--config.controls.windows=0', '--config.controls.bema=()']
+    alone = f'--workdir={story}/alone'
+    commands.run('search', *search_arguments(story), alone, *none, '--config.controls.posthoc=()')
+    for name in ('search.jsonl', 'random.jsonl'):
+        assert (story / 'alone' / name).read_text() == (folder / name).read_text()
+    report = json.loads((story / 'alone' / 'report.json').read_text())
+    assert not {row['kind'] for row in report['rows']} & {'window', 'bema', 'posthoc'}
+    assert set(report['cost']) == {'search', 'selection'}
+
+
+def test_a_search_that_was_killed_after_choosing_keeps_its_baselines(story, tmp_path):
+    """It reports the baseline that chosen.json names, here another one than it would choose."""
+    folder = tmp_path / 'lcsc'
+    shutil.copytree(story / 'lcsc', folder)
+    for name in ('report.json', 'report.jsonl'):
+        (folder / name).unlink()
+    chosen = json.loads((folder / 'chosen.json').read_text())
+    window = chosen['baselines']['window']
+    window |= {'label': 'window 12-12', 'coefficients': [0, 0, 0, 0, 0, 1]}
+    (folder / 'chosen.json').write_text(json.dumps(chosen))
+    commands.run('search', *search_arguments(story), f'--workdir={folder}')
+    rows = json.loads((folder / 'report.json').read_text())['rows']
+    values = {row['kind']: row['values'] for row in rows[::2]}
+    assert 'window 12-12' in {row['label'] for row in rows}
+    np.testing.assert_allclose(values['window'], values['last'], rtol=1e-6)
+    before = json.loads((story / 'lcsc' / 'report.json').read_text())['rows']
+    bema, same = ([row for row in some if row['kind'] == 'bema'] for some in (rows, before))
+    assert bema == same
 
 
 @pytest.mark.slow
