@@ -73,7 +73,7 @@ class Session:
     @functools.cached_property
     def fitness(self) -> Fitness:
         """The score of candidates; the snapshots are read when it is asked for first."""
-        return self.fitness_of(self.job.load, self.job.steps, self.job.space)
+        return self.fitness_of(self.job.load, self.job.snapshots, self.job.space)
 
     def fitness_of(
         self, load: Callable[[Any], Params], names: Sequence[Any], space: Space
@@ -98,8 +98,10 @@ class Session:
         )
 
     def combined(self, coefficients: np.ndarray) -> Params:
-        """Returns the exact weights of a candidate."""
-        return combine.combine(self.job.load, self.job.steps, coefficients, self.job.space)
+        """Returns the exact weights of a candidate, which training could go on from."""
+        job = self.job
+        params = combine.combine(job.load, job.snapshots, coefficients, job.space)
+        return job.run.project(params)
 
 
 def open_session(job: Job, workdir: epath.Path) -> Session:
@@ -189,13 +191,7 @@ def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> Non
         stream.save(last, {run_folder.item_name(RAW): params}, {'step': last})
     card = run_folder.DATA_CARD
     (job.run.workdir / card).copy(workdir / card, overwrite=True)
-    coefficients = {
-        'workdir': str(job.run.workdir),
-        'ema': job.settings.basis.ema,
-        'steps': list(job.steps),
-        'groups': list(job.space.patterns),
-        'coefficients': choice.coefficients.tolist(),
-    }
+    coefficients = {**job.origin(), 'coefficients': choice.coefficients.tolist()}
     write_json(workdir / run_folder.COEFFICIENTS, coefficients)
     origin = {'made_by': 'lcsc', 'search': plain, **coefficients}
     write_json(workdir / run_folder.ORIGIN, origin)
@@ -222,6 +218,7 @@ def draw(session: Session, chosen: Chosen) -> None:
         job.space.patterns,
         ema_star.coefficients.reshape(-1, k)[0],
         ema_star.identity(EMA_STAR).label,
+        runs=[str(snapshot.run.workdir) for snapshot in job.snapshots],
     )
     save_figure(workdir / run_folder.COEFFICIENTS_PLOT, figure)
     if job.settings.controls.landscape:
@@ -235,7 +232,9 @@ def draw(session: Session, chosen: Chosen) -> None:
 def report(session: Session, chosen: Chosen, plain: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Scores the models of the report, writes the run folder and the pictures; returns the rows."""
     job, workdir, winner = session.job, session.workdir, chosen.choices[LCSC]
-    models = selection.models(job.run, job.steps, job.settings.basis.ema, chosen, session.combined)
+    models = selection.models(
+        job.snapshots, job.settings.basis.ema, job.averages, chosen, session.combined
+    )
     rows_path = workdir / run_folder.REPORT_ROWS
     rows = selection.report_rows(models, session.scorer, job.evaluation, job.steps[-1], rows_path)
     write_run(session, winner, plain)
@@ -275,7 +274,11 @@ def main(argv: Sequence[str]) -> None:
         return
     session = open_session(job, workdir)
     run_folder.claim(workdir, plain, run_folder.SEARCH, fresh=_FRESH.value)
-    print(f'  {len(job.steps)} snapshots, steps {job.steps[0]} to {job.steps[-1]}', flush=True)
+    of_runs = f' of {len(job.runs)} runs' if len(job.runs) > 1 else ''
+    print(
+        f'  {len(job.steps)} snapshots{of_runs}, steps {job.steps[0]} to {job.steps[-1]}',
+        flush=True,
+    )
     chosen = search_and_choose(session)
     score_landscape(session)
     for row in report(session, chosen, plain):

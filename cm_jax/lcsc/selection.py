@@ -38,7 +38,7 @@ from cm_jax.lcsc.identity import (
     of_earlier_label,
     of_row,
 )
-from cm_jax.run import Run
+from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.run_folder import write_json
 from cm_jax.settings import Evaluation
 from cm_jax.types import Params
@@ -153,20 +153,23 @@ def load_chosen(path: epath.Path) -> Chosen:
 
 
 def models(
-    run: Run,
-    steps: Sequence[int],
+    snapshots: Sequence[Snapshot],
     ema: str,
+    averages: Sequence[str],
     chosen: Chosen,
     combined: Callable[[np.ndarray], Params],
 ) -> Iterator[ReportModel]:
-    """Yields each model of the report; `combined` makes the weights of a candidate."""
-    last, k, choices = steps[-1], len(steps), chosen.choices
+    """Yields each model of the report; `combined` makes the weights of a candidate.
+
+    `ema` is the average that the snapshots are, and `averages` are those that the run stored.
+    """
+    (last, run), k, choices = snapshots[-1], len(snapshots), chosen.choices
 
     def of_choice(kind: str) -> Callable[[], Params]:
         return lambda: combined(choices[kind].coefficients)
 
     yield ReportModel(Identity(LAST, LAST), lambda: run.params(last, ema))
-    for name in run.emas(last):
+    for name in averages:
         load = functools.partial(run.params, last, name)
         yield ReportModel(Identity(EMA, f'{EMA} {name}'), load)
     yield ReportModel(choices[EMA_STAR].identity(EMA_STAR), of_choice(EMA_STAR))

@@ -96,6 +96,11 @@ def open_inputs(folders: Mapping[str, epath.Path]) -> Inputs:
     combination, config, report = (
         json.loads((lcsc / name).read_text()) for name in (COEFFICIENTS, SEARCH, REPORT)
     )
+    if 'runs' in combination:
+        raise UserError(
+            f'{lcsc} is a search over several runs, {combination["workdir"]}; a report takes a search '
+            'over one'
+        )
     inputs = Inputs(
         **runs,
         search_config=config,
@@ -142,6 +147,7 @@ def load_weights(inputs: Inputs, entry: Entry) -> Params:
         def load_snapshot(step: int) -> Params:
             return inputs.ect.params(step, inputs.ema)
 
-        return combine.combine(load_snapshot, inputs.steps, inputs.average(kind, label))
+        average = inputs.average(kind, label)
+        return inputs.ect.project(combine.combine(load_snapshot, inputs.steps, average))
     stored = label.removeprefix(f'{EMA} ') if kind == EMA else label
     return inputs.ect.params(inputs.steps[-1], stored)

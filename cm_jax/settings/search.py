@@ -12,14 +12,15 @@ from cm_jax.settings.run import Evaluation, mapping_field
 class Basis:
     """The section `basis` of a search: which snapshots of a training run are combined, and how."""
 
-    # The folder of the training run.
+    # The folder of the training run; or of several, separated by commas, that have the same network and
+    # data (cm_jax.lcsc.snapshots). Of several, each has the window that follows.
     workdir: str = ''
     # The window: only snapshots from training step `start` to training step `stop` are taken, both
     # included. A `stop` of None is the last snapshot.
     start: int = 0
     stop: int | None = None
     # Of these, every so many-th one is taken, counted back from the last, which is always taken. At
-    # least 1; at least two snapshots must remain.
+    # least 1; at least two snapshots must remain, and of several runs one of each.
     every: int = 1
     # Which average of the weights is combined, if the snapshots hold it, by its name, such as '0.999'.
     # '' is the weights themselves.

@@ -45,13 +45,15 @@ def tuned(story):
     return commands.run('tune_levels', f'--workdir={story}/ect', *arguments)
 
 
-def search_arguments(runs):
+SCANNED = ('--config.controls.windows=2', '--config.controls.bema=(0.2,)')
+
+
+def search_arguments(runs, *, controls=SCANNED):
     return [
         '--config=tests/helpers/tiny_search.py',
         f'--workdir={runs}/lcsc',
         f'--config.basis.workdir={runs}/ect',
-        '--config.controls.windows=2',
-        '--config.controls.bema=(0.2,)',
+        *controls,
     ]
 
 
@@ -140,9 +142,8 @@ def test_the_report_of_a_search_has_every_control_and_its_pictures(story):
 def test_scanned_baselines_are_no_candidates(story):
     """The search and its starting profiles are to the last bit those of a search without them."""
     folder = story / 'lcsc'
-    none = ['--config.controls.windows=0', '--config.controls.bema=()']
-    alone = f'--workdir={story}/alone'
-    commands.run('search', *search_arguments(story), alone, *none, '--config.controls.posthoc=()')
+    arguments = search_arguments(story, controls=['--config.controls.posthoc=()'])
+    commands.run('search', *arguments, f'--workdir={story}/alone')
     for name in ('search.jsonl', 'random.jsonl'):
         assert (story / 'alone' / name).read_text() == (folder / name).read_text()
     report = json.loads((story / 'alone' / 'report.json').read_text())
@@ -188,6 +189,19 @@ def test_a_search_that_was_killed_three_times_ends_as_if_it_had_not_been(story, 
         assert (folder / name).read_text() == (story / 'lcsc' / name).read_text(), name
     weights = (open_run(path).params() for path in (folder, story / 'lcsc'))
     jax.tree.map(np.testing.assert_array_equal, *weights)
+
+
+def test_training_goes_on_from_the_result_of_a_search(story, tmp_path):
+    commands.run(
+        'train',
+        '--config=tests/helpers/tiny.py:ect',
+        f'--workdir={tmp_path}/more',
+        f'--config.init_from.workdir={story}/lcsc',
+        '--config.steps=2',
+    )
+    more = open_run(tmp_path / 'more')
+    assert more.steps() == [0, 2]
+    jax.tree.map(np.testing.assert_array_equal, more.params(0), open_run(story / 'lcsc').params())
 
 
 def test_a_finished_search_says_so_and_another_is_refused(story):
@@ -293,6 +307,20 @@ def test_a_study_compares_runs_that_sample_without_an_average(story, tmp_path):
         if (r['protocol']['ema'], r['protocol']['sampler']) == ('', 'onestep')
     ]
     assert row['values'] == [stored]
+
+
+@pytest.mark.parametrize('kind', ['window', 'bema'])
+def test_a_report_samples_from_the_baseline_that_is_the_best_average(story, tmp_path, kind):
+    """Its score is made the lowest, so that the report needs its weights."""
+    shutil.copytree(story / 'lcsc', tmp_path / 'lcsc')
+    path = tmp_path / 'lcsc' / 'report.json'
+    report = json.loads(path.read_text())
+    for row in report['rows']:
+        row['fd_lenet'] -= 1000 * (row['kind'] == kind)
+    path.write_text(json.dumps(report))
+    folders = [f'--{name}={story}/{name}' for name in ('teacher', 'ect')]
+    out = commands.run('report', f'--workdir={tmp_path}', *folders)
+    assert f'best average of its weights: {kind} ' in out
 
 
 def test_the_report_has_the_rows_that_were_asked_for(story):

@@ -14,6 +14,7 @@ from cm_jax.lcsc import ask_tell, generations, selection
 from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.identity import Identity
 from cm_jax.lcsc.profiles import stacked_profiles
+from cm_jax.lcsc.snapshots import Snapshot
 from tests.helpers.quadratic_search import BUDGET, K, Killed, fitness, start
 
 # Who is chosen
@@ -146,11 +147,10 @@ def test_the_models_of_a_report():
         'window': Baseline(Identity('window', 'window 4-6'), np.array([0, 0.5, 0.5])),
         'posthoc': Baseline(Identity('posthoc', 'posthoc0.2')),
     }
-    run = types.SimpleNamespace(  # whose weights are their names
-        emas=lambda step: ['0.9', 'power0.1'], params=lambda step, ema: (step, ema)
-    )
+    run = types.SimpleNamespace(params=lambda step, ema: (step, ema))  # whose weights are names
+    snapshots, stored = [Snapshot(step, run) for step in (2, 4, 6)], ['0.9', 'power0.1']
     chosen = selection.Chosen(choices, baselines)
-    models = selection.models(run, [2, 4, 6], '', chosen, lambda c: tuple(c))
+    models = selection.models(snapshots, '', stored, chosen, lambda c: tuple(c))
     assert {(*one.identity,): one.load() for one in models} == {
         ('last', 'last'): (6, ''),
         ('ema', 'ema 0.9'): (6, '0.9'),
