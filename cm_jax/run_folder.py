@@ -89,7 +89,7 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
     if path.exists():
         stored = json.loads(path.read_text())
         if name == SEARCH:
-            stored = earlier_search(stored)
+            stored, config = earlier_search(stored), earlier_search(config)
         differing = differences(stored, config)
         if differing:
             raise UserError(
