@@ -164,6 +164,19 @@ def test_the_models_of_a_report():
     }
 
 
+def test_a_baseline_has_the_same_coefficients_for_every_group_of_weights():
+    of_two = selection.Choice(None, np.arange(6.0), 0.0, 0.0)
+    window = Baseline(Identity('window', 'window 4-6'), np.array([0, 0.5, 0.5]))
+    chosen = selection.Chosen({'lcsc': of_two, 'ema*': of_two}, {'window': window})
+    run = types.SimpleNamespace(params=lambda step, ema: (step, ema))
+    snapshots = [Snapshot(step, run) for step in (2, 4, 6)]
+    models = {
+        model.identity.kind: model.load()
+        for model in selection.models(snapshots, '', [], chosen, lambda c: tuple(c))
+    }
+    assert models['window'] == (0, 0.5, 0.5) * 2 and models['uniform'] == (1 / 3,) * 6
+
+
 def test_labels_of_earlier_versions_tell_their_kinds():
     """Their rows had a label, as `model`, and no kind."""
     kinds = {
