@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
@@ -139,6 +140,10 @@ class Run:
             Term(step=stored_step, ema=name, coefficient=float(coefficient))
             for stored_step, name, coefficient in zip(steps, names, coefficients)
         ]
+
+    def project(self, params: Params) -> Params:
+        """Returns weights as numpy arrays, with the network's constraint enforced (models.Model)."""
+        return jax.tree.map(np.asarray, self.parts.model.project(params))
 
     def generator(self, spec: str, count: int) -> Callable[[Params, int], np.ndarray]:
         """Returns `generate(params, seed)`, which gives `count` samples: uint8 [count,H,W,C].

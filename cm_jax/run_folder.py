@@ -15,6 +15,7 @@ from cm_jax.config import differences
 from cm_jax.data import Source, card
 from cm_jax.errors import UserError
 from cm_jax.files import write_text
+from cm_jax.settings import earlier_search
 
 # Written by every command that makes a run folder.
 CONFIG = 'config.json'  # the resolved config
@@ -87,7 +88,10 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
     """
     path = workdir / name
     if path.exists():
-        differing = differences(json.loads(path.read_text()), config)
+        stored = json.loads(path.read_text())
+        if name == SEARCH:
+            stored, config = earlier_search(stored), earlier_search(config)
+        differing = differences(stored, config)
         if differing:
             raise UserError(
                 f'{workdir} holds another run; differing keys: {"; ".join(differing)}. Choose '

@@ -13,11 +13,14 @@ from cm_jax.evaluation import extractors, references
 from cm_jax.evaluation.extractors import open_extractor
 from cm_jax.evaluation.scores import FeatureSpace, reference
 from cm_jax.metrics import named
-from cm_jax.models import Model
+from cm_jax.models import Model, with_defaults
 from cm_jax.objectives import Objective
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import Evaluation, RunSettings
 from cm_jax.types import DenoiseFn, Distance, Extractor, NetFn, Params
+
+# Settings of a network that do not change what its weights mean.
+OF_TRAINING = ('dropout', 'dropout_resolution', 'label_dropout', 'dtype', 'remat')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,29 @@ def build_networks(
 def net_params(settings: RunSettings, params: Params) -> Params:
     """Returns the parameters of the network from those of a run, without those of a prior."""
     return params[models.NET] if prior_settings(settings) else params
+
+
+def weights_meaning(settings: RunSettings, image_shape: Sequence[int]) -> dict[str, Any]:
+    """Returns what must be equal for weights of one run to mean the same in another.
+
+    These are the networks without what only training has, the preconditioning (which on rectified
+    flow has no settings), the process, the shape of the images and whether there are labels.
+    """
+
+    def architecture(network: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in with_defaults(network).items() if k not in OF_TRAINING}
+
+    preconditioning = {}
+    if settings.process['name'] != 'rf':
+        preconditioning['sigma_data'] = settings.objective['sigma_data']
+    return {
+        'model': architecture(settings.model),
+        'prior': architecture(prior_settings(settings)),
+        **preconditioning,
+        'process': settings.process,
+        'class_conditional': settings.class_conditional,
+        'image_shape': list(image_shape),
+    }
 
 
 def open_data(dataset: Mapping[str, Any], split: str | None = None) -> Source:

@@ -19,8 +19,7 @@ from cm_jax.errors import UserError, build_from
 from cm_jax.lcsc import evolution, job
 from cm_jax.models.presets import PRESETS
 from cm_jax.training import optim
-from cm_jax.training.transfer import OF_TRAINING
-from cm_jax.wiring import wire
+from cm_jax.wiring import OF_TRAINING, wire
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import search_settings_of, settings_of
 

@@ -72,6 +72,17 @@ def test_a_run_of_another_command_is_not_taken_for_ones_own(folder):
         run_folder.is_new(folder, ONE)
 
 
+def test_a_search_of_an_earlier_version_is_that_without_the_baselines_of_today(folder):
+    """Its config has no key of them; a training run's missing key is a difference as before."""
+    earlier = {'seed': 0, 'controls': {'random': True}}
+    run_folder.write_config(folder, earlier, run_folder.SEARCH)
+    same = {'seed': 0, 'controls': {'random': True, 'windows': 0, 'bema': ()}}
+    assert not run_folder.is_new(folder, same, run_folder.SEARCH)
+    other = {'seed': 0, 'controls': same['controls'] | {'windows': 5}}
+    with pytest.raises(UserError, match=r'controls\.windows: 0 there, 5 here'):
+        run_folder.is_new(folder, other, run_folder.SEARCH)
+
+
 # Claimed and set aside
 
 

@@ -131,6 +131,14 @@ def test_numbers_that_cannot_be_are_refused_by_key_and_value():
         (parse_search, 'budget', 'generations', -1, r'generations must be at least 0.* got -1'),
         (parse_search, 'budget', 'finalists', 0, r'finalists at least 1.* got 125, 0'),
         (parse_search, 'budget', 'selection_seeds', [], r'selection_seeds must hold one.*\(\)'),
+        (parse_search, 'controls', 'windows', -1, r'controls\.windows must be at least 0, got -1'),
+        (
+            parse_search,
+            'controls',
+            'bema',
+            [0.2, 0.0],
+            r'bema .* powers above 0, got \(0\.2, 0\.0\)',
+        ),
         (parse_search, 'evaluation', 'seeds', [], r'seeds must be different numbers.* got \(\)'),
     ):
         said = refusal(parse, {section: {key: value}})

@@ -15,6 +15,10 @@ the profile, p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) over 0 <= tau <= t. 
 the standard deviation of tau / t is sigma_rel at every t. The recursion has share(t) =
 1 - (1 - 1/t)^(gamma + 1). So theta_i has the weight (i^(gamma+1) - (i-1)^(gamma+1)) / t^(gamma+1),
 which is the integral of p over (i - 1, i], and the initial weights have the weight 0.
+
+With its bias corrected (BEMA, arXiv 2508.00180, algorithm 1): an average whose share falls over time,
+avg_t + alpha_t (theta_t - theta_0) with alpha_t = (rho + gamma t)^-eta and the share
+(rho + gamma t)^-kappa. Its lag behind theta_t is made up for by a part of the way from theta_0.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -105,6 +109,35 @@ def power_coefficients(steps: Sequence[int], sigma_rel: float) -> np.ndarray:
     """
     shares = np.asarray(steps, np.float64) / steps[-1]
     return np.diff(shares ** (sigma_rel_to_gamma(sigma_rel) + 1), prepend=0.0)
+
+
+def bema_coefficients(
+    times: Sequence[float],
+    eta: float,
+    *,
+    kappa: float = 0.5,
+    rho: float = 10.0,
+    gamma: float = 1.0,
+) -> np.ndarray:
+    """Returns the coefficients [K] of BEMA at the last of K checkpoints; the first one is theta_0.
+
+    They are float64 and their sum is 1; that of theta_0 may be negative. `times` are the t of the
+    checkpoints, ascending, the first of them 0. The average starts at theta_0 and takes in each later
+    checkpoint once, with the share beta_t = (rho + gamma t)^-kappa, which needs rho >= 1 to lie in
+    (0, 1]. So, with a product over all later times,
+
+        c_k = beta_k prod_{j > k} (1 - beta_j),   c_0 = prod_{j > 0} (1 - beta_j)
+
+    and alpha = (rho + gamma t)^-eta of the last time is added to the last coefficient and taken from
+    the first. The defaults are the paper's, whose eta is 0.2.
+    """
+    reach = rho + gamma * np.asarray(times, np.float64)
+    shares = np.append(1.0, reach[1:] ** -kappa)
+    kept = np.cumprod(np.append(1.0, 1 - shares[:0:-1]))[::-1]  # of each checkpoint's share
+    weights, alpha = shares * kept, reach[-1] ** -eta
+    weights[-1] += alpha
+    weights[0] -= alpha
+    return weights
 
 
 class PostHoc(NamedTuple):

@@ -1,6 +1,7 @@
 """From snapshots to stacked weights, and from coefficients to weights."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,25 +11,27 @@ from cm_jax.lcsc.space import ONE, Space
 from cm_jax.types import Params
 
 
-def window(steps: Sequence[int], start: int, stop: int | None, every: int) -> list[int]:
+def window(
+    steps: Sequence[int], start: int, stop: int | None, every: int, least: int = 2
+) -> list[int]:
     """Returns the snapshots of a search: every `every`-th of `steps` from `start` to `stop`.
 
     The last of them is always among them.
 
-    Raises UserError if fewer than two are left.
+    Raises UserError if fewer than `least` are left.
     """
     inside = [step for step in steps if step >= start and (stop is None or step <= stop)]
     chosen = inside[::-1][::every][::-1] if every >= 1 else []
-    if len(chosen) < 2:
+    if len(chosen) < least:
         raise UserError(
             f'the search window from {start} to {"the end" if stop is None else stop}, every '
             f'{every}, holds {len(chosen)} of the {len(steps)} snapshots '
-            f'({f"{min(steps)} to {max(steps)}" if steps else "none"}); a search needs at least 2'
+            f'({f"{min(steps)} to {max(steps)}" if steps else "none"}); a search needs at least {least}'
         )
     return chosen
 
 
-def stack(load: Callable[[int], Params], steps: Sequence[int]) -> Params:
+def stack(load: Callable[[Any], Params], steps: Sequence[Any]) -> Params:
     """Returns the snapshots `load(step)` in one tree with leaves [K, ...], read one at a time."""
     stacked = None
     for i, step in enumerate(steps):
@@ -40,8 +43,8 @@ def stack(load: Callable[[int], Params], steps: Sequence[int]) -> Params:
 
 
 def combine(
-    load: Callable[[int], Params],
-    steps: Sequence[int],
+    load: Callable[[Any], Params],
+    steps: Sequence[Any],
     coefficients: np.ndarray,
     space: Space = ONE,
 ) -> Params:

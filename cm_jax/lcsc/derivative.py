@@ -143,7 +143,7 @@ def make_derivative(
 
 
 def _calls(sampler: Sampler) -> int:
-    """Returns how often a sampler calls its denoiser; with guidance each evaluates the network twice."""
+    """Returns how often a sampler calls its denoiser, which guidance makes two evaluations each."""
     return sampler.evaluations // (1 if sampler.guidance == 1 else 2)
 
 

@@ -5,6 +5,8 @@ last      last          the last snapshot of the window
 ema       ema 0.99      an average that the training run itself kept, at that step
 ema*      ema* 0.9      an EMA profile over the snapshots of the window; its rate is per snapshot
 uniform   uniform       the plain average of the snapshots
+window    window 5-9    the plain average of the snapshots of steps 5 to 9 (lcsc.baselines)
+bema      bema 0.2 ...  an average whose bias is corrected (BEMA), by its power eta (lcsc.baselines)
 posthoc   posthoc0.1    a power-function average (EDM2) that was made after training
 random    random        the best candidate of a random search
 lcsc      lcsc          the combination that the search chose
@@ -14,8 +16,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 LAST, EMA, EMA_STAR, UNIFORM = 'last', 'ema', 'ema*', 'uniform'
-POSTHOC, RANDOM, LCSC = 'posthoc', 'random', 'lcsc'
-AVERAGES = (EMA, EMA_STAR, UNIFORM, POSTHOC)
+WINDOW, BEMA, POSTHOC = 'window', 'bema', 'posthoc'
+RANDOM, LCSC = 'random', 'lcsc'
+AVERAGES = (EMA, EMA_STAR, UNIFORM, WINDOW, BEMA, POSTHOC)
 # How labels of earlier versions, whose rows had no kind, began.
 EARLIER_PREFIXES = {'ema* ': EMA_STAR, 'ema ': EMA, 'posthoc': POSTHOC}
 

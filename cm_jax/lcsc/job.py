@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
 from cm_jax.errors import UserError, check_name
 from cm_jax.evaluation.extractors import check_extractor
 from cm_jax.generate import build_sampler
-from cm_jax.lcsc import ask_tell, combine, derivative, random_search, selection, space, storage
+from cm_jax.lcsc import ask_tell, baselines, derivative, random_search, snapshots, space, storage
 from cm_jax.lcsc.ask_tell import SearchState
+from cm_jax.lcsc.baselines import Baseline
+from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.lcsc.space import Space
 from cm_jax.run import Run, open_run
 from cm_jax.samplers import Sampler
@@ -31,8 +34,8 @@ class Job:
     """A search, opened and checked, before any compute."""
 
     settings: SearchSettings
-    run: Run  # the training run
-    steps: Sequence[int]  # of the snapshots that are combined
+    runs: Sequence[Run]  # the training runs, as they are named; mostly one
+    snapshots: Sequence[Snapshot]  # that are combined
     space: Space
     sampler: Sampler
     metric: Mapping[str, float]  # name -> weight; {} is the extractor's Fréchet distance
@@ -40,19 +43,43 @@ class Job:
     gradient_batch: int  # images that go forward and back together
     evaluation: Evaluation  # of the report: with the search's sampler, whatever others there are
     states: Mapping[str, SearchState]  # the starts of the search and of its control
-    posthoc: Sequence[str]  # the post-hoc averages to choose from
+    averages: Sequence[str]  # that the run stored at the last snapshot; none of several runs
+    scanned: Sequence[Baseline]  # the windows and BEMA averages to choose from
+    posthoc: Sequence[Baseline]  # the post-hoc averages to choose from
 
-    def load(self, step: int) -> Params:
-        """Returns the weights of the snapshot of `step`."""
-        return self.run.params(step, self.settings.basis.ema)
+    @property
+    def run(self) -> Run:
+        """The training run, of several that of the last snapshot."""
+        return self.snapshots[-1].run
+
+    @property
+    def steps(self) -> list[int]:
+        """The training steps of the snapshots; those of several runs repeat."""
+        return [snapshot.step for snapshot in self.snapshots]
+
+    def load(self, snapshot: Snapshot) -> Params:
+        """Returns the weights of a snapshot."""
+        return snapshot.run.params(snapshot.step, self.settings.basis.ema)
+
+    def origin(self) -> dict[str, Any]:
+        """Returns what was combined, as it is stored; of several runs, with the run of each step."""
+        of_each = [str(snapshot.run.workdir) for snapshot in self.snapshots]
+        return {
+            'workdir': ','.join(str(run.workdir) for run in self.runs),
+            'ema': self.settings.basis.ema,
+            'steps': self.steps,
+            **({'runs': of_each} if len(self.runs) > 1 else {}),
+            'groups': list(self.space.patterns),
+        }
 
 
 def open_job(settings: SearchSettings) -> Job:
     """Opens a search. Raises UserError on whatever is wrong in its settings or in the run."""
     basis, budget, controls = settings.basis, settings.budget, settings.controls
-    run = open_run(basis.workdir)
-    steps = combine.window(run.steps(), basis.start, basis.stop, basis.every)
-    groups = open_groups(run, steps, basis)
+    runs = [open_run(folder) for folder in snapshots.folders(basis.workdir)]
+    found = snapshots.ordered(runs, basis)
+    steps, run = [snapshot.step for snapshot in found], found[-1].run
+    groups = open_groups(found, basis)
     evaluation = settings.evaluation
     samplers = tuple(dict.fromkeys((budget.sampler, *evaluation.samplers)))
     evaluation = dataclasses.replace(evaluation, samplers=samplers)
@@ -65,12 +92,11 @@ def open_job(settings: SearchSettings) -> Job:
             f'config.controls.landscape = {controls.landscape} goes through three snapshots, on a grid '
             f'of n x n candidates, 0 for none; the window holds {len(steps)} snapshots'
         )
-    if not run.emas(steps[-1]):
-        print(f"  left out: the run's own averages; it stored none at step {steps[-1]}")
+    averages, posthoc = open_averages(runs, steps[-1], controls.posthoc)
     return Job(
         settings=settings,
-        run=run,
-        steps=steps,
+        runs=runs,
+        snapshots=found,
         space=groups,
         sampler=sampler,
         metric=parse_metric(budget.metric),
@@ -78,18 +104,39 @@ def open_job(settings: SearchSettings) -> Job:
         gradient_batch=batch,
         evaluation=evaluation,
         states=start_states(settings, len(steps), groups.groups),
-        posthoc=selection.posthoc_names(run, steps[-1], controls.posthoc),
+        averages=averages,
+        scanned=[
+            *baselines.windows(steps, controls.windows),
+            *baselines.bemas(steps, controls.bema),
+        ],
+        posthoc=posthoc,
     )
 
 
-def open_groups(run: Run, steps: Sequence[int], basis: Basis) -> Space:
-    """Returns the groups of weights. Raises UserError if the basis does not suit the run."""
-    for step in steps:
-        run.check_ema(step, basis.ema)
+def open_averages(
+    runs: Sequence[Run], step: int, sigma_rels: Sequence[float]
+) -> tuple[list[str], list[Baseline]]:
+    """Returns the averages that the run stored at `step`, and the post-hoc ones that it can make.
+
+    Says on the terminal what is left out: both, where the runs are several.
+    """
+    if len(runs) > 1:
+        print('  left out: stored and post-hoc averages; each is of one run, and these are several')
+        return [], []
+    stored = runs[0].emas(step)
+    if not stored:
+        print(f"  left out: the run's own averages; it stored none at step {step}")
+    return stored, baselines.posthocs(runs[0], step, sigma_rels)
+
+
+def open_groups(found: Sequence[Snapshot], basis: Basis) -> Space:
+    """Returns the groups of weights. Raises UserError if the basis does not suit the snapshots."""
+    for snapshot in found:
+        snapshot.run.check_ema(snapshot.step, basis.ema)
     check_name('storage of snapshots', basis.storage, storage.WHERE)
     check_name('dtype of stored snapshots', basis.dtype, storage.DTYPES)
     groups = space.TOP_LEVEL if basis.groups == (space.TOP_LEVEL,) else basis.groups
-    return space.build(groups, run.params(steps[-1], basis.ema))
+    return space.build(groups, found[-1].run.params(found[-1].step, basis.ema))
 
 
 def check_noise(budget: Budget, evaluation: Evaluation) -> None:

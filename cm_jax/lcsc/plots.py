@@ -1,5 +1,6 @@
 """The pictures of a search: its progress, its coefficients, the plane through three snapshots."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -80,24 +81,33 @@ def coefficients(
     profile: np.ndarray,
     profile_label: str,
     stage: int | None = None,
+    runs: Sequence[str] = (),
 ) -> Figure:
     """Draws coefficients [G, K] over training, with those of an EMA profile [K] for comparison.
 
     `groups` are the patterns of the G groups of weights; `stage` is the length in steps of a stage of
-    the run's curriculum, whose stages are then marked.
+    the run's curriculum, whose stages are then marked. `runs` names the run of each snapshot; if they
+    are several, each run has a line of its own.
     """
+    names = np.array(runs or [''] * len(steps))
+    own = {run: np.flatnonzero(names == run) for run in dict.fromkeys(names)}
+    at, profile = np.array(steps), np.array(profile)
     with panel('training step of the snapshot', 'coefficient') as (figure, axes):
         if stage:
             mark_stages(axes, stage, steps)
         axes.axhline(0, color=COLOURS['muted'], linewidth=0.8)
-        axes.plot(steps, profile, color=COLOURS['ema'], linewidth=1.6, label=profile_label)
-        if len(combination) == 1:
+        for run, i in own.items():
+            label = profile_label if run == names[0] else None
+            axes.plot(at[i], profile[i], color=COLOURS['ema'], linewidth=1.6, label=label)
+        if len(combination) == len(own) == 1:
             axes.vlines(steps, 0, combination[0], color=COLOURS['lcsc'], linewidth=1.4)
             axes.plot(steps, combination[0], 'o', color=COLOURS['lcsc'], markersize=4, label='LCSC')
         else:
-            for pattern, row in zip(groups, combination):
-                label = f'LCSC, {pattern or "rest"}'
-                axes.plot(steps, row, 'o-', markersize=3, linewidth=0.9, label=label)
+            for (pattern, row), run in itertools.product(zip(groups, combination), own):
+                group = [pattern or 'rest'] if len(combination) > 1 else []
+                label = ', '.join(['LCSC', *group, *([run] if len(own) > 1 else [])])
+                i = own[run]
+                axes.plot(at[i], row[i], 'o-', markersize=3, linewidth=0.9, label=label)
         axes.legend(fontsize=8)
         return figure
 

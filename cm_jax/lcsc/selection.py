@@ -2,9 +2,9 @@
 
 The models of a report, by their kinds (see lcsc.identity), are the last snapshot; the averages that the
 run itself kept; EMA*, the best of a grid of EMA profiles over the snapshots; their uniform average; the
-best of a grid of post-hoc averages, where the run stored what they are made of; the best of a random
-search with as many candidates, chosen as LCSC is; and the combination that LCSC chose. All are scored
-with the same number of samples on the same noise, by which nothing was chosen.
+best of the scanned baselines of each kind (see lcsc.baselines); the best of a random search with as
+many candidates, chosen as LCSC is; and the combination that LCSC chose. All are scored with the same
+number of samples on the same noise, by which nothing was chosen.
 
 LCSC's finalists are the best candidates of the search and, with them, the profiles that it started
 from, so that on selection noise it is never behind EMA*.
@@ -19,12 +19,12 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from cm_jax.core.ema import POWER
 from cm_jax.errors import UserError
 from cm_jax.evaluation.scores import Scorer
 from cm_jax.files import append_json_line, read_json_lines, write_text
 from cm_jax.lcsc import ask_tell
 from cm_jax.lcsc.ask_tell import SearchState
+from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.fitness import Fitness
 from cm_jax.lcsc.identity import (
     EMA,
@@ -38,8 +38,7 @@ from cm_jax.lcsc.identity import (
     of_earlier_label,
     of_row,
 )
-from cm_jax.run import POSTHOC as POSTHOC_PREFIX
-from cm_jax.run import Run
+from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.run_folder import write_json
 from cm_jax.settings import Evaluation
 from cm_jax.types import Params
@@ -63,11 +62,11 @@ class Choice(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The choices of a search by their kind (LCSC, EMA_STAR and, with a control, RANDOM), and the name
-    of the best post-hoc average, or None if there is none."""
+    """The choices of a search by their kind (LCSC, EMA_STAR and, with a control, RANDOM), and the best
+    of the scanned baselines by theirs (WINDOW, BEMA, POSTHOC), as far as there are any."""
 
     choices: Mapping[str, Choice]
-    posthoc: str | None
+    baselines: Mapping[str, Baseline]
 
 
 class ReportModel(NamedTuple):
@@ -107,25 +106,6 @@ def choose(
     return {LCSC: best(np.arange(len(scores))), EMA_STAR: best(emas)}
 
 
-def posthoc_names(run: Run, step: int, sigma_rels: Sequence[float]) -> list[str]:
-    """Returns those of the post-hoc averages that the run's stored ones can make at `step`.
-
-    Says on the terminal what is left out; [] where the run stored none.
-    """
-    is_stored = any(name.startswith(POWER) for name in run.emas(step))
-    if sigma_rels and not is_stored:
-        print(f'  left out: post-hoc averages; the run stored none to make them of at step {step}')
-    names = []
-    for sigma_rel in sigma_rels if is_stored else ():
-        try:
-            run.posthoc(step, f'{POSTHOC_PREFIX}{sigma_rel}')
-        except UserError as error:
-            print(f'  left out: {error}')
-        else:
-            names.append(f'{POSTHOC_PREFIX}{sigma_rel}')
-    return names
-
-
 def save_chosen(path: epath.Path, chosen: Chosen) -> None:
     """Keeps the choice for a search that is killed in its report."""
     plain = {
@@ -136,7 +116,15 @@ def save_chosen(path: epath.Path, chosen: Chosen) -> None:
         }
         for kind, choice in chosen.choices.items()
     }
-    write_json(path, {'choices': plain, 'posthoc': chosen.posthoc})
+    baselines = {
+        kind: {
+            'label': one.identity.label,
+            'coefficients': one.coefficients.tolist(),
+            'selection_score': one.selection_score,
+        }
+        for kind, one in chosen.baselines.items()
+    }
+    write_json(path, {'choices': plain, 'baselines': baselines})
 
 
 def load_chosen(path: epath.Path) -> Chosen:
@@ -153,32 +141,47 @@ def load_chosen(path: epath.Path) -> Chosen:
             search_score=stored['search_score'],
             selection_score=stored['selection_score'],
         )
-    return Chosen(choices, plain['posthoc'] or None)
+    baselines = {
+        kind: Baseline(
+            Identity(kind, one['label']), np.array(one['coefficients']), one['selection_score']
+        )
+        for kind, one in plain.get('baselines', {}).items()
+    }
+    if plain.get('posthoc'):  # of an earlier version, whose one baseline it was
+        baselines[POSTHOC] = Baseline(Identity(POSTHOC, plain['posthoc']))
+    return Chosen(choices, baselines)
 
 
 def models(
-    run: Run,
-    steps: Sequence[int],
+    snapshots: Sequence[Snapshot],
     ema: str,
+    averages: Sequence[str],
     chosen: Chosen,
     combined: Callable[[np.ndarray], Params],
 ) -> Iterator[ReportModel]:
-    """Yields each model of the report; `combined` makes the weights of a candidate."""
-    last, k, choices = steps[-1], len(steps), chosen.choices
+    """Yields each model of the report; `combined` makes the weights of a candidate.
+
+    `ema` is the average that the snapshots are, and `averages` are those that the run stored.
+    """
+    (last, run), k, choices = snapshots[-1], len(snapshots), chosen.choices
 
     def of_choice(kind: str) -> Callable[[], Params]:
         return lambda: combined(choices[kind].coefficients)
 
     yield ReportModel(Identity(LAST, LAST), lambda: run.params(last, ema))
-    for name in run.emas(last):
+    for name in averages:
         load = functools.partial(run.params, last, name)
         yield ReportModel(Identity(EMA, f'{EMA} {name}'), load)
     yield ReportModel(choices[EMA_STAR].identity(EMA_STAR), of_choice(EMA_STAR))
-    uniform = np.full(len(choices[LCSC].coefficients), 1 / k)
+    size = len(choices[LCSC].coefficients)
+    uniform = np.full(size, 1 / k)
     yield ReportModel(Identity(UNIFORM, UNIFORM), lambda: combined(uniform))
-    if chosen.posthoc:
-        load = functools.partial(run.params, last, chosen.posthoc)
-        yield ReportModel(Identity(POSTHOC, chosen.posthoc), load)
+    for one in chosen.baselines.values():
+        if len(one.coefficients):
+            load = functools.partial(combined, np.tile(one.coefficients, size // k))
+        else:
+            load = functools.partial(run.params, last, one.identity.label)
+        yield ReportModel(one.identity, load)
     if RANDOM in choices:
         yield ReportModel(Identity(RANDOM, RANDOM), of_choice(RANDOM))
     yield ReportModel(Identity(LCSC, LCSC), of_choice(LCSC))

@@ -11,10 +11,11 @@ from etils import epath
 from cm_jax.config import differences
 from cm_jax.errors import UserError
 from cm_jax.lcsc import combine, generations, job, selection
-from cm_jax.lcsc.identity import EMA, EMA_STAR, LAST, UNIFORM
+from cm_jax.lcsc.identity import BEMA, EMA, EMA_STAR, LAST, UNIFORM, WINDOW
 from cm_jax.reports.rows import Entry
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import (
+    CHOSEN,
     COEFFICIENTS,
     CONFIG,
     DATA_CARD,
@@ -30,7 +31,7 @@ from cm_jax.types import Params
 NEEDED = {
     'teacher': (CONFIG, DATA_CARD, TRAJECTORY),
     'ect': (CONFIG, DATA_CARD, TRAJECTORY),
-    'lcsc': (SEARCH, REPORT, COEFFICIENTS, candidates_file(job.SEARCH)),
+    'lcsc': (SEARCH, REPORT, COEFFICIENTS, CHOSEN, candidates_file(job.SEARCH)),
 }
 MADE_BY = {
     'teacher': 'cm_jax.train --config=configs/digits_edm.py',
@@ -54,7 +55,17 @@ class Inputs:
     coefficients: list[float]  # of the combination that was chosen: K for each group
     candidates: list[dict[str, Any]]  # all that the search scored
     random_candidates: list[dict[str, Any]]  # all that the random search scored
+    chosen: selection.Chosen  # who was chosen on selection noise
     rows: list[dict[str, Any]]  # the rows of report.json
+
+    def average(self, kind: str, label: str) -> np.ndarray:
+        """Returns the coefficients [K] of a row of the report that is an average of the snapshots.
+
+        Raises UserError if there is none of that label.
+        """
+        if kind in self.chosen.baselines:
+            return self.chosen.baselines[kind].coefficients
+        return self.profile(label)
 
     def profile(self, label: str) -> np.ndarray:
         """Returns the coefficients [K] of the average over the snapshots that has this label.
@@ -85,6 +96,11 @@ def open_inputs(folders: Mapping[str, epath.Path]) -> Inputs:
     combination, config, report = (
         json.loads((lcsc / name).read_text()) for name in (COEFFICIENTS, SEARCH, REPORT)
     )
+    if 'runs' in combination:
+        raise UserError(
+            f'{lcsc} is a search over several runs, {combination["workdir"]}; a report takes a search '
+            'over one'
+        )
     inputs = Inputs(
         **runs,
         search_config=config,
@@ -95,6 +111,7 @@ def open_inputs(folders: Mapping[str, epath.Path]) -> Inputs:
         coefficients=combination['coefficients'],
         candidates=generations.read_candidates(lcsc, job.SEARCH),
         random_candidates=generations.read_candidates(lcsc, job.RANDOM),
+        chosen=selection.load_chosen(lcsc / CHOSEN),
         rows=selection.read_rows(report['rows']),
     )
     check_basis(inputs)
@@ -125,11 +142,12 @@ def load_weights(inputs: Inputs, entry: Entry) -> Params:
     kind, label = entry.row['kind'], entry.weights
     if kind == LAST:
         return inputs.ect.params(inputs.steps[-1], inputs.ema)
-    if kind in (EMA_STAR, UNIFORM):
+    if kind in (EMA_STAR, UNIFORM, WINDOW, BEMA):
 
         def load_snapshot(step: int) -> Params:
             return inputs.ect.params(step, inputs.ema)
 
-        return combine.combine(load_snapshot, inputs.steps, inputs.profile(label))
+        average = inputs.average(kind, label)
+        return inputs.ect.project(combine.combine(load_snapshot, inputs.steps, average))
     stored = label.removeprefix(f'{EMA} ') if kind == EMA else label
     return inputs.ect.params(inputs.steps[-1], stored)

@@ -22,8 +22,8 @@ variance's mean over the searches), and that over the search seeds.
 Costs are counted in network evaluations of one image, of which a forward pass is 1 and a backward pass
 2. An image in training costs TRAINING[objective]. An image that is generated for a candidate costs the
 sampler's evaluations. The cost of a search is that of all its candidates on search noise and of its
-finalists on selection noise. The scores by which EMA* was chosen are not counted, and neither are the
-scores of the reports.
+finalists on selection noise. The scores by which EMA* and the other averages were chosen are not
+counted, and neither are the scores of the reports.
 """
 
 import json
@@ -47,6 +47,7 @@ from cm_jax.settings import SearchSettings, parse_search
 # Network evaluations of an image in training, by objective: 3 for the pass of the network forward and
 # back, and 1 more where a target is computed by another pass forward.
 TRAINING = {'edm': 3, 'ect': 4}
+COSTS = ('search', 'selection')  # the parts of a report's cost that are the search's own
 SEARCHED = (LCSC, RANDOM)  # the kinds of models that have a result for each search seed
 USES = ('consistency', 'cut', 'long', 'more')
 DIFFUSION = re.compile(r'diffusion_(\d+)')
@@ -90,7 +91,8 @@ class Searches(NamedTuple):
 
     def search_cost(self) -> float:
         """Returns how many network evaluations a search took, as the mean over the search seeds."""
-        return float(np.mean([sum(report['cost'].values()) for report in self.reports]))
+        each = [sum(report['cost'][part] for part in COSTS) for report in self.reports]
+        return float(np.mean(each))
 
 
 def open_searches(folder: epath.Path) -> Searches:

@@ -33,7 +33,7 @@ from cm_jax.settings.run import (
     WeightsOf,
     check_numbers,
 )
-from cm_jax.settings.search import Basis, Budget, Controls, SearchSettings
+from cm_jax.settings.search import Basis, Budget, Controls, SearchSettings, earlier_search
 
 __all__ = [
     'MAX_SEED',
@@ -48,6 +48,7 @@ __all__ = [
     'Trajectory',
     'WeightsOf',
     'check_numbers',
+    'earlier_search',
     'parse_run',
     'parse_search',
 ]

@@ -12,14 +12,15 @@ from cm_jax.settings.run import Evaluation, mapping_field
 class Basis:
     """The section `basis` of a search: which snapshots of a training run are combined, and how."""
 
-    # The folder of the training run.
+    # The folder of the training run; or of several, separated by commas, that have the same network and
+    # data (cm_jax.lcsc.snapshots). Of several, each has the window that follows.
     workdir: str = ''
     # The window: only snapshots from training step `start` to training step `stop` are taken, both
     # included. A `stop` of None is the last snapshot.
     start: int = 0
     stop: int | None = None
     # Of these, every so many-th one is taken, counted back from the last, which is always taken. At
-    # least 1; at least two snapshots must remain.
+    # least 1; at least two snapshots must remain, and of several runs one of each.
     every: int = 1
     # Which average of the weights is combined, if the snapshots hold it, by its name, such as '0.999'.
     # '' is the weights themselves.
@@ -94,12 +95,37 @@ class Controls:
 
     # Whether a random search with as many candidates is made too.
     random: bool = True
+    # How many lengths of windows of successive snapshots are scanned for the best plain average, each
+    # at as many places: at most windows^2 averages (cm_jax.lcsc.baselines). 0 scans none.
+    windows: int = 5
+    # The powers eta, each above 0, of the averages with a corrected bias (BEMA) to choose from. () is
+    # none.
+    bema: tuple[float, ...] = (0.1, 0.2, 0.4)
     # The relative widths sigma_rel, each in (0, 0.2887), of the post-hoc averages to choose from. They
     # are left out if the run has not stored what they are made of: averages by `ema_sigma_rels`, in the
     # snapshots by `trajectory.emas`.
     posthoc: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25)
     # With n > 0, n x n combinations of three snapshots are scored and drawn as a map; 0 is no map.
     landscape: int = 0
+
+    def __post_init__(self) -> None:
+        if self.windows < 0:
+            raise UserError(f'config.controls.windows must be at least 0, got {self.windows}')
+        if not all(eta > 0 for eta in self.bema):
+            raise UserError(f'config.controls.bema must hold powers above 0, got {self.bema}')
+
+
+# What the keys of `controls` that earlier versions did not have were in their searches.
+EARLIER_CONTROLS = {'windows': 0, 'bema': ()}
+
+
+def earlier_search(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the stored config of a search with the keys that an earlier version did not write.
+
+    They have the values with which a search does what it did then. (A config of today that leaves them
+    out has their defaults.)
+    """
+    return {**config, 'controls': EARLIER_CONTROLS | config.get('controls', {})}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Weights of another run: to start from, or to learn from as a frozen teacher; whether they fit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,15 +8,11 @@ import jax
 from cm_jax import objectives
 from cm_jax.config import differences
 from cm_jax.errors import UserError
-from cm_jax.models import with_defaults
 from cm_jax.run import open_run
 from cm_jax.settings import RunSettings
 from cm_jax.types import DenoiseFn, Params
 from cm_jax.weights.lpips import distance_of
-from cm_jax.wiring import Frozen, net_params, prior_settings
-
-# Settings of a network that do not change what its weights mean.
-OF_TRAINING = ('dropout', 'dropout_resolution', 'label_dropout', 'dtype', 'remat')
+from cm_jax.wiring import Frozen, net_params, prior_settings, weights_meaning
 
 
 def initial_weights(
@@ -85,29 +81,6 @@ def _teaches(settings: RunSettings, image_shape: Sequence[int]) -> dict[str, Any
         'process': settings.process,
         'class_conditional': settings.class_conditional,
         'images': list(image_shape),
-    }
-
-
-def weights_meaning(settings: RunSettings, image_shape: Sequence[int]) -> dict[str, Any]:
-    """Returns what must be equal for weights of one run to mean the same in another.
-
-    These are the networks without what only training has, the preconditioning (which on rectified
-    flow has no settings), the process, the shape of the images and whether there are labels.
-    """
-
-    def architecture(network: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in with_defaults(network).items() if k not in OF_TRAINING}
-
-    preconditioning = {}
-    if settings.process['name'] != 'rf':
-        preconditioning['sigma_data'] = settings.objective['sigma_data']
-    return {
-        'model': architecture(settings.model),
-        'prior': architecture(prior_settings(settings)),
-        **preconditioning,
-        'process': settings.process,
-        'class_conditional': settings.class_conditional,
-        'image_shape': list(image_shape),
     }
 
 

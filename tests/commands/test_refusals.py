@@ -118,6 +118,8 @@ def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, wo
     [
         (['--config.basis.start=4'], ['holds 1 of the 3 snapshots', 'at least 2']),
         (['--config.basis.workdir=nowhere'], ['nowhere is no run folder']),
+        (['--config.basis.workdir=a,b,a'], ['config.basis.workdir', 'twice', 'a, b, a']),
+        (['--config.controls.windows=-1'], ['config.controls.windows', '-1']),
         (['--config.budget.seed=1000'], ['search noise (seed 1000)', 'different seeds']),
         (['--config.budget.seed=2147483648'], ['from 0 to 2147483647', '2147483648']),
         (['--config.budget.samples=30'], ['budget.samples 30', 'batch_size 20']),

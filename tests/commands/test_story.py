@@ -3,16 +3,13 @@
 import json
 import pathlib
 import shutil
-import time
 
-import jax
 import numpy as np
 import PIL.Image
 import pytest
 
 from cm_jax import data
 from cm_jax.errors import UserError
-from cm_jax.lcsc import combine
 from cm_jax.metrics import named
 from cm_jax.run import open_run
 from tests.helpers import commands
@@ -21,47 +18,10 @@ pytestmark = pytest.mark.devices
 
 
 @pytest.fixture(scope='module')
-def story(tmp_path_factory):
-    runs = tmp_path_factory.mktemp('story')
-    commands.run('train', '--config=tests/helpers/tiny.py:edm', f'--workdir={runs}/teacher')
-    commands.run(
-        'train',
-        '--config=tests/helpers/tiny.py:ect',
-        f'--workdir={runs}/ect',
-        f'--config.init_from.workdir={runs}/teacher',
-        '--config.init_from.ema=0.9',
-    )
-    commands.run('search', *search_arguments(runs))
-    commands.run('evaluate', f'--workdir={runs}/ect')
-    samplers = ['--sampler=heun@3', '--sampler=onestep']
-    commands.run('evaluate', f'--workdir={runs}/teacher', '--ema=', *samplers)
-    return runs
-
-
-@pytest.fixture(scope='module')
 def tuned(story):
     """The output of tune_levels on the run ect."""
     arguments = ['--levels=2', '--budget=4', '--ema=0.9', '--step=12']
     return commands.run('tune_levels', f'--workdir={story}/ect', *arguments)
-
-
-def search_arguments(runs):
-    return [
-        '--config=tests/helpers/tiny_search.py',
-        f'--workdir={runs}/lcsc',
-        f'--config.basis.workdir={runs}/ect',
-    ]
-
-
-def test_the_result_of_a_search_is_a_run_that_opens(story):
-    run, source = open_run(story / 'lcsc'), open_run(story / 'ect')
-    record = json.loads((story / 'lcsc' / 'coefficients.json').read_text())
-    assert record['steps'] == [2, 4, 6, 8, 10, 12] and run.steps() == [12]
-    assert abs(sum(record['coefficients']) - 1) < 1e-9
-    assert record['groups'] == ['']
-    combined = combine.combine(source.params, record['steps'], record['coefficients'])
-    found = run.sample(run.params(), 'onestep', 4, seed=5)
-    np.testing.assert_array_equal(found, source.sample(combined, 'onestep', 4, seed=5))
 
 
 def test_metrics_beside_the_distance_are_stored_and_found_again(story, tmp_path):
@@ -103,61 +63,6 @@ def test_the_report_repeats_to_the_digit_in_evaluate(story):
         protocol = row['protocol']
         label = f'ema {protocol["ema"]}' if protocol['ema'] else 'last'
         np.testing.assert_allclose(row['fd_lenet'], reported[label, protocol['sampler']], rtol=1e-5)
-
-
-def test_the_search_writes_every_candidate_and_uses_three_noises(story):
-    lines = (story / 'lcsc' / 'search.jsonl').read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert [row['generation'] for row in rows] == [0] * 10 + [1] * 3 + [2] * 3
-    assert all(abs(sum(row['coefficients']) - 1) < 1e-9 for row in rows)
-    report = json.loads((story / 'lcsc' / 'report.json').read_text())
-    best = min(row['score'] for row in rows)
-    assert report['lcsc_search_score'] >= best
-    assert {tuple(r['protocol']['seeds']) for r in report['rows']} == {(1000, 1001)}
-    evaluations = 40 * (10 + 2 * 3), 40 * 2 * (10 + 2)
-    assert report['cost'] == dict(zip(('search', 'selection'), evaluations))
-
-
-def test_the_report_of_a_search_has_every_control_and_its_pictures(story):
-    folder = story / 'lcsc'
-    rows = json.loads((folder / 'report.json').read_text())['rows']
-    who = [(r['kind'], r['label']) for r in rows if r['protocol']['sampler'] == 'onestep']
-    own = [('ema', 'ema 0.5'), ('ema', 'ema 0.9'), ('ema', 'ema power0.1')]
-    assert who[:4] == [('last', 'last'), *own]
-    assert [kind for kind, _ in who[4:]] == ['ema*', 'uniform', 'posthoc', 'random', 'lcsc']
-    assert all(label.startswith(kind) for kind, label in who)
-    assert len({row['protocol']['id'] for row in rows}) == 1
-    random = (folder / 'random.jsonl').read_text().splitlines()
-    assert len(random) == len((folder / 'search.jsonl').read_text().splitlines())
-    for name in ('progress', 'coefficients', 'landscape', 'samples/lcsc'):
-        assert np.asarray(PIL.Image.open(folder / f'{name}.png')).std() > 0
-    assert len(json.loads((folder / 'landscape.json').read_text())) == 9
-
-
-@pytest.mark.slow
-def test_a_search_that_was_killed_three_times_ends_as_if_it_had_not_been(story, tmp_path):
-    """In the search, in its random search and in its report; by SIGKILL."""
-    folder = tmp_path / 'lcsc'
-    arguments = [*search_arguments(story), f'--workdir={folder}']
-    for name, lines in (('search.jsonl', 11), ('random.jsonl', 12), ('report.jsonl', 3)):
-        process = commands.start('search', *arguments)
-        while not (folder / name).exists() or (folder / name).read_text().count('\n') < lines:
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.kill()
-        process.wait()
-        process.communicate()
-    commands.run('search', *arguments)
-    for name in ('search.jsonl', 'random.jsonl', 'landscape.json', 'chosen.json', 'report.json'):
-        assert (folder / name).read_text() == (story / 'lcsc' / name).read_text(), name
-    weights = (open_run(path).params() for path in (folder, story / 'lcsc'))
-    jax.tree.map(np.testing.assert_array_equal, *weights)
-
-
-def test_a_finished_search_says_so_and_another_is_refused(story):
-    assert 'is done' in commands.run('search', *search_arguments(story))
-    line = commands.error('search', *search_arguments(story), '--config.seed=9')
-    assert 'seed: 0 there, 9 here' in line
 
 
 def test_evaluate_takes_the_evaluation_of_any_config_and_sample_needs_a_section_of_its_own(story):
@@ -257,6 +162,20 @@ def test_a_study_compares_runs_that_sample_without_an_average(story, tmp_path):
         if (r['protocol']['ema'], r['protocol']['sampler']) == ('', 'onestep')
     ]
     assert row['values'] == [stored]
+
+
+@pytest.mark.parametrize('kind', ['window', 'bema'])
+def test_a_report_samples_from_the_baseline_that_is_the_best_average(story, tmp_path, kind):
+    """Its score is made the lowest, so that the report needs its weights."""
+    shutil.copytree(story / 'lcsc', tmp_path / 'lcsc')
+    path = tmp_path / 'lcsc' / 'report.json'
+    report = json.loads(path.read_text())
+    for row in report['rows']:
+        row['fd_lenet'] -= 1000 * (row['kind'] == kind)
+    path.write_text(json.dumps(report))
+    folders = [f'--{name}={story}/{name}' for name in ('teacher', 'ect')]
+    out = commands.run('report', f'--workdir={tmp_path}', *folders)
+    assert f'best average of its weights: {kind} ' in out
 
 
 def test_the_report_has_the_rows_that_were_asked_for(story):

@@ -95,6 +95,29 @@ def test_coefficients_of_some_checkpoints_are_sums_over_the_steps_between():
     np.testing.assert_array_equal(ema.power_coefficients([7], 0.1), [1])
 
 
+@pytest.mark.parametrize('eta', [0.1, 0.2, 0.4])
+@pytest.mark.parametrize('times', [[0], [0, 1], range(30), [0, 20, 40, 500, 510]])
+def test_bema_coefficients_are_its_recursion(eta, times):
+    """Algorithm 1 of arXiv 2508.00180, on random vectors."""
+    thetas = np.random.default_rng(0).standard_normal((len(times), 7))
+    average = thetas[0]
+    for t, theta in zip(times[1:], thetas[1:]):
+        beta = (10 + t) ** -0.5
+        average = (1 - beta) * average + beta * theta
+    corrected = average + (10 + times[-1]) ** -eta * (thetas[-1] - thetas[0])
+    found = ema.bema_coefficients(times, eta)
+    np.testing.assert_allclose(found @ thetas, corrected, atol=1e-12)
+    np.testing.assert_allclose(found.sum(), 1, rtol=1e-12)
+
+
+def test_bema_at_the_ends_of_its_powers():
+    """A share of 1 keeps the last weights alone, and a large eta corrects nothing."""
+    plain = ema.bema_coefficients(range(5), 500.0, kappa=0.0)
+    np.testing.assert_allclose(plain, [0, 0, 0, 0, 1], atol=1e-12)
+    whole = ema.bema_coefficients(range(5), 0.0, kappa=500.0)
+    np.testing.assert_allclose(whole, [0, 0, 0, 0, 1], atol=1e-12)  # theta_0 + (theta_4 - theta_0)
+
+
 def test_averages_by_name_and_their_ranges():
     found = ema.averages([0.999, 0.5], [0.10, 0.05])
     assert list(found) == ['0.999', '0.5', 'power0.1', 'power0.05']

@@ -9,6 +9,7 @@ def get_config(objective='ect'):
     c.basis.start = 1
     c.search.population = 3
     c.controls.update({'random': True, 'posthoc': (0.1, 0.12), 'landscape': 3})
+    c.controls.update({'windows': 0, 'bema': ()})  # as in tests/fixtures/stored_runs.tar.gz
     c.budget.update({'generations': 2, 'samples': 40, 'batch_size': 20})
     c.budget.finalists = 2
     c.evaluation = tiny(objective).evaluation

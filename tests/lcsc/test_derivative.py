@@ -25,7 +25,7 @@ from tests.helpers.small_search import COUNT, small_denoise, small_snapshots
 VE = processes.variance_exploding()
 MODEL = GenerativeModel(small_denoise, VE, (8, 8, 1), 10)
 CANDIDATE = np.array([0.6, -0.4, 0.5, 0.1, 0.2])
-SPECS = ('onestep', 'multistep@80,1', 'heun@3+cfg2', 'dpm3@4', 'adams3@4')
+SPECS = ('onestep', 'multistep@80,1', 'heun@3', 'dpm3@4', 'adams3@4')
 
 
 def smooth(dim: int, seed: int) -> Extractor:

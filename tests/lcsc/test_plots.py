@@ -48,3 +48,15 @@ def test_pictures_are_drawn_whatever_is_missing(tmp_path):
     grid = plots.plane(3, 2)
     save_figure(folder / 'landscape.png', plots.landscape(grid, scores, steps, 'fd'))
     assert len(list(folder.glob('*.png'))) == 4
+
+
+def test_each_of_several_runs_has_a_line_of_its_coefficients():
+    profile, runs = np.arange(4) / 6, ['a', 'b', 'a', 'b']
+    for groups in (('',), ('in', '')):
+        rows = np.arange(4 * len(groups)).reshape(len(groups), 4)
+        figure = plots.coefficients([1, 1, 2, 2], rows, groups, profile, 'ema* 0.5', runs=runs)
+        lines = [line for line in figure.axes[0].lines if line.get_label().startswith('LCSC')]
+        expected = [row[first::2].tolist() for row in rows for first in (0, 1)]
+        assert [list(line.get_ydata()) for line in lines] == expected
+        assert all(list(line.get_xdata()) == [1, 2] for line in lines)
+        assert [line.get_label()[-3:] for line in lines] == [', a', ', b'] * len(groups)

@@ -1,6 +1,7 @@
 """Who is chosen on selection noise, and the rows of the report."""
 
 import dataclasses
+import json
 import types
 
 import numpy as np
@@ -10,8 +11,10 @@ from etils import epath
 from cm_jax.errors import UserError
 from cm_jax.files import read_json_lines
 from cm_jax.lcsc import ask_tell, generations, selection
+from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.identity import Identity
 from cm_jax.lcsc.profiles import stacked_profiles
+from cm_jax.lcsc.snapshots import Snapshot
 from tests.helpers.quadratic_search import BUDGET, K, Killed, fitness, start
 
 # Who is chosen
@@ -68,13 +71,30 @@ def test_profiles_of_groups_are_the_first_candidates():
 
 def test_a_choice_is_kept_to_the_last_bit(searched, tmp_path):
     path = epath.Path(tmp_path) / 'chosen.json'
-    chosen = selection.Chosen(selection.choose(searched, fitness, 4, (20,)), 'posthoc0.1')
+    baselines = {
+        'window': Baseline(Identity('window', 'window 1-3'), np.array([1 / 3] * 3), 0.1),
+        'posthoc': Baseline(Identity('posthoc', 'posthoc0.1'), selection_score=0.2),
+    }
+    chosen = selection.Chosen(selection.choose(searched, fitness, 4, (20,)), baselines)
     selection.save_chosen(path, chosen)
     loaded = selection.load_chosen(path)
-    assert loaded.posthoc == 'posthoc0.1' and loaded.choices.keys() == chosen.choices.keys()
+    assert list(loaded.baselines) == list(baselines)
+    for kind, one in baselines.items():
+        np.testing.assert_array_equal(loaded.baselines[kind].coefficients, one.coefficients)
+        assert loaded.baselines[kind]._replace(coefficients=0) == one._replace(coefficients=0)
+    assert loaded.choices.keys() == chosen.choices.keys()
     for kind, choice in chosen.choices.items():
         np.testing.assert_array_equal(loaded.choices[kind].coefficients, choice.coefficients)
         assert loaded.choices[kind]._replace(coefficients=0) == choice._replace(coefficients=0)
+
+
+def test_the_choice_of_an_earlier_version_had_a_post_hoc_average_alone(tmp_path):
+    path = epath.Path(tmp_path) / 'chosen.json'
+    for name, expected in (('posthoc0.1', ['posthoc0.1']), (None, [])):
+        path.write_text(json.dumps({'choices': {}, 'posthoc': name}))
+        found = selection.load_chosen(path).baselines
+        assert [one.identity.label for one in found.values()] == expected
+        assert set(found) <= {'posthoc'}
 
 
 # The report
@@ -113,17 +133,6 @@ def test_a_report_scores_each_model_once_also_when_it_was_killed(tmp_path):
     assert rows == read_json_lines(path)
 
 
-def a_run(emas, makes=()):
-    """A run whose weights are their names, which stored what `makes` these post-hoc averages."""
-
-    def posthoc(step, name):
-        if name not in makes:
-            raise UserError(f'{name} is out of the range')
-
-    params = lambda step, ema: (step, ema)  # noqa: E731
-    return types.SimpleNamespace(emas=lambda step: emas, posthoc=posthoc, params=params)
-
-
 def test_the_models_of_a_report():
     lcsc, ema, other = (np.full(3, x) for x in (1.0, 2.0, 3.0))
     choices = {
@@ -134,18 +143,38 @@ def test_the_models_of_a_report():
             ('random', None, other),
         )
     }
-    run, chosen = a_run(['0.9', 'power0.1']), selection.Chosen(choices, 'posthoc0.2')
-    models = selection.models(run, [2, 4, 6], '', chosen, lambda c: tuple(c))
+    baselines = {
+        'window': Baseline(Identity('window', 'window 4-6'), np.array([0, 0.5, 0.5])),
+        'posthoc': Baseline(Identity('posthoc', 'posthoc0.2')),
+    }
+    run = types.SimpleNamespace(params=lambda step, ema: (step, ema))  # whose weights are names
+    snapshots, stored = [Snapshot(step, run) for step in (2, 4, 6)], ['0.9', 'power0.1']
+    chosen = selection.Chosen(choices, baselines)
+    models = selection.models(snapshots, '', stored, chosen, lambda c: tuple(c))
     assert {(*one.identity,): one.load() for one in models} == {
         ('last', 'last'): (6, ''),
         ('ema', 'ema 0.9'): (6, '0.9'),
         ('ema', 'ema power0.1'): (6, 'power0.1'),
         ('ema*', 'ema* 0.5'): (2.0, 2.0, 2.0),
         ('uniform', 'uniform'): (1 / 3, 1 / 3, 1 / 3),
+        ('window', 'window 4-6'): (0, 0.5, 0.5),
         ('posthoc', 'posthoc0.2'): (6, 'posthoc0.2'),
         ('random', 'random'): (3.0, 3.0, 3.0),
         ('lcsc', 'lcsc'): (1.0, 1.0, 1.0),
     }
+
+
+def test_a_baseline_has_the_same_coefficients_for_every_group_of_weights():
+    of_two = selection.Choice(None, np.arange(6.0), 0.0, 0.0)
+    window = Baseline(Identity('window', 'window 4-6'), np.array([0, 0.5, 0.5]))
+    chosen = selection.Chosen({'lcsc': of_two, 'ema*': of_two}, {'window': window})
+    run = types.SimpleNamespace(params=lambda step, ema: (step, ema))
+    snapshots = [Snapshot(step, run) for step in (2, 4, 6)]
+    models = {
+        model.identity.kind: model.load()
+        for model in selection.models(snapshots, '', [], chosen, lambda c: tuple(c))
+    }
+    assert models['window'] == (0, 0.5, 0.5) * 2 and models['uniform'] == (1 / 3,) * 6
 
 
 def test_labels_of_earlier_versions_tell_their_kinds():
@@ -157,11 +186,3 @@ def test_labels_of_earlier_versions_tell_their_kinds():
     rows = selection.read_rows([{'model': label, 'fd': 1.0} for label in kinds])
     assert {row['label']: row['kind'] for row in rows} == kinds
     assert selection.read_rows(rows) == rows
-
-
-def test_post_hoc_averages_are_those_that_the_run_can_make(capsys):
-    run = a_run(['0.9', 'power0.1'], makes=('posthoc0.1',))
-    assert selection.posthoc_names(run, 6, (0.1, 0.2)) == ['posthoc0.1']
-    assert 'posthoc0.2 is out of the range' in capsys.readouterr().out
-    assert selection.posthoc_names(a_run(['0.9']), 6, (0.1, 0.2)) == []
-    assert 'the run stored none to make them of at step 6' in capsys.readouterr().out

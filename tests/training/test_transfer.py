@@ -9,14 +9,8 @@ import pytest
 
 from cm_jax.errors import UserError
 from cm_jax.models import NET
-from cm_jax.training.transfer import (
-    OF_TRAINING,
-    check_tree,
-    initial_weights,
-    open_frozen,
-    weights_meaning,
-)
-from cm_jax.wiring import wire
+from cm_jax.training.transfer import check_tree, initial_weights, open_frozen
+from cm_jax.wiring import OF_TRAINING, weights_meaning, wire
 from tests.helpers import tiny
 from tests.helpers.refusals import refusal
 from tests.helpers.run_folders import untrained_run
