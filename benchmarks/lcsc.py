@@ -14,6 +14,7 @@ tests only that the benchmark works and has no limits).
 """
 
 import argparse
+import ctypes
 import functools
 import logging
 import pathlib
@@ -34,8 +35,8 @@ import numpy as np
 from cm_jax import checkpoint, data, samplers, sharding
 from cm_jax.core import tree
 from cm_jax.evaluation import scores
-from cm_jax.lcsc import combine, storage
-from cm_jax.lcsc.fitness import make_fitness
+from cm_jax.lcsc import combine, criterion, derivative, storage
+from cm_jax.lcsc.fitness import make_fitness, make_values
 from cm_jax.lcsc.space import ONE
 from cm_jax.metrics import features, frechet, moments
 from cm_jax.models import lenet
@@ -46,6 +47,7 @@ from configs.digits_ect import get_config
 K = 50
 ITEM = 'params'
 LEAST_SPEEDUP = 20  # of combining in memory, over loading each checkpoint and adding it up
+MOST_STEP = 4.0  # of the seconds of a candidate of as many samples
 MOST_OVERHEAD = 0.15  # the share of a generation that is neither sampler nor extractor
 
 
@@ -119,7 +121,11 @@ def time_combining(size: int, count: int, rounds: int, population: int) -> float
         mesh = jax.sharding.Mesh(jax.devices()[:1], (sharding.AXIS,))
         ways = {
             f'storage {where!r}': functools.partial(
-                storage.make_combine(storage.store(from_trajectory, steps, where=where), ONE, mesh),
+                storage.make_combine(
+                    storage.place(storage.store(from_trajectory, steps, where=where), mesh),
+                    ONE,
+                    sharding.by_example(mesh),
+                ),
                 all_candidates,
             )
             for where in storage.WHERE
@@ -176,6 +182,8 @@ class Case:
         self.extractor = lenet.extractor(config.evaluation.extractor)
         self.reference = scores.reference(data.open_source('digits', 'train'), self.extractor, 500)
         self.sampler = samplers.build('onestep', self.generative_model.process)
+        space = scores.FeatureSpace(self.extractor, self.reference)
+        self.criterion = criterion.build([space], {self.extractor.score: 1.0}, samples)
         first = jax.tree.map(np.asarray, self.parts.model.init(jax.random.key(0)))
         rng = np.random.default_rng(0)
 
@@ -192,28 +200,33 @@ class Case:
         indices = first + jnp.arange(self.batch_size)
         return samplers.generate(self.sampler, self.generative_model, params, seed, indices)
 
-    def stored(self, **settings) -> storage.Stored:
+    def placed(self, **settings) -> storage.Placed:
         """Returns the snapshots in the storage that `settings` describe."""
-        return storage.store(lambda k: self.snapshots[k], range(len(self.snapshots)), **settings)
+        count = range(len(self.snapshots))
+        stored = storage.store(lambda k: self.snapshots[k], count, **settings)
+        return storage.place(stored, self.mesh)
+
+    def combined(self):
+        """Returns what makes the weights of candidates."""
+        return storage.make_combine(self.placed(), ONE, sharding.by_example(self.mesh))
 
     def fitness(self, where: str = 'device', dtype: str = 'float32'):
         """Returns the fitness function of the search, with the snapshots stored as asked for."""
-        return make_fitness(
+        values = make_values(
             self.generative_model,
             self.sampler,
-            self.extractor,
-            self.reference,
-            self.stored(where=where, dtype=dtype),
+            self.criterion,
+            self.placed(where=where, dtype=dtype),
             samples=self.samples,
             batch_size=self.batch_size,
-            mesh=self.mesh,
         )
+        return make_fitness(self.criterion, values)
 
     def pieces(self) -> dict[str, Callable[[], object]]:
         """Returns the parts of a generation, each as a call of programs that do nothing else."""
         firsts = jnp.arange(0, self.samples, self.batch_size)
         shift = jnp.asarray(self.reference.moments.mean, jnp.float32)
-        combined = storage.make_combine(self.stored(), ONE, self.mesh)
+        combined = self.combined()
         rows = np.float32(self.population)[None]
 
         @jax.jit
@@ -253,7 +266,7 @@ class Case:
 
         The candidates go through the sampler and the extractor together, by jax.vmap.
         """
-        combined = storage.make_combine(self.stored(), ONE, self.mesh)
+        combined = self.combined()
         rows = np.float32(self.population[None, :at_once])
         weights = jax.device_put(self.extractor.params)
         firsts = jnp.arange(0, self.samples, self.batch_size)
@@ -315,6 +328,89 @@ def time_generation(case: Case, rounds: int) -> tuple[float, int]:
         rows,
     )
     return 1 - (times['sample'] + times['features']) / times['generation'], compilations.count
+
+
+# A step of the method 'gradient'
+
+
+def peak_memory(task: Callable[[], object]) -> int:
+    """Returns the bytes by which the resident memory of this process rises at most during a call."""
+    ctypes.CDLL('libc.so.6').malloc_trim(0)  # memory that is free already would hide a part of it
+    pathlib.Path('/proc/self/clear_refs').write_text('5')  # the peak is counted from here
+    before = _status('VmRSS')
+    jax.block_until_ready(task())
+    return _status('VmHWM') - before
+
+
+def _status(name: str) -> int:
+    """Returns a number of bytes from the status of this process."""
+    lines = pathlib.Path('/proc/self/status').read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith(f'{name}:')]
+    return 1024 * int(line.split()[1])
+
+
+def time_step(case: Case, spec: str, batch_size: int) -> dict[str, float]:
+    """Returns the seconds and the peak memory of a candidate's score and of its derivative."""
+    case.sampler = samplers.build(spec, case.generative_model.process)
+    placed = case.placed()
+    values = make_values(
+        case.generative_model,
+        case.sampler,
+        case.criterion,
+        placed,
+        samples=case.samples,
+        batch_size=case.batch_size,
+        at_once=1,
+    )
+    differentiate = derivative.make_derivative(
+        case.generative_model,
+        case.sampler,
+        case.criterion,
+        placed,
+        samples=case.samples,
+        batch_size=batch_size,
+    )
+    tasks = {
+        'candidate': lambda: values(case.population[:1], 0),
+        'step': lambda: differentiate(case.population[0], 0, 0),
+    }
+    seconds = median_times(tasks, 5)
+    memory = {name: peak_memory(task) for name, task in tasks.items()}
+    return {
+        'candidate': seconds['candidate'],
+        'time': seconds['step'] / seconds['candidate'],
+        'memory': memory['step'] / memory['candidate'],
+        'candidate_memory': memory['candidate'],
+    }
+
+
+def time_steps(counts: list[int], specs: list[str], samples: int, batch_size: int) -> list[str]:
+    """Prints what a step of the method 'gradient' costs in candidates of as many samples.
+
+    Returns what is missed.
+    """
+    head = ('K', 'sampler', 'batch', 'ms a candidate', 'step / candidate', 'its memory, MB', 'ratio')
+    rows, missed = [head], []
+    for k in counts:
+        case = Case(k, 1, samples, batch_size)
+        for spec in specs:
+            for batch in (samples, batch_size // 4):
+                found = time_step(case, spec, batch)
+                rows.append(
+                    (
+                        k,
+                        spec,
+                        batch,
+                        f'{1e3 * found["candidate"]:.0f}',
+                        f'{found["time"]:.2f}',
+                        f'{found["candidate_memory"] / 2**20:.0f}',
+                        f'{found["memory"]:.2f}',
+                    )
+                )
+                if found['time'] > MOST_STEP:
+                    missed.append(f'time of a step, K = {k}, {spec}, batch {batch}')
+    table(f"A step of the method 'gradient' of {samples} samples", rows)
+    return missed
 
 
 def main() -> int:

@@ -135,7 +135,8 @@ def open_groups(found: Sequence[Snapshot], basis: Basis) -> Space:
         snapshot.run.check_ema(snapshot.step, basis.ema)
     check_name('storage of snapshots', basis.storage, storage.WHERE)
     check_name('dtype of stored snapshots', basis.dtype, storage.DTYPES)
-    groups = space.TOP_LEVEL if basis.groups == (space.TOP_LEVEL,) else basis.groups
+    named = basis.groups in ((space.TOP_LEVEL,), (space.LEAVES,))
+    groups = basis.groups[0] if named else basis.groups
     return space.build(groups, found[-1].run.params(found[-1].step, basis.ema))
 
 

@@ -11,7 +11,7 @@ from cm_jax.core import tree
 from cm_jax.errors import UserError
 from cm_jax.types import Array, Params
 
-TOP_LEVEL = 'top_level'
+TOP_LEVEL, LEAVES = 'top_level', 'leaves'
 
 
 class Space(NamedTuple):
@@ -51,13 +51,19 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
     """Returns the space of the setting `groups`, checked against weights.
 
     () is one group of all weights; 'top_level' makes a group of each part at the level where the
-    weights first part; anything else is patterns (see Space). Raises UserError on a pattern that is no
+    weights first part, and 'leaves' one of each array of weights; anything else is patterns (see
+    Space). Raises UserError on a pattern that is no
     regular expression, on a leaf without a group and on a group without a leaf.
     """
     if groups == TOP_LEVEL:
         return _top_level(params)
+    if groups == LEAVES:
+        paths = ['/'.join(path) for path in tree.flatten(params)]
+        return Space(tuple(f'^{re.escape(path)}$' for path in paths))
     if isinstance(groups, str):
-        raise UserError(f'groups must be {TOP_LEVEL!r} or a sequence of patterns, got {groups!r}')
+        raise UserError(
+            f'groups must be {TOP_LEVEL!r}, {LEAVES!r} or a sequence of patterns, got {groups!r}'
+        )
     for pattern in groups:
         try:
             re.compile(pattern)

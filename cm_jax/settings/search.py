@@ -26,8 +26,8 @@ class Basis:
     # '' is the weights themselves.
     ema: str = ''
     # Regular expressions over the names of the weights; each makes a group with coefficients of its
-    # own. () is one group of all weights, and 'top_level' one group for each top-level part of the
-    # network (cm_jax.lcsc.space).
+    # own. () is one group of all weights, 'top_level' one group for each top-level part of the network,
+    # and 'leaves' one for each array of weights (cm_jax.lcsc.space).
     groups: tuple[str, ...] = ()
     # Where the snapshots are kept during the search: 'device' (fastest), 'host' or 'disk' (least
     # memory; cm_jax.lcsc.storage).

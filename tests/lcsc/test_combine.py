@@ -21,7 +21,7 @@ def test_the_window_keeps_the_last_snapshot_and_needs_two():
         combine.window(steps, 50, None, 1)
 
 
-@pytest.mark.parametrize('groups', [(), ('out/b', 'out', ''), 'top_level'])
+@pytest.mark.parametrize('groups', [(), ('out/b', 'out', ''), 'top_level', 'leaves'])
 def test_combined_weights_are_the_linear_combination_of_each_group(groups):
     networks = small_snapshots()
     space = spaces.build(groups, networks[0])

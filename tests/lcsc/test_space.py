@@ -17,7 +17,7 @@ def on_device():
 def test_groups_are_checked_against_the_weights():
     params = small_snapshots()[0]
     for groups, words in (
-        ('layers', "'top_level' or a sequence"),
+        ('layers', "'top_level', 'leaves' or a sequence"),
         (('in', '(out'), 'no regular expression'),
         (('in',), 'found in 2 of 3 weights, such as out/b'),
         (('in', '', 'out'), "group 'out' holds no weights"),
