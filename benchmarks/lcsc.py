@@ -389,7 +389,15 @@ def time_steps(counts: list[int], specs: list[str], samples: int, batch_size: in
 
     Returns what is missed.
     """
-    head = ('K', 'sampler', 'batch', 'ms a candidate', 'step / candidate', 'its memory, MB', 'ratio')
+    head = (
+        'K',
+        'sampler',
+        'batch',
+        'ms a candidate',
+        'step / candidate',
+        'its memory, MB',
+        'ratio',
+    )
     rows, missed = [head], []
     for k in counts:
         case = Case(k, 1, samples, batch_size)

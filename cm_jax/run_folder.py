@@ -91,7 +91,7 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
         stored = json.loads(path.read_text())
         if name == SEARCH:
             stored, config = earlier_search(stored), earlier_search(config)
-        differing = differences(stored, config)
+        differing = differences(_with_second(stored, config), config)
         if differing:
             raise UserError(
                 f'{workdir} holds another run; differing keys: {"; ".join(differing)}. Choose '
@@ -104,6 +104,17 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
             'another --workdir'
         )
     return True
+
+
+def _with_second(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a stored config with the extractors of a second opinion, which decide nothing in a run.
+
+    They are those of `config` if an earlier version, which had none, has stored it.
+    """
+    then, now = stored.get('evaluation', {}), config.get('evaluation', {})
+    if 'second' in then or 'second' not in now:
+        return stored
+    return {**stored, 'evaluation': {**then, 'second': now['second']}}
 
 
 def claim(

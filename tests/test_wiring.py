@@ -1,5 +1,7 @@
 """Wiring: settings become what they describe, and what does not fit is refused."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,14 @@ import pytest
 from cm_jax import models
 from cm_jax.errors import UserError
 from cm_jax.settings import Evaluation
-from cm_jax.wiring import net_params, open_data, open_reference, prior_settings, wire
+from cm_jax.wiring import (
+    net_params,
+    open_data,
+    open_reference,
+    open_spaces,
+    prior_settings,
+    wire,
+)
 from tests.helpers import tiny
 from tests.helpers.tiny import settings_of
 from tests.helpers.two_networks import wired
@@ -139,3 +148,34 @@ def test_metrics_and_references_that_cannot_be_are_refused():
     ):
         with pytest.raises(UserError, match=message):
             open_reference(dataset, evaluation, metrics)
+
+
+def test_other_extractors_measure_beside_the_first_each_its_own_metrics():
+    dataset = {'source': 'digits', 'split': 'train'}
+    second = ('lenet_digits_2', 'pixel')
+    evaluation = Evaluation(samples=40, batch_size=20, reference='test', second=second)
+
+    def opened(metrics=(), kinds=(), evaluation=evaluation):
+        found = open_spaces(dataset, evaluation, metrics, kinds)
+        return {space.extractor.score: space.metrics for space in found}
+
+    none = {'fd_lenet': (), 'fd_lenet_digits_2': (), 'fd_pixel': ()}
+    assert opened() == none
+    asked = opened(['kd_pixel', 'pr_lenet_digits_2'])
+    assert asked == none | {'fd_lenet_digits_2': ('pr_lenet_digits_2',), 'fd_pixel': ('kd_pixel',)}
+    # Of the kinds that are wanted where nothing is in use: the first space is, without metrics.
+    assert opened(kinds=['pr']) == none | {'fd_lenet_digits_2': ('pr_lenet_digits_2',)}
+    used = ['fd_lenet', 'fd_lenet_digits_2']
+    found = opened(used, ['pr'])
+    assert found['fd_pixel'] == ('pr_pixel',) and found['fd_lenet'] == ('fd_lenet',)
+    alone = dataclasses.replace(evaluation, second=())
+    assert opened(kinds=['pr'], evaluation=alone) == {'fd_lenet': ('pr_lenet',)}
+    few = dataclasses.replace(evaluation, samples=5)
+    assert opened(kinds=['pr'], evaluation=few) == none
+    with pytest.raises(
+        UserError, match=r"unknown metric 'fid'.*legal: fd_lenet, fd_lenet_digits_2"
+    ):
+        opened(['fid'])
+    from_file = dataclasses.replace(evaluation, reference='digits.npz')
+    with pytest.raises(UserError, match=r"that is a split .*'digits.npz' is the file"):
+        opened(evaluation=from_file)

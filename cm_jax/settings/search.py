@@ -115,8 +115,12 @@ class Controls:
             raise UserError(f'config.controls.bema must hold powers above 0, got {self.bema}')
 
 
-# What the keys of `controls` that earlier versions did not have were in their searches.
-EARLIER_CONTROLS = {'windows': 0, 'bema': ()}
+# What the keys that earlier versions did not have were in their searches.
+EARLIER = {
+    'controls': {'windows': 0, 'bema': ()},
+    'budget': {'units': 'given'},
+    'gradient': {'learning_rate': 1.0, 'b1': 0.9, 'b2': 0.99, 'batch_size': None},
+}
 
 
 def earlier_search(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +129,7 @@ def earlier_search(config: Mapping[str, Any]) -> dict[str, Any]:
     They have the values with which a search does what it did then. (A config of today that leaves them
     out has their defaults.)
     """
-    return {**config, 'controls': EARLIER_CONTROLS | config.get('controls', {})}
+    return {**config, **{name: keys | config.get(name, {}) for name, keys in EARLIER.items()}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -99,3 +99,24 @@ def test_an_extractor_without_weights_scores_as_any_other():
     by_hand = frechet(moments.of(found), reference.moments).distance
     np.testing.assert_allclose(row['fd_pixel'], by_hand, rtol=1e-5)
     assert np.isfinite([row['kd_pixel'], row['precision_pixel'], row['coverage_pixel']]).all()
+
+
+def test_other_spaces_measure_the_same_samples(extractor, reference):
+    """Each as if it were alone; and what concerns it is stored by the name of its distance."""
+    mesh, pixel = sharding.make_mesh(), pixels.extractor('pixel')
+    source = data.open_source('digits', 'train')
+    other = scores.FeatureSpace(pixel, scores.reference(source, pixel, 500, True), ('pr_pixel',))
+    first = scores.FeatureSpace(extractor, reference)
+
+    def row(*spaces):
+        scorer = scores.Scorer(GENERATIVE_MODEL, spaces, 40, mesh)
+        return scorer.score(np.float32(0.9), 'onestep', 100, (3, 4), ema='', step=0)
+
+    both, *alone = row(first, other), row(first), row(other)
+    details = both.pop('others')['fd_pixel']
+    assert alone[0] == {key: both[key] for key in alone[0]}
+    for key, value in alone[1].items():
+        found = details[key] if key in details else both[key]
+        assert found == value, key
+    assert details['protocol']['score'] == 'fd_pixel_100'
+    assert {'precision_pixel', 'recall_pixel', 'fd_pixel', 'fd_pixel_std'} <= both.keys()

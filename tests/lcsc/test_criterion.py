@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from cm_jax import data, sharding
+from cm_jax import data, samplers, sharding
 from cm_jax.core import process as processes
 from cm_jax.errors import UserError
 from cm_jax.evaluation import scores
-from cm_jax.lcsc import combine, criterion
+from cm_jax.lcsc import combine, criterion, storage
+from cm_jax.lcsc.fitness import make_values
 from cm_jax.metrics import named
-from cm_jax.models import lenet
+from cm_jax.models import lenet, pixels
 from cm_jax.samplers import GenerativeModel
 from tests.helpers.small_search import (
     COEFFICIENTS,
@@ -73,3 +74,37 @@ def test_wrong_metrics_are_refused():
     with pytest.raises(ValueError, match='need the features of the reference'):
         small_fitness(wanted={'kd_lenet': 1.0})
     assert criterion.sources({'fd_a': 1, 'recall_a': 1, 'precision_a': 1}) == ['fd_a', 'pr_a']
+
+
+def test_metrics_of_several_spaces_are_measured_in_one_set_of_samples():
+    """With weights, and with units; the spaces that no metric names are left out."""
+    source = data.open_source('digits', 'test')
+    names = ('lenet_digits', 'lenet_fashion_mnist')
+    extractors = [lenet.extractor(names[0]), lenet.extractor(names[1])._replace(score='fd_other')]
+    extractors.append(pixels.extractor('pixel'))
+    opened = [scores.FeatureSpace(e, scores.reference(source, e, 500, True)) for e in extractors]
+    networks, process = small_snapshots(), processes.variance_exploding()
+    placed = storage.place(storage.store(lambda k: networks[k], range(COUNT)), sharding.make_mesh())
+    model = GenerativeModel(small_denoise, process, (8, 8, 1), 10)
+    sampler = samplers.build('multistep@80,1', process)
+
+    def values(metric):
+        built = criterion.build(opened, metric, 40)
+        made = make_values(model, sampler, built, placed, samples=40, batch_size=20)
+        return built, made(COEFFICIENTS[:3], 1)
+
+    built, found = values({'fd_pixel': 2.0, 'fd_lenet': 0.5, 'recall_pixel': 3.0})
+    assert built.names == ['fd_lenet', 'fd_pixel', 'recall_pixel']
+    for i, name in enumerate(built.names):
+        np.testing.assert_allclose(found[:, i], values({name: 1.0})[1][:, 0], rtol=1e-4)
+    lenet_fd, pixel_fd, recall = found.T
+    given = built.score(found, np.ones(3))
+    np.testing.assert_allclose(given, 0.5 * lenet_fd + 2 * pixel_fd - 3 * recall, rtol=1e-12)
+    units = built.units(np.concatenate([found, np.full((1, 3), np.nan)]))
+    np.testing.assert_allclose(units, [lenet_fd.min(), pixel_fd.min(), recall.max()])
+    relative = 0.5 * lenet_fd / units[0] + 2 * pixel_fd / units[1] - 3 * recall / units[2]
+    np.testing.assert_allclose(built.score(found, units), relative, rtol=1e-12)
+    with pytest.raises(UserError, match='no profile has a finite fd_lenet other than 0'):
+        built.units(np.full((2, 3), np.nan))
+    with pytest.raises(UserError, match=r"'fd_moon'.*legal: .*fd_other, fd_pixel"):
+        values({'fd_moon': 1.0})

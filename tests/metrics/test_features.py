@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.data import to_float
-from cm_jax.metrics.features import round_uint8, to_bytes
+from cm_jax.metrics.features import round_straight_through, round_uint8, to_bytes
 
 
 def test_bytes_are_what_the_features_see():
@@ -29,3 +29,10 @@ def test_rounding_keeps_every_byte_and_is_idempotent():
 
 def test_rounding_clips_and_keeps_nan():
     np.testing.assert_array_equal(round_uint8(jnp.array([-9.0, 9.0, np.nan])), [-1, 1, np.nan])
+
+
+def test_rounding_straight_through_rounds_and_has_the_slope_of_a_clip():
+    x = jnp.array([-1.5, -1.0, -0.3, 0.0, 0.7001, 1.0, 1.5])
+    value, slope = jax.vmap(jax.value_and_grad(lambda x: 3 * round_straight_through(x)))(x)
+    np.testing.assert_allclose(value, 3 * round_uint8(x), rtol=1e-6)
+    np.testing.assert_array_equal(slope, [0, 3, 3, 3, 3, 3, 0])

@@ -141,3 +141,59 @@ def test_frechet_agrees_with_sqrtm_at_inceptions_size():
     found = frechet(gaussian(np.zeros(d), a), gaussian(np.zeros(d), b))
     np.testing.assert_allclose(found.distance, expected, rtol=1e-6)
     assert found.rank == d and 1 < found.condition < 1e9
+
+
+def test_the_slope_is_the_closed_form_of_gaussians():
+    """d/dC_b = I - T, where T = C_a^1/2 (C_a^1/2 C_b C_a^1/2)^-1/2 C_a^1/2 takes b to a."""
+    d = 8
+    cov_a, cov_b = random_covariance(d, 0), random_covariance(d, 1)
+    mean_a, mean_b = np.random.default_rng(2).normal(size=(2, d))
+    a, b = gaussian(mean_a, cov_a), gaussian(mean_b, cov_b)
+    slope = distances_to(a).slope(b)
+    root = scipy.linalg.sqrtm(cov_a).real
+    inner = scipy.linalg.inv(scipy.linalg.sqrtm(root @ cov_b @ root).real)
+    transport = root @ inner @ root
+    np.testing.assert_allclose(transport @ cov_b @ transport, cov_a, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(slope.covariance, np.eye(d) - transport, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(slope.mean, 2 * (mean_b - mean_a), rtol=1e-12)
+    np.testing.assert_allclose(slope.distance, frechet_distance(a, b), rtol=1e-9)
+
+
+@pytest.mark.parametrize('zeros', [0, 3, 7])
+def test_the_slope_of_singular_covariances_is_that_of_their_eigenvalues(zeros):
+    """In a common basis d/dl_b = 1 - (l_a / l_b)^1/2, and 1 where a has no variance."""
+    turn, random = rotation(8), np.random.default_rng(0)
+    of_a, of_b = random.uniform(0.5, 2, size=(2, 8))
+    of_a[:zeros] = 0
+    a, b = (gaussian(np.zeros(8), (turn * values) @ turn.T) for values in (of_a, of_b))
+    slope = distances_to(a).slope(b)
+    np.testing.assert_allclose(
+        turn.T @ slope.covariance @ turn, np.diag(1 - np.sqrt(of_a / of_b)), atol=1e-9
+    )
+
+
+def test_the_slope_of_fewer_samples_than_dimensions_is_that_of_the_nuclear_norm():
+    """tr (C_a C_b)^1/2 is the sum of the singular values of C_a^1/2 X^T / (n - 1)^1/2."""
+    random = np.random.default_rng(0)
+    cov_a, x, along = random_covariance(12, 0), *random.normal(size=(2, 6, 12))
+    root = scipy.linalg.sqrtm(cov_a).real
+
+    def distance(x):
+        centred = x - x.mean(0)
+        singular = np.linalg.svd(root @ centred.T, compute_uv=False) / np.sqrt(5)
+        return np.sum(x.mean(0) ** 2) + np.sum(centred**2) / 5 - 2 * singular.sum()
+
+    b = mo.of(x)
+    slope = distances_to(gaussian(np.zeros(12), cov_a)).slope(b)
+    by_sum, by_outer = mo.centred_sums_cotangents(6, x.sum(0), slope.mean, slope.covariance)
+    found = np.sum((by_sum[None] + 2 * x @ by_outer) * along)
+    expected = (distance(x + 1e-5 * along) - distance(x - 1e-5 * along)) / 2e-5
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_slope_of_moments_that_are_not_finite_is_nan():
+    a = gaussian(np.zeros(3), np.eye(3))
+    slope = distances_to(a).slope(dataclasses.replace(a, mean=np.full(3, np.inf)))
+    assert (
+        np.isnan(slope.distance) and np.isnan(slope.mean).all() and np.isnan(slope.covariance).all()
+    )
