@@ -93,16 +93,16 @@ def test_metrics_of_several_spaces_are_measured_in_one_set_of_samples():
         made = make_values(model, sampler, built, placed, samples=40, batch_size=20)
         return built, made(COEFFICIENTS[:3], 1)
 
-    built, found = values({'fd_pixel': 2.0, 'fd_lenet': 0.5, 'recall_pixel': 3.0})
-    assert built.names == ['fd_lenet', 'fd_pixel', 'recall_pixel']
+    built, found = values({'fd_pixel': 2.0, 'fd_lenet': 0.5, 'is_lenet': 3.0})
+    assert built.names == ['fd_lenet', 'is_lenet', 'fd_pixel']
     for i, name in enumerate(built.names):
         np.testing.assert_allclose(found[:, i], values({name: 1.0})[1][:, 0], rtol=1e-4)
-    lenet_fd, pixel_fd, recall = found.T
+    lenet_fd, inception, pixel_fd = found.T
     given = built.score(found, np.ones(3))
-    np.testing.assert_allclose(given, 0.5 * lenet_fd + 2 * pixel_fd - 3 * recall, rtol=1e-12)
+    np.testing.assert_allclose(given, 0.5 * lenet_fd + 2 * pixel_fd - 3 * inception, rtol=1e-12)
     units = built.units(np.concatenate([found, np.full((1, 3), np.nan)]))
-    np.testing.assert_allclose(units, [lenet_fd.min(), pixel_fd.min(), recall.max()])
-    relative = 0.5 * lenet_fd / units[0] + 2 * pixel_fd / units[1] - 3 * recall / units[2]
+    np.testing.assert_allclose(units, [lenet_fd.min(), inception.max(), pixel_fd.min()])
+    relative = 0.5 * lenet_fd / units[0] - 3 * inception / units[1] + 2 * pixel_fd / units[2]
     np.testing.assert_allclose(built.score(found, units), relative, rtol=1e-12)
     with pytest.raises(UserError, match='no profile has a finite fd_lenet other than 0'):
         built.units(np.full((2, 3), np.nan))

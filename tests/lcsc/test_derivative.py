@@ -82,7 +82,7 @@ def test_it_is_that_of_finite_differences_in_float64(spec):
         )
         candidate = np.concatenate([CANDIDATE, CANDIDATE[::-1]])
         found = differentiate(candidate, 3, 100).gradient.ravel()
-        step, random = 3e-5, np.random.default_rng(1)
+        step, random = 3e-6, np.random.default_rng(1)
         for _ in range(3):
             along = random.normal(size=2 * COUNT)
             ends = [
