@@ -107,6 +107,9 @@ class Controls:
     posthoc: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25)
     # With n > 0, n x n combinations of three snapshots are scored and drawn as a map; 0 is no map.
     landscape: int = 0
+    # The kinds of models that are scored for the report beside the result, such as ('last', 'ema*')
+    # (cm_jax.lcsc.identity). () is all that there are, and ('lcsc',) the result alone.
+    reported: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.windows < 0:
@@ -116,7 +119,7 @@ class Controls:
 
 
 # What the keys of `controls` that earlier versions did not have were in their searches.
-EARLIER_CONTROLS = {'windows': 0, 'bema': ()}
+EARLIER_CONTROLS = {'windows': 0, 'bema': (), 'reported': ()}
 
 
 def earlier_search(config: Mapping[str, Any]) -> dict[str, Any]:
