@@ -13,7 +13,7 @@
 # step down the derivative 3, 7 or 35 times n in one batch (cm_jax/lcsc/derivative.py). With the 10
 # profiles that all begin with (20 for relative units), for each of the n samples:
 #
-#   use                             n     population methods  gradient            gradient, two spaces
+#   use                             n     population methods  gradient            gradient (two spaces)
 #   consistency_1, cut, more (1)    1000  10 + 160     = 170  10 + 53 * 3  = 169  20 + 50 * 3  = 170
 #   consistency_2            (2)     500  20 + 128 * 2 = 276  20 + 37 * 7  = 279  40 + 34 * 7  = 278
 #   diffusion_9              (9)     300  90 + 96 * 9  = 954  90 + 25 * 35 = 965  180 + 22 * 35 = 950
