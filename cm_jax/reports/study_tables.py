@@ -85,7 +85,7 @@ def comparison(title: str, use: Use) -> str:
     table = markdown(['weights', *header(named, models[0]), 'cost'], rows)
     base, counted = use[EVOLUTION], use[EVOLUTION].reports[0]['cost']
     scanned = (
-        f'; windows and BEMA cost {millions(counted["baselines"])}, of averages that need no search'
+        f'; the windows and BEMA averages took {millions(counted["baselines"])} to choose'
         if 'baselines' in counted
         else ''
     )

@@ -106,7 +106,7 @@ def test_the_table_of_a_use_has_averages_then_methods_with_their_costs(text):
     assert [row[0].strip() for row in rows] == [*labels, *METHODS.values()]
     assert rows[-1][1:5] == ['5.00 ± 0.50 ± 1.00', '5.50 ± 1.00', '10.00 ± 1.00', '0.450 ± 0.000']
     assert rows[-1][-1] == '0.170 + 0.036' and rows[3][1:3] == ['10.00 ± 0.50', '10.00 ± 0.50']
-    assert 'windows and BEMA cost 0.054' in '\n'.join(section)
+    assert 'the windows and BEMA averages took 0.054 to choose' in '\n'.join(section)
 
 
 def test_sentences_on_wins_ratios_and_losses(text):
