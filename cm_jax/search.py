@@ -146,6 +146,9 @@ def report(session: Session, chosen: Chosen, plain: Mapping[str, Any]) -> list[d
     models = selection.models(
         job.snapshots, job.settings.basis.ema, job.averages, chosen, session.combined
     )
+    if job.settings.controls.reported:
+        kinds = {*job.settings.controls.reported, LCSC}
+        models = (model for model in models if model.identity.kind in kinds)
     rows_path = workdir / run_folder.REPORT_ROWS
     rows = selection.report_rows(models, session.scorer, job.evaluation, job.steps[-1], rows_path)
     write_run(session, winner, plain)

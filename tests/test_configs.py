@@ -4,24 +4,23 @@ import dataclasses
 import functools
 import importlib
 import json
-import types
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from cm_jax import models, samplers
 from cm_jax.config import base_config, search_config, to_plain
-from cm_jax.core import ema as averages
 from cm_jax.core import process
 from cm_jax.errors import UserError, build_from
 from cm_jax.lcsc import evolution, job
+from cm_jax.lcsc.session import cost
 from cm_jax.models.presets import PRESETS
 from cm_jax.training import optim
 from cm_jax.wiring import OF_TRAINING, wire
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import search_settings_of, settings_of
+from tests.helpers.trained import trained
 
 CONFIGS = ROOT / 'configs'
 VARIANTS = {  # of the files that are families; configs/README.md is checked to list them all
@@ -152,28 +151,11 @@ def test_unknown_variant_of_a_config_is_refused():
             get_config('xxs')
 
 
-def trained(path):
-    """A run folder's stand-in for the search config of `path`: its steps, averages and process."""
+def run_of(path):
+    """A run folder's stand-in for the search config of `path`."""
     name, changed = SEARCHES[path.stem]
     config = importlib.import_module(f'configs.{name}').get_config()
-    steps = changed.get('steps', config.steps)
-    start = changed.get('start', config.trajectory.start)
-    every = changed.get('every', config.trajectory.every)
-    kept = sorted({*range(start, steps + 1, every), steps})
-    image_shape, classes = images_of(path)
-    sigma_rels = changed.get('sigma_rels', config.ema_sigma_rels)
-
-    def posthoc(step, name):
-        averages.posthoc([step] * len(sigma_rels), sigma_rels, step, float(name[len('posthoc') :]))
-
-    return types.SimpleNamespace(
-        steps=lambda: kept,
-        params=lambda step, ema: {'params': {'weight': np.zeros(1)}},
-        check_ema=lambda step, ema: None,
-        emas=lambda step: [f'power{s}' for s in sigma_rels],
-        posthoc=posthoc,
-        parts=wire(settings_of(config), image_shape, classes),
-    )
+    return trained(config, *images_of(path), **changed)
 
 
 @pytest.mark.parametrize('name', SEARCHES)
@@ -183,7 +165,7 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
     config = module.get_config()
     if config.evaluation.extractor == 'inception':
         config.evaluation.weights = 'inception.pth'
-    run = trained(path)
+    run = run_of(path)
     monkeypatch.setattr(job, 'open_run', lambda workdir: run)
     opened = job.open_job(search_settings_of(config))
     candidates = (
@@ -204,6 +186,20 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
     assert job.open_job(search_settings_of(config)).evaluation.samplers[0] == 'heun@2'
     if 'digits' not in name:
         assert 'not run' in text
+
+
+@pytest.mark.parametrize('name', sorted(SEARCHES.keys() & VARIANTS.keys()))
+def test_the_methods_of_a_search_cost_what_the_docstring_says(name, monkeypatch):
+    module, run = importlib.import_module(f'configs.{name}'), run_of(CONFIGS / f'{name}.py')
+    monkeypatch.setattr(job, 'open_run', lambda workdir: run)
+    opened = [job.open_job(search_settings_of(module.get_config(v))) for v in VARIANTS[name]]
+    costs = [cost(each)['search'] for each in opened]
+    assert max(costs) <= 1.05 * min(costs)
+    lines = module.__doc__.splitlines()
+    rows = [line for line in lines if line.split() and line.split()[0] in VARIANTS[name]]
+    assert len(rows) == len(costs)
+    for row, total in zip(rows, costs):
+        assert f' {total:,}' in row
 
 
 def test_every_search_config_is_in_the_table():

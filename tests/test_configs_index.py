@@ -63,7 +63,10 @@ def test_a_row_says_where_the_config_starts_what_it_costs_and_its_state(row):
     if 'basis' in config:
         before = config.basis.workdir
         candidates = 10 + config.budget.generations * config.search.population
-        expected = f'{candidates:,} candidates of {config.budget.samples:,}'
+        amount = f'{candidates:,} candidates'
+        if config.search.method == 'gradient':
+            amount = f'{config.budget.generations} steps'
+        expected = f'{amount} of {config.budget.samples:,}'
     else:
         before = config.init_from.workdir
         expected = f'{config.steps:,} steps of {config.batch_size:,}'

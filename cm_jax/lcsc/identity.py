@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 LAST, EMA, EMA_STAR, UNIFORM = 'last', 'ema', 'ema*', 'uniform'
 WINDOW, BEMA, POSTHOC = 'window', 'bema', 'posthoc'
 RANDOM, LCSC = 'random', 'lcsc'
+KINDS = (LAST, EMA, EMA_STAR, UNIFORM, WINDOW, BEMA, POSTHOC, RANDOM, LCSC)
 AVERAGES = (EMA, EMA_STAR, UNIFORM, WINDOW, BEMA, POSTHOC)
 # How labels of earlier versions, whose rows had no kind, began.
 EARLIER_PREFIXES = {'ema* ': EMA_STAR, 'ema ': EMA, 'posthoc': POSTHOC}

@@ -12,6 +12,7 @@ from cm_jax.generate import build_sampler
 from cm_jax.lcsc import ask_tell, baselines, derivative, random_search, snapshots, space, storage
 from cm_jax.lcsc.ask_tell import SearchState
 from cm_jax.lcsc.baselines import Baseline
+from cm_jax.lcsc.identity import KINDS
 from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.lcsc.space import Space
 from cm_jax.run import Run, open_run
@@ -92,6 +93,8 @@ def open_job(settings: SearchSettings) -> Job:
             f'config.controls.landscape = {controls.landscape} goes through three snapshots, on a grid '
             f'of n x n candidates, 0 for none; the window holds {len(steps)} snapshots'
         )
+    for kind in controls.reported:
+        check_name('kind of model in config.controls.reported', kind, KINDS)
     averages, posthoc = open_averages(runs, steps[-1], controls.posthoc)
     return Job(
         settings=settings,

@@ -107,6 +107,9 @@ class Controls:
     posthoc: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25)
     # With n > 0, n x n combinations of three snapshots are scored and drawn as a map; 0 is no map.
     landscape: int = 0
+    # The kinds of models that are scored for the report beside the result, such as ('last', 'ema*')
+    # (cm_jax.lcsc.identity). () is all that there are, and ('lcsc',) the result alone.
+    reported: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.windows < 0:
@@ -117,7 +120,7 @@ class Controls:
 
 # What the keys that earlier versions did not have were in their searches.
 EARLIER = {
-    'controls': {'windows': 0, 'bema': ()},
+    'controls': {'windows': 0, 'bema': (), 'reported': ()},
     'budget': {'units': 'given'},
     'gradient': {'learning_rate': 1.0, 'b1': 0.9, 'b2': 0.99, 'batch_size': None},
 }

@@ -124,6 +124,7 @@ def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, wo
         (['--config.budget.seed=2147483648'], ['from 0 to 2147483647', '2147483648']),
         (['--config.budget.samples=30'], ['budget.samples 30', 'batch_size 20']),
         (['--config.evolution.parents=1'], ['parents']),
+        (["--config.controls.reported=('emas',)"], ['kind of model', 'ema*']),
         (['--config.search.method=cmaes'], ["'cmaes'", 'cma_es, evolution, random']),
         (['--config.budget.metric=fid'], ["'fid'", 'fd_lenet']),
         (['--config.basis.storage=tape'], ["'tape'", 'device, disk, host']),

@@ -1,11 +1,6 @@
-"""The study of LCSC: its tables from made-up searches; the script itself on runs of seconds (slow)."""
+"""The study of LCSC: its numbers, tables, picture and refusals, from made-up searches."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import PIL.Image
@@ -13,149 +8,210 @@ import pytest
 from etils import epath
 
 from cm_jax.errors import UserError
-from cm_jax.lcsc.identity import of_earlier_label
-from cm_jax.reports import study_lcsc
-from tests.helpers.paths import ROOT
-from tests.helpers.studies import make_run, score
+from cm_jax.reports import study_curves, study_lcsc, study_numbers, study_tables
+from cm_jax.reports.study_searches import METHODS, USES, open_use
+from tests.helpers import commands
+from tests.helpers.searched import make_search
+from tests.helpers.studies import make_run
 
-
-def make_search(folder, run, models, sampler='onestep'):
-    """What a finished search leaves that the study reads; `models` is {model: values}."""
-    folder.mkdir(parents=True)
-    rows = []
-    for name, values in models.items():
-        row = score(float(np.mean(values)), sampler, ema=name)
-        rows.append(of_earlier_label(name)._asdict() | row | {'values': list(values)})
-    report = {'cost': {'search': 3000, 'selection': 1000}, 'rows': rows}
-    (folder / 'report.json').write_text(json.dumps(report))
-    (folder / 'search.json').write_text(json.dumps({'budget': {'sampler': sampler}}))
-    found = {'workdir': str(run), 'steps': [2, 4, 6]}
-    (folder / 'coefficients.json').write_text(json.dumps(found))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    run, search = tmp_path / 'ect' / 'seed0', tmp_path / 'search'
-    make_run(run, [])
-    for use in ('cut', 'long', 'more'):
-        make_search(search / use / 'seed0', run, {'ema* 0.7': (4.0, 6.0), 'lcsc': (3.0, 5.0)})
-    for seed in range(3):
-        models = {'last': (9.0, 11.0), 'ema* 0.7': (4.0, 6.0), 'posthoc0.1': (5.0, 7.0)}
-        models |= {'random': (4.0, 5.0 + seed), 'lcsc': (3.0 + seed, 5.0 + seed)}
-        make_search(search / 'consistency' / f'seed{seed}', run, models)
-    make_search(search / 'consistency' / 'seed0.old1', run, {'lcsc': (0.0, 0.0)})
-    models = {'ema* 0.8': (2.0, 4.0), 'lcsc': (1.0, 2.0)}
-    for n in (9, 15):
-        make_search(search / f'diffusion_{n}' / 'seed0', run, models, 'multistep@80,1')
-    return tmp_path
-
-
-def opened(folder, use):
-    return study_lcsc.open_searches(epath.Path(folder) / 'search' / use)
-
-
-def test_spreads_are_over_noise_sets_and_over_search_seeds(folder):
-    found = {e['method']: e for e in study_lcsc.entries(opened(folder, 'consistency'))}
-    assert list(found) == ['last', 'ema*', 'posthoc', 'random', 'lcsc']
-    lcsc, ema = found['lcsc'], found['ema*']
-    assert lcsc['values'] == [4.0, 5.0, 6.0] and lcsc['mean'] == 5.0 and lcsc['std_search'] == 1.0
-    assert lcsc['std_noise'] == pytest.approx(2**0.5)  # of (3, 5), (4, 6) and (5, 7)
-    assert ema['values'] == [5.0] and ema['std_search'] is None and ema['label'] == 'ema* 0.7'
-    assert found['random']['std_noise'] == pytest.approx(np.sqrt((0.5 + 2 + 4.5) / 3))
-    assert study_lcsc.mean_and_spreads(lcsc) == '5.00 ± 1.41 ± 1.00'
-    assert study_lcsc.mean_and_spreads(ema) == '5.00 ± 1.41'
-
-
-def test_the_table_of_a_run_counts_the_searches_that_won(folder):
-    text = study_lcsc.comparison('A model', opened(folder, 'consistency'))
-    assert '| ema* 0.7 | 1 | 5.00 ± 1.41 |' in text
-    assert '3 snapshots, 3 search seeds. LCSC is at or below EMA* in 2 of 3 searches.' in text
-
-
-def test_costs_count_training_and_search_in_network_evaluations(folder):
-    cut = opened(folder, 'cut')
-    assert cut.training_cost() == 12 * 16 * 4 and cut.search_cost() == 4000
-    rows = [
-        study_lcsc.cost_row('EMA*', cut, 'ema*', 9_000_000),
-        study_lcsc.cost_row('LCSC', cut, 'lcsc'),
-    ]
-    assert rows == [['EMA*', '5.00 ± 1.41', 9.001, 0], ['LCSC', '4.00 ± 1.41', 0.001, 0.004]]
-    assert '| LCSC | 4.00 ± 1.41 | 0.001 | 0.004 | 1800.20 |' in study_lcsc.costs('Cost', rows)
-
-
-def test_all_tables_and_the_curve(folder):
-    uses = {use: opened(folder, use) for use in study_lcsc.USES}
-    diffusion = {n: opened(folder, f'diffusion_{n}') for n in (9, 15)}
-    text = study_lcsc.tables(uses, diffusion)
-    assert text.count('### ') == 4 and '| 2 | 3.00 ± 1.41 | 1.50 ± 0.71 |' in text
-    assert 'LCSC at 9 evaluations: 1.50 ± 0.71; EMA* at 15: 3.00 ± 1.41.' in text
-    points = study_lcsc.points(diffusion)
-    assert [(p['method'], p['mean']) for p in points] == 2 * [('ema*', 3.0)] + 2 * [('lcsc', 1.5)]
-
-
-def test_what_is_missing_is_named(folder):
-    with pytest.raises(UserError, match=r'nothing holds no seed<k> searches: bash launch/study.sh'):
-        opened(folder, 'nothing')
-    with pytest.raises(UserError, match='a report has no posthoc with onestep; it has: ema'):
-        study_lcsc.entry(opened(folder, 'cut'), 'posthoc')
-    (folder / 'search' / 'cut' / 'seed0' / 'report.json').unlink()
-    with pytest.raises(UserError, match=r'seed0 has no report.json: its search is not finished'):
-        opened(folder, 'cut')
-
-
-SHRUNK = """
-
-def get_config(full=get_config):
-    c = full()
-{changes}
-    return c
-"""
-RUN = """
-c.batch_size = 16
-c.model.update({'channels': 4, 'channel_mult': (1,)})
-c.sampling.update({'count': 10, 'every': 1000})
-c.evaluation.update({'samples': 40, 'batch_size': 20})
-"""
-SEARCH = """
-c.basis.start = 1
-c.search.population = 3
-c.budget.update({'generations': 1, 'samples': 40, 'batch_size': 20, 'finalists': 2})
-c.controls.landscape = 3
-c.evaluation.update({'samples': 40, 'batch_size': 20})
-"""
-CHANGES = {  # at the end of each config that the script names
-    'digits_edm': RUN + 'c.steps = 100',
-    'digits_ect': RUN + 'c.steps = 20\nc.trajectory.every = 2',
-    'digits_ect_lcsc': SEARCH,
-    'digits_edm_lcsc': SEARCH,
+AVERAGES = {  # as in a report, whose order is another than the tables'
+    'last': (20.0, 21.0, 22.0, 2.0),
+    'ema 0.5': (12.0, 13.0, 14.0, 1.2),
+    'ema 0.9': (11.0, 12.0, 13.0, 1.1),
+    'ema* 0.7': (10.0, 10.0, 10.0, 1.0),
+    'uniform': (15.0, 15.0, 15.0, 1.5),
+    'posthoc0.1': (10.5, 10.5, 10.5, 1.05),
+}
+FOUND = {  # of seed 0; each seed more is 1 more in every distance but that of pixels
+    'random': (9.0, 9.0, 9.0, 0.95),
+    'cma_es': (8.5, 9.0, 9.0, 0.95),
+    'evolution': (8.0, 9.0, 9.0, 0.9),
+    'gradient': (4.0, 12.0, 9.0, 0.9),
+    'gradient_two': (4.0, 4.5, 9.0, 0.45),
 }
 
 
-@pytest.mark.slow
-@pytest.mark.devices
-def test_the_script_trains_searches_and_writes_its_tables(tmp_path):
-    """In a copy of the repository whose configs are of seconds and whose environment is this one."""
-    for name in ('cm_jax', 'configs', 'launch', 'tests', 'setup.py', 'README.md'):
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    for name, changes in CHANGES.items():
-        with (tmp_path / 'configs' / f'{name}.py').open('a') as file:
-            file.write(SHRUNK.format(changes=textwrap.indent(changes, '    ')))
-    python = tmp_path / '.venv' / 'bin' / 'python'
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    (tmp_path / '.venv' / '.installed').touch()
-    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(tmp_path)}
-    command = ['bash', 'launch/study.sh', 'lcsc', '1']
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800
+def make_use(folder, run, methods, seeds, **settings):
+    for method in methods:
+        for seed in range(seeds):
+            values = [v + seed for v in FOUND[method][:-1]] + [FOUND[method][-1]]
+            is_first = (method, seed) == ('evolution', 0)
+            models = (AVERAGES if is_first else {}) | {'lcsc': values}
+            cost = {'baselines': 54_000} if is_first else {}
+            make_search(folder / method / f'seed{seed}', run, models, method, **settings, **cost)
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    """The searches of all uses; nothing writes to them."""
+    folder = tmp_path_factory.mktemp('study')
+    make_run(folder / 'ect' / 'seed0', [])
+    for use, methods in USES.items():
+        spec = {
+            'consistency_2': 'multistep@80,1',
+            'diffusion_9': 'dpm3@9',
+            'diffusion_15': 'dpm3@15',
+        }
+        seeds = 3 if use == 'consistency_1' else 1
+        sampler = spec.get(use, 'onestep')
+        make_use(folder / 'search' / use, folder / 'ect' / 'seed0', methods, seeds, sampler=sampler)
+    make_use(
+        folder / 'search' / 'consistency_1' / 'old', folder, ['gradient'], 1
+    )  # none of a method
+    return epath.Path(folder)
+
+
+@pytest.fixture(scope='module')
+def uses(study):
+    return {use: open_use(study / 'search' / use, methods) for use, methods in USES.items()}
+
+
+@pytest.fixture(scope='module')
+def text(uses):
+    return study_tables.tables(uses)
+
+
+def lines(text, title):
+    """The lines of a section."""
+    section = next(part for part in text.split('### ') if part.startswith(title))
+    return section.splitlines()
+
+
+def test_spreads_are_over_noise_sets_and_over_search_seeds(uses):
+    score = study_numbers.found(uses['consistency_1'], 'evolution').scores['fd_lenet']
+    assert score.values == [8.0, 9.0, 10.0] and score.mean == 9.0
+    assert score.std_search == 1.0 and score.std_noise == pytest.approx(0.5)
+    assert study_tables.main_text(score) == '9.00 ± 0.50 ± 1.00'
+    assert study_tables.other_text(score) == '9.00 ± 1.00'
+    average = study_numbers.ema_star(uses['consistency_1']).scores['fd_lenet']
+    assert average == (10.0, 0.5, None, [10.0])
+    assert study_tables.other_text(average) == '10.00 ± 0.50'
+
+
+def test_columns_tell_what_was_searched_by_all_by_some_and_by_none(uses):
+    named = study_numbers.columns(uses['consistency_1'])
+    assert named.main == 'fd_lenet' and named.some == ['fd_pixel']
+    assert named.never == ['fd_lenet_digits_2', 'fd_lenet_fashion_mnist']
+    assert named.qualities == ['precision_lenet_digits_2', 'recall_lenet_digits_2']
+
+
+def test_the_table_of_a_use_has_averages_then_methods_with_their_costs(text):
+    section = lines(text, 'A consistency model (ECT), 1 evaluation')
+    header, _, *rows = [line.strip('| ').split(' | ') for line in section if line[:1] == '|']
+    assert header[0] == 'weights' and header[1] == '`fd_lenet_40`, mean ± noise ± search'
+    assert header[2] == '`fd_lenet_digits_2_40`, never searched'
+    assert header[4] == '`fd_pixel_40`, searched by gradient (two spaces)'
+    assert header[5] == '`precision_lenet_digits_2`' and header[-1] == 'cost'
+    labels = ['last', 'ema 0.5', 'ema 0.9', 'ema* 0.7', 'posthoc0.1', 'uniform']
+    assert [row[0].strip() for row in rows] == [*labels, *METHODS.values()]
+    assert rows[-1][1:5] == ['5.00 ± 0.50 ± 1.00', '5.50 ± 1.00', '10.00 ± 1.00', '0.450 ± 0.000']
+    assert rows[-1][-1] == '0.170 + 0.036' and rows[3][1:3] == ['10.00 ± 0.50', '10.00 ± 0.50']
+    assert 'the windows and BEMA averages took 0.054 to choose' in '\n'.join(section)
+
+
+def test_sentences_on_wins_ratios_and_losses(text):
+    section = '\n'.join(lines(text, 'A consistency model (ECT), 1 evaluation'))
+    assert 'At or below EMA* in `fd_lenet`: random search in 2 of 3; CMA-ES in 2 of 3;' in section
+    assert 'gradient (two spaces) in 3 of 3.' in section
+    ratios = np.array([4 / 8, 5 / 9, 6 / 10])
+    mean = f'{ratios.mean():.2f} ± {ratios.std(ddof=1):.2f}'
+    assert (
+        f'seed by seed: `fd_lenet` (searched by both) {mean}, `fd_lenet_digits_2` (never' in section
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    folder = tmp_path / 'runs' / 'study' / 'lcsc'
-    text = (folder / 'study.md').read_text()
-    assert text in done.stdout and text.count('### ') == 4
-    assert [line.split(' | ')[0] for line in text.splitlines()][-7:-2] == [
-        f'| {n}' for n in (5, 7, 9, 12, 15)
+    assert '`fd_pixel` (searched by it) 0.50 ± 0.00.' in section
+    assert 'lose to it in a distance never searched: gradient (in `fd_lenet_digits_2`).' in section
+    section = '\n'.join(lines(text, 'A diffusion model'))
+    assert 'seed by seed: `fd_lenet` (searched by both) 0.50, `fd' in section
+
+
+def test_no_flag_where_nothing_is_lost(uses):
+    use = {name: searches for name, searches in uses['consistency_2'].items() if name != 'gradient'}
+    assert study_numbers.losses(use) == {}
+    assert study_tables.loss_sentence(use).startswith('No method that gains on EMA* in `fd_lenet`')
+
+
+def test_the_diffusion_model_is_compared_with_more_evaluations(text):
+    section = lines(text, 'The diffusion model')
+    assert section[4].startswith('| ema* 0.7 | 15 | 10.00 ± 0.50 |')
+    assert section[5].startswith('| ema* 0.7 | 9 |') and section[6].startswith(
+        '| random search | 9 |'
+    )
+    labels = ', '.join(METHODS.values())
+    assert f'by the means: in `fd_lenet` {labels}; in `fd_lenet_digits_2`' in section[-2]
+
+
+def test_costs_count_training_and_search_in_network_evaluations(uses, text):
+    training = 12 * 16 * 4
+    assert uses['cut']['evolution'].training_cost() == training
+    section = lines(text, 'Use (b)')
+    ours = section[-3].strip('| ').split(' | ')
+    assert ours[:2] == ['trained on, gradient (two spaces)', '4.00 ± 0.50']
+    share = f'{training / (2 * training + 206_000):.2f}'
+    assert ours[-3:] == [f'{2 * training / 1e6:.3f}', '0.206', share]
+    section = lines(text, 'Use (a)')
+    assert [line.split(' | ')[0] for line in section[4:8]] == [
+        *('| long run, EMA*', '| short run, EMA*', '| short run, evolution'),
+        '| short run, gradient (two spaces)',
     ]
-    assert np.asarray(PIL.Image.open(folder / 'study.png')).std() > 0
+
+
+def test_a_curve_begins_at_the_best_average_and_ends_at_the_cost(uses):
+    curves = study_curves.curves(uses['consistency_1'])
+    for method, curve in curves.items():
+        profiles = 20_000 if method == 'gradient_two' else 10_000
+        assert (curve.evaluations[0], curve.evaluations[-1]) == (profiles, 170_000)
+        assert len(curve.values) == 13 and curve.values[0] == 1.0
+    assert (np.diff(curves['evolution'].values) <= 0).all()
+
+
+def test_a_running_mean_leaves_out_what_is_not_finite():
+    values = study_curves.running_mean(np.array([1.0, 3.0, np.nan, 5.0, np.nan, np.nan]), 2)
+    np.testing.assert_array_equal(values, [1.0, 2.0, 3.0, 5.0, 5.0, np.nan])
+
+
+def test_the_command_writes_tables_numbers_and_picture(study, text):
+    out = commands.run('study', f'--workdir={study}', '--lcsc')
+    assert (study / 'study.md').read_text() == text and text in out
+    stored = json.loads((study / 'study.json').read_text())
+    assert list(stored) == list(USES)
+    assert [model['method'] for model in stored['diffusion_15']['models']][-1] == 'evolution'
+    assert stored['consistency_1']['losses'] == {'gradient': ['fd_lenet_digits_2']}
+    assert stored['consistency_1']['models'][-1]['scores']['fd_pixel']['mean'] == 0.45
+    assert np.asarray(PIL.Image.open(study / 'study.png')).std() > 0
+
+
+def test_what_is_missing_is_named(tmp_path):
+    folder, run = epath.Path(tmp_path), tmp_path / 'run'
+    make_run(run, [])
+    make_search(tmp_path / 'search' / 'consistency' / 'seed0', run, {'lcsc': (1.0,) * 4})
+    with pytest.raises(UserError, match='consistency_1/random holds no seed<k> searches: bash lau'):
+        study_lcsc.write(folder)  # of an earlier version
+    make_use(tmp_path / 'use', run, ['evolution', 'gradient'], 2)
+    use = open_use(folder / 'use', ['evolution', 'gradient'])
+    with pytest.raises(
+        UserError, match=r'seed1: its report has no ema\* with onestep; it has: lcsc'
+    ):
+        use['evolution'].rows('ema*')
+    (tmp_path / 'use' / 'gradient' / 'seed1').rename(tmp_path / 'use' / 'gradient' / 'seed1.old1')
+    with pytest.raises(UserError, match='holds seed0 of gradient, and seed0, seed1 of evolution'):
+        open_use(folder / 'use', ['evolution', 'gradient'])
+    (tmp_path / 'use' / 'evolution' / 'seed0' / 'report.json').unlink()
+    with pytest.raises(UserError, match=r'seed0 has no report.json: its search is not finished'):
+        open_use(folder / 'use', ['evolution'])
+
+
+def test_numbers_that_a_row_does_not_have_are_refused(uses):
+    rows = [{'label': 'lcsc', 'fd_lenet': 1.0, 'fd_lenet_std': None}]
+    assert study_numbers.score(rows, 'fd_lenet').std_noise is None
+    with pytest.raises(
+        UserError, match='the row of lcsc in a report has no fd_pixel, which others'
+    ):
+        study_numbers.score(rows, 'fd_pixel')
+
+
+def test_scores_of_different_protocols_are_refused(uses):
+    first = study_numbers.ema_star(uses['cut'])
+    other = {'fd_pixel': first.protocols['fd_pixel'] | {'samples': 41}}
+    second = first._replace(protocols=first.protocols | other)
+    with pytest.raises(UserError, match='not scored alike in fd_pixel: samples is 41 and 40'):
+        study_lcsc.check_comparable({'cut': [first], 'more': [second]})
