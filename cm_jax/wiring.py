@@ -187,7 +187,8 @@ def open_spaces(
             f'config.evaluation.second = {second} needs a reference that is a split of the data, such '
             f"as 'train'; {evaluation.reference!r} is the file of one extractor"
         )
-    opened = extractors.open_spaces(open_extractor(evaluation), second)
+    main = open_extractor(evaluation)
+    opened = [main, *extractors.open_spaces(main, second)]
     legal = [name for extractor in opened for name in named.names(extractor)]
     for name in metrics:
         check_name('metric', name, legal)
