@@ -46,7 +46,8 @@ IMPORTED = {  # the network of the run folders that the docstrings make with `co
 }
 TRAINED = {  # and of those that another config trains
     'runs/digits/edm': 'digits_edm',
-    'runs/fashion_mnist/edm': 'fashion_mnist_edm',
+    'runs/fashion_mnist/edm_full': 'fashion_mnist_edm:full',
+    'runs/fashion_mnist/edm_small': 'fashion_mnist_edm:small',
     'runs/imagenet64/adm': 'imagenet64_adm',
     'runs/digits/cud_rk12': 'digits_cud',
     'runs/fashion_mnist/cud': 'fashion_mnist_cud',
@@ -55,18 +56,25 @@ TRAINED = {  # and of those that another config trains
 }
 
 
+def config_of(name):
+    """The config 'FILE' or 'FILE:VARIANT'."""
+    file, _, variant = name.partition(':')
+    get_config = importlib.import_module(f'configs.{file}').get_config
+    return get_config(variant) if variant else get_config()
+
+
 def _configs():
     for path in sorted(CONFIGS.glob('*.py')):
-        get_config = importlib.import_module(f'configs.{path.stem}').get_config
         for variant in VARIANTS.get(path.stem, ('',)):
-            config = get_config(*([variant] if variant else []))
+            config = config_of(f'{path.stem}:{variant}')
             if 'model' in config:  # else it is a search: the network is the run's
                 yield pytest.param(path, config, id=f'{path.stem}{variant and ":"}{variant}')
 
 
 CONFIGS_OF_RUNS = list(_configs())  # (file, config) of every training run in configs/
 SEARCHES = {  # the training run of each search: its config, and what the docstrings change in it
-    'digits_lcsc': ('digits_ect', {}),
+    'digits_lcsc:evolution': ('digits_ect', {}),
+    'digits_lcsc:gradient': ('digits_ect', {}),
     'digits_ect_lcsc': ('digits_ect', {'sigma_rels': (0.05, 0.1)}),
     'digits_edm_lcsc': ('digits_edm', {'every': 20, 'sigma_rels': (0.05, 0.1)}),
     'fashion_mnist_lcsc': ('fashion_mnist_ect', {}),
@@ -120,8 +128,8 @@ def test_a_config_starts_from_a_network_that_fits(path, config):
         if section.workdir in IMPORTED:
             theirs, averages = PRESETS[IMPORTED[section.workdir]].settings, ['']
         else:
-            module = importlib.import_module(f'configs.{TRAINED[section.workdir]}')
-            theirs, averages = module.get_config().model, map(str, module.get_config().ema_rates)
+            trained = config_of(TRAINED[section.workdir])
+            theirs, averages = trained.model, map(str, trained.ema_rates)
         assert section.ema in averages
         if section is config.init_from:
             ours = {k: v for k, v in config.model.items() if k not in OF_TRAINING}
@@ -152,15 +160,15 @@ def test_unknown_variant_of_a_config_is_refused():
             get_config('xxs')
 
 
-def trained(path):
-    """A run folder's stand-in for the search config of `path`: its steps, averages and process."""
-    name, changed = SEARCHES[path.stem]
-    config = importlib.import_module(f'configs.{name}').get_config()
+def trained(search):
+    """A run folder's stand-in for the search config of that name: its steps, averages and process."""
+    name, changed = SEARCHES[search]
+    config = config_of(name)
     steps = changed.get('steps', config.steps)
     start = changed.get('start', config.trajectory.start)
     every = changed.get('every', config.trajectory.every)
     kept = sorted({*range(start, steps + 1, every), steps})
-    image_shape, classes = images_of(path)
+    image_shape, classes = images_of(CONFIGS / f'{search}.py')
     sigma_rels = changed.get('sigma_rels', config.ema_sigma_rels)
 
     def posthoc(step, name):
@@ -178,21 +186,19 @@ def trained(path):
 
 @pytest.mark.parametrize('name', SEARCHES)
 def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
-    path = CONFIGS / f'{name}.py'
-    module = importlib.import_module(f'configs.{name}')
-    config = module.get_config()
+    file, _, variant = name.partition(':')
+    module, config = importlib.import_module(f'configs.{file}'), config_of(name)
     if config.evaluation.extractor == 'inception':
         config.evaluation.weights = 'inception.pth'
-    run = trained(path)
+    run = trained(name)
     monkeypatch.setattr(job, 'open_run', lambda workdir: run)
     opened = job.open_job(search_settings_of(config))
-    candidates = (
-        10 + opened.settings.budget.generations * opened.states['search'].settings.population
-    )
+    each = config.search.population if config.search.method == 'evolution' else 1
+    candidates = 10 + opened.settings.budget.generations * each
     text = ' '.join(module.__doc__.split())
     assert f'{len(opened.steps)} snapshots' in text or f'{len(opened.steps)},' in text
     assert f'{candidates:,} candidates' in text
-    assert f'--config=configs/{name}.py' in text and '2404.02241' in text
+    assert f'--config=configs/{file}.py' in text and variant in text and '2404.02241' in text
     if config.controls.random:
         assert (
             opened.states['random'].settings.population
@@ -207,10 +213,14 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
 
 
 def test_every_search_config_is_in_the_table():
-    found = {path.stem for path in CONFIGS.glob('*.py')} - {
+    files = {path.stem for path in CONFIGS.glob('*.py')} - {
         p.values[0].stem for p in CONFIGS_OF_RUNS
     }
-    assert found == set(SEARCHES)
+    assert set(SEARCHES) == {
+        f'{file}{variant and ":"}{variant}'
+        for file in files
+        for variant in VARIANTS.get(file, ('',))
+    }
 
 
 def test_a_search_config_has_the_keys_that_are_read():

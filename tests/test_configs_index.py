@@ -62,7 +62,8 @@ def test_a_row_says_where_the_config_starts_what_it_costs_and_its_state(row):
     config = config_of(name)
     if 'basis' in config:
         before = config.basis.workdir
-        candidates = 10 + config.budget.generations * config.search.population
+        each = config.search.population if config.search.method == 'evolution' else 1
+        candidates = 10 + config.budget.generations * each
         expected = f'{candidates:,} candidates of {config.budget.samples:,}'
     else:
         before = config.init_from.workdir
