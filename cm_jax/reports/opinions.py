@@ -86,7 +86,7 @@ def loses_elsewhere(lcsc: Entry, average: Entry) -> str | None:
         return None
 
     def compared(scores: Sequence[str]) -> str:
-        return _listed([f'{s} ({means[s][0]:.2f} against {means[s][1]:.2f})' for s in scores])
+        return _listed([f'{s} ({means[s][0]:.4g} against {means[s][1]:.4g})' for s in scores])
 
     return (
         f'With {counted(lcsc.evaluations, "evaluation")}, {lcsc.name} is better than the best average, '

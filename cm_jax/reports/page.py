@@ -34,27 +34,29 @@ class Page(NamedTuple):
 
 
 def summary(page: Page) -> str:
-    """Returns the result in one paragraph of plain words."""
-    ects, emas, lcscs, teachers = (
-        by_sampler(page.entries, m) for m in ('ect', 'ema', 'lcsc', 'teacher')
-    )
-    ect, averages = ects[0], {ema.sampler: ema for ema in emas}
-    text = []
-    for lcsc in lcscs:
-        ema, n = averages[lcsc.sampler], len(lcsc.row['values'])
-        if lcsc.evaluations != lcscs[0].evaluations:
-            text.append(
-                f'With {lcsc.evaluations} evaluations {lcsc.name} reaches {lcsc.value:.2f}, '
-                f'{compared(lcsc, ema)} the best average there, at {ema.value:.2f}.'
-            )
-            continue
+    """Returns the result in one paragraph of plain words, all by the main score."""
+    lcscs, teachers = (by_sampler(page.entries, model) for model in ('lcsc', 'teacher'))
+    ect = by_sampler(page.entries, 'ect')[0]
+    averages = {ema.sampler: ema for ema in by_sampler(page.entries, 'ema')}
+    fewest = [e for e in lcscs if e.evaluations == lcscs[0].evaluations]
+    ema = averages[fewest[0].sampler]
+    text = [
+        f'With {counted(ema.evaluations, "network evaluation")} a sample, the last weights of one ECT '
+        f'run reach a Fréchet distance of {ect.score}, and the best average of its weights, '
+        f'{ema.weights}, reaches {ema.score}. LCSC searches a linear combination of its checkpoints.'
+    ]
+    for lcsc in fewest:
+        n = len(lcsc.row['values'])
         wins = sum(a < b for a, b in zip(lcsc.row['values'], ema.row['values']))
         text.append(
-            f'With {counted(lcsc.evaluations, "network evaluation")} a sample, {lcsc.name}, a '
-            f'{what(lcsc)} of one ECT run, reaches a Fréchet distance of {lcsc.score}. That is '
-            f'{compared(lcsc, ema)} the best average of weights, {ema.weights}, at {ema.score} (lower '
-            f'on {wins} of {counted(n, "noise seed")}), and {compared(lcsc, ect)} the last weights of '
-            f'the run, at {ect.score}.'
+            f'{lcsc.name} reaches {lcsc.score}, {compared(lcsc, ema)} the best average (lower on '
+            f'{wins} of {counted(n, "noise seed")}) and {compared(lcsc, ect)} the last weights.'
+        )
+    for lcsc in lcscs[len(fewest) :]:
+        average = averages[lcsc.sampler]
+        text.append(
+            f'With {lcsc.evaluations} evaluations {lcsc.name} reaches {lcsc.value:.2f}, '
+            f'{compared(lcsc, average)} the best average there, at {average.value:.2f}.'
         )
     costs = [f'{e.value:.2f} with {counted(e.evaluations, "evaluation")}' for e in teachers[::-1]]
     text.append(f'The diffusion teacher reaches {" and ".join(costs)}. Lower is better.')

@@ -81,11 +81,12 @@ class Entry(NamedTuple):
 
 
 def number(row: Mapping[str, Any], name: str) -> str:
-    """Returns a number of a row and its standard deviation: '3.79 ± 0.11', '3.79', or '–' for none."""
+    """Returns a number of a row and its standard deviation: '3.79 ± 0.11', '0.379', or '–' for none."""
     value, spread = row.get(name), row.get(f'{name}_std')
     if value is None:
         return '–'
-    return f'{value:.2f}' + ('' if spread is None else f' ± {spread:.2f}')
+    digits = 2 if value >= 1 else 3
+    return f'{value:.{digits}f}' + ('' if spread is None else f' ± {spread:.{digits}f}')
 
 
 def main_score(row: Mapping[str, Any]) -> str:
