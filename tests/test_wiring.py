@@ -8,7 +8,14 @@ import pytest
 from cm_jax import models
 from cm_jax.errors import UserError
 from cm_jax.settings import Evaluation
-from cm_jax.wiring import net_params, open_data, open_reference, prior_settings, wire
+from cm_jax.wiring import (
+    net_params,
+    open_data,
+    open_reference,
+    open_spaces,
+    prior_settings,
+    wire,
+)
 from tests.helpers import tiny
 from tests.helpers.tiny import settings_of
 from tests.helpers.two_networks import wired
@@ -139,3 +146,13 @@ def test_metrics_and_references_that_cannot_be_are_refused():
     ):
         with pytest.raises(UserError, match=message):
             open_reference(dataset, evaluation, metrics)
+
+
+def test_the_first_space_is_that_of_the_evaluation_itself_and_precision_is_measured_in_an_unused_one():
+    dataset, second = {'source': 'digits', 'split': 'train'}, ('lenet_digits_2', 'pixel')
+    evaluation = Evaluation(extractor='lenet_digits', second=second, samples=40)
+    for metrics, unused in ((), 1), (('fd_lenet', 'fd_lenet_digits_2'), 2), (('fd_pixel',), 0):
+        spaces = open_spaces(dataset, evaluation, metrics, unused_kinds=('pr',))
+        scores = [space.extractor.score for space in spaces]
+        assert scores == ['fd_lenet', 'fd_lenet_digits_2', 'fd_pixel']
+        assert [i for i, space in enumerate(spaces) if space.beyond] == [unused]
