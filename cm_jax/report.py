@@ -4,8 +4,14 @@
 
 The teacher is a diffusion model, the consistency model was tuned from it by ECT, and LCSC is the
 combination of the consistency model's snapshots that a search has chosen. The command reads the run
-folders `teacher`, `ect` and `lcsc` of the workdir, and writes three files into it: `results.json` (the
-table), `report.html` (one page that needs no other file) and `results.png` (samples side by side).
+folders `teacher`, `ect`, `lcsc` and, if it is there, `lcsc_gradient` of the workdir; --lcsc names
+other searches over the same snapshots, one or several:
+
+    python -m cm_jax.report --workdir=runs/mine --lcsc=runs/one --lcsc=runs/other
+
+It writes three files into the workdir: `results.json` (the table), `report.html` (one page that needs
+no other file) and `results.png` (samples side by side). The table has a column for each feature space
+that the searches report, and marks those that the search of a row used: the others are second opinions.
 """
 
 import functools
@@ -20,10 +26,11 @@ from etils import epath
 from cm_jax import cli
 from cm_jax.files import write_text
 from cm_jax.lcsc import plots as search_plots
-from cm_jax.lcsc.identity import EMA_STAR
 from cm_jax.plotting import COLOURS, scale_to
 from cm_jax.reports import page, plots
-from cm_jax.reports.inputs import Inputs, load_weights, open_inputs
+from cm_jax.reports.inputs import Inputs, Search, load_weights, open_inputs
+from cm_jax.reports.opinions import results, table
+from cm_jax.reports.page_search import SearchPart, minimised
 from cm_jax.reports.rows import (
     NAMES,
     Entry,
@@ -32,8 +39,6 @@ from cm_jax.reports.rows import (
     check_comparable,
     counted,
     report_entries,
-    results,
-    table,
     teacher_entries,
 )
 from cm_jax.run import Run
@@ -43,7 +48,11 @@ from cm_jax.types import Params
 _WORKDIR = cli.workdir_flag('the folder that holds the runs; the report is written into it')
 _TEACHER = flags.DEFINE_string('teacher', None, 'run folder; default: WORKDIR/teacher')
 _ECT = flags.DEFINE_string('ect', None, 'run folder; default: WORKDIR/ect')
-_LCSC = flags.DEFINE_string('lcsc', None, 'folder of the search; default: WORKDIR/lcsc')
+_LCSC = flags.DEFINE_multi_string(
+    'lcsc',
+    None,
+    'folder of a search, repeatable; default: WORKDIR/lcsc and, if it is there, WORKDIR/lcsc_gradient',
+)
 
 # The grids of samples: how many images, in rows of how many, from which seed. All models get the same
 # noise and the same labels.
@@ -54,7 +63,7 @@ def draw_samples(inputs: Inputs, entries: Sequence[Entry]) -> list[tuple[Entry, 
     """Returns the rows that get a grid, each with its samples: uint8 [COUNT,H,W,C].
 
     These rows are all of the teacher, the ones of ECT and of the best average with the fewest network
-    evaluations, and all of LCSC.
+    evaluations, and all of LCSC by any search.
     """
     teacher, ect, ema, lcsc = (by_sampler(entries, model) for model in NAMES)
 
@@ -71,44 +80,49 @@ def draw_samples(inputs: Inputs, entries: Sequence[Entry]) -> list[tuple[Entry, 
 
 def picture(grids: Sequence[tuple[Entry, np.ndarray]]) -> bytes:
     """Returns results.png: each model's grid with the fewest network evaluations, and the teacher's."""
-    cheapest = {model: by_sampler([e for e, _ in grids], model)[0] for model in NAMES}
+    fewest = {model: by_sampler([e for e, _ in grids], model)[0].evaluations for model in NAMES}
     panels = [
         plots.Panel(
             images=images,
-            title=NAMES[e.model],
+            title=e.name,
             detail=counted(e.evaluations, 'evaluation'),
             score=f'{e.metric} {e.value:.2f}',
             colour=COLOURS[e.model],
         )
         for e, images in grids
-        if e.model == 'teacher' or e is cheapest[e.model]
+        if e.model == 'teacher' or e.evaluations == fewest[e.model]
     ]
     return plots.comparison(panels, COLUMNS)
 
 
-def draw(inputs: Inputs, stage: int | None) -> dict[str, str]:
-    """Returns the plots of the page, as <svg> elements by name.
+def draw_search(search: Search, metric: str, stage: int | None) -> SearchPart:
+    """Returns what the page shows of a search whose main score is `metric`.
 
     `stage` is the length in steps of a stage of ECT's curriculum; None if it has no stages.
     """
-    averages = average_entries(inputs.rows)
-    ema_star = next(entry.weights for entry in averages if entry.row['kind'] == EMA_STAR)
-    figures = {
-        'teacher': plots.training(inputs.teacher.metrics(), 'teacher', None),
-        'ect': plots.training(inputs.ect.metrics(), 'ect', stage),
-        'search': search_plots.progress(
-            inputs.candidates, inputs.random_candidates, averages[0].metric
-        ),
-        'coefficients': search_plots.coefficients(
-            inputs.steps,
-            np.reshape(inputs.coefficients, (-1, len(inputs.steps))),
-            inputs.groups,
-            inputs.profile(ema_star),
-            ema_star,
-            stage,
-        ),
-    }
-    return {name: plots.to_svg(figure, name) for name, figure in figures.items()}
+    progress = search_plots.progress(
+        search.candidates,
+        search.random_candidates,
+        search.settings.budget.metric or metric,
+    )
+    coefficients = search_plots.coefficients(
+        search.steps,
+        np.reshape(search.coefficients, (-1, len(search.steps))),
+        search.groups,
+        search.profile(search.ema_star),
+        search.ema_star,
+        stage,
+    )
+    name = search.report.search
+    return SearchPart(
+        name=f'LCSC ({name})',
+        settings=search.settings,
+        metric=minimised(search.settings.budget, metric),
+        candidates=len(search.candidates),
+        snapshots=len(search.steps),
+        progress=plots.to_svg(progress, f'search {name}'),
+        coefficients=plots.to_svg(coefficients, f'coefficients {name}'),
+    )
 
 
 def cost(run: Run) -> str:
@@ -121,16 +135,24 @@ def cost(run: Run) -> str:
     )
 
 
+def search_cost(search: Search) -> str:
+    """Returns what a search cost: candidates, and network evaluations of an image."""
+    parts = [f'{number:,} for {what}' for what, number in search.cost.items()]
+    back = ' (a pass back counts 2)' if search.settings.search['method'] == 'gradient' else ''
+    return (
+        f'no training; {len(search.candidates):,} candidates; network evaluations of an image{back}: '
+        f'{", ".join(parts)}'
+    )
+
+
 def facts(inputs: Inputs) -> dict[str, str]:
     """Returns, by term, what the runs cost and where the page was made."""
-    generated = len(inputs.candidates) * inputs.search.budget.samples
     device = jax.devices()[0]
     return {
         'Teacher': cost(inputs.teacher),
         'ECT': f'{cost(inputs.ect)}; it starts from the weights of '
         f'{inputs.ect.config.init_from.workdir or "no other run"}',
-        'LCSC': f'no training; {len(inputs.candidates)} candidates, {generated:,} samples generated in '
-        'the search',
+        **{f'LCSC ({s.report.search})': search_cost(s) for s in inputs.searches},
         'Data': f'{inputs.ect.card["name"]}, split {inputs.ect.card["split"]}: '
         f'{inputs.ect.card["count"]:,} images of {"×".join(map(str, inputs.ect.card["image_shape"]))}',
         'This page': f'JAX {jax.__version__}, Python {platform.python_version()}, '
@@ -142,28 +164,31 @@ def make_page(
     inputs: Inputs, entries: Sequence[Entry], grids: Sequence[tuple[Entry, np.ndarray]]
 ) -> page.Page:
     """Returns everything that the page shows. `grids` are the samples that `draw_samples` returned."""
-    scale = scale_to(80, grids[0][1].shape[1])
+    metric, scale = entries[0].metric, scale_to(80, grids[0][1].shape[1])
     stage = inputs.ect.settings.objective.get('double_every')
     return page.Page(
         dataset=inputs.ect.card['name'],
         entries=entries,
-        averages=average_entries(inputs.rows),
+        averages=average_entries(inputs.reports),
         grids=[
             (e, plots.to_png(plots.tile(images, COLUMNS, scale, gap=scale // 2 + 1)))
             for e, images in grids
         ],
         grid_note=f'Nothing is picked: the first {COUNT} samples of noise seed {SEED}. The same place '
         'in two grids is the same noise (and the same class, where there are classes).',
-        plots=draw(inputs, stage),
+        plots={
+            'teacher': plots.to_svg(
+                plots.training(inputs.teacher.metrics(), 'teacher', None), 'teacher'
+            ),
+            'ect': plots.to_svg(plots.training(inputs.ect.metrics(), 'ect', stage), 'ect'),
+        },
         stage=stage,
-        search=inputs.search,
-        candidates=len(inputs.candidates),
-        snapshots=len(inputs.steps),
+        searches=[draw_search(search, metric, stage) for search in inputs.searches],
         facts=facts(inputs),
         settings={
             'Teacher: config.json': inputs.teacher.config.to_dict(),
             'ECT: config.json': inputs.ect.config.to_dict(),
-            'LCSC: search.json': inputs.search_config,
+            **{f'LCSC ({s.report.search}): search.json': s.config for s in inputs.searches},
         },
     )
 
@@ -171,22 +196,24 @@ def make_page(
 def main(argv: Sequence[str]) -> None:
     del argv
     workdir = cli.required_workdir(_WORKDIR)
-    folders = {'teacher': _TEACHER.value, 'ect': _ECT.value, 'lcsc': _LCSC.value}
-    inputs = open_inputs(
-        {
-            model: epath.Path(folder or workdir / model).expanduser()
-            for model, folder in folders.items()
-        }
+    teacher, ect, lcsc, gradient = (
+        workdir / name for name in ('teacher', 'ect', 'lcsc', 'lcsc_gradient')
     )
-    rows = report_entries(inputs.rows)
-    entries = teacher_entries(inputs.teacher, rows[-1].row['protocol']) + rows
+    searches = _LCSC.value or [lcsc, *([gradient] if gradient.exists() else [])]
+    inputs = open_inputs(
+        epath.Path(_TEACHER.value or teacher).expanduser(),
+        epath.Path(_ECT.value or ect).expanduser(),
+        [epath.Path(folder).expanduser() for folder in searches],
+    )
+    rows = report_entries(inputs.reports)
+    entries = teacher_entries(inputs.teacher, rows[-1].row) + rows
     check_comparable(entries)
     grids = draw_samples(inputs, entries)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / 'results.json', results(entries))
     (workdir / 'results.png').write_bytes(picture(grids))
     write_text(workdir / 'report.html', page.render(make_page(inputs, entries, grids)))
-    print(table(entries, len(inputs.steps)))
+    print(table(entries))
     print(f'\nreport: {workdir / "report.html"}')
 
 

@@ -8,7 +8,8 @@ nothing was chosen.
 
 Writes a run folder that `sample` and `evaluate` open, and beside the weights `coefficients.json`,
 `search.jsonl` (every candidate; `random.jsonl`, those of the random search), `report.json` (the winner
-beside what it is to be compared with: see lcsc/selection.py) and pictures: progress.png,
+beside what it is to be compared with: see lcsc/selection.py; `searched` are the scores of the feature
+spaces that the search used, `second` those of the others) and pictures: progress.png,
 coefficients.png, landscape.png, samples/lcsc.png. Killed at any moment, the same command goes on and
 comes to the same result.
 """
@@ -157,6 +158,8 @@ def report(session: Session, chosen: Chosen, plain: Mapping[str, Any]) -> list[d
         'lcsc_search_score': winner.search_score,
         'lcsc_selection_score': winner.selection_score,
         'cost': cost(job),
+        'searched': session.searched,
+        'second': session.second,
         'rows': rows,
     }
     write_json(workdir / run_folder.REPORT, summary)
@@ -168,12 +171,15 @@ def is_done(workdir: epath.Path) -> bool:
     return (workdir / run_folder.REPORT).exists()
 
 
-def report_line(row: Mapping[str, Any], score: str) -> str:
-    """Returns a row of the report for the terminal."""
-    value, std = row[score], row[f'{score}_std']
-    spread = '' if std is None else f' +- {std:.4f}'
-    value = math.nan if value is None else value
-    return f'{row["label"]:<14} {row["protocol"]["sampler"]:<18} {value:.4f}{spread}'
+def report_line(row: Mapping[str, Any], searched: Sequence[str], second: Sequence[str]) -> str:
+    """Returns a row of the report for the terminal, with a * behind the scores that were searched."""
+    scores = []
+    for name in sorted([*searched, *second], key=list(row).index):  # as the row has them
+        value, std = row[name], row[f'{name}_std']
+        spread = '' if std is None else f' +- {std:.4f}'
+        value = math.nan if value is None else value
+        scores.append(f'{name} {value:.4f}{spread}{"*" if name in searched else ""}')
+    return f'{row["label"]:<14} {row["protocol"]["sampler"]:<18} {"  ".join(scores)}'
 
 
 def main(argv: Sequence[str]) -> None:
@@ -196,7 +202,8 @@ def main(argv: Sequence[str]) -> None:
     chosen = search_and_choose(session)
     score_landscape(session)
     for row in report(session, chosen, plain):
-        print(report_line(row, session.spaces[0].extractor.score))
+        print(report_line(row, session.searched, session.second))
+    print('* in a space that the search used; the others are second opinions')
 
 
 if __name__ == '__main__':

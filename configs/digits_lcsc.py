@@ -1,18 +1,28 @@
-"""LCSC on the trajectory of digits_ect.py, the shortest search; arXiv 2404.02241.
+"""LCSC on the trajectory of digits_ect.py, the shortest searches; arXiv 2404.02241.
 
-    python -m cm_jax.search --config=configs/digits_lcsc.py --workdir=runs/digits/lcsc
+    python -m cm_jax.search --config=configs/digits_lcsc.py:evolution \\
+        --workdir=runs/digits/lcsc_evolution
 
-It searches over 35 snapshots (steps 320 to 1,000) with 106 candidates of 2,000 one-step samples. Its
-controls are those that cost next to nothing, seven windows and two BEMA averages; digits_ect_lcsc.py
-has the others. This is the search of `bash launch/quickstart.sh`;
-the result is in its table in the README.
+Both variants search over 35 snapshots (steps 320 to 1,000), with one-step samples:
+
+    evolution  the default: 106 candidates of 2,000 samples, by `fd_lenet`
+    gradient   10 candidates and 60 steps of 1,000 samples down the derivative of `fd_lenet` and
+               `fd_pixel`, each in units of the best profile's; not in the paper
+
+The controls are those that cost next to nothing, seven windows and two BEMA averages;
+digits_ect_lcsc.py has the others. Both are searches of `bash launch/quickstart.sh`; the results are
+in its table in the README.
 """
 
 from cm_jax.config import search_config
+from cm_jax.errors import check_name
 from configs.digits_ect import get_config as ect_config
 
+VARIANTS = ('evolution', 'gradient')
 
-def get_config():
+
+def get_config(variant='evolution'):
+    check_name('variant', variant, VARIANTS)
     c = search_config()
     c.basis.update({'workdir': 'runs/digits/ect', 'start': 320})
     c.search.population = 12
@@ -21,4 +31,9 @@ def get_config():
     c.budget.selection_seeds = (20, 21)
     c.controls.update({'random': False, 'posthoc': (), 'windows': 3, 'bema': (0.2,)})
     c.evaluation = ect_config().evaluation
+    if variant == 'gradient':
+        c.search.method = 'gradient'
+        c.budget.update({'metric': 'fd_lenet+fd_pixel', 'units': 'relative'})
+        c.budget.update({'generations': 60, 'samples': 1000, 'batch_size': 500})
+        c.gradient.batch_size = 1000
     return c

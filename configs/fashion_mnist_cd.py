@@ -17,8 +17,8 @@ def get_config():
     c.objective.update({'name': 'cd', 'levels': 18, 'solver': 'heun', 'target_ema': 0.0})
     c.objective.update({'distance': 'l2', 'weight': 'uniform'})
     c.optimizer.update({'name': 'radam', 'learning_rate': 3e-4})
-    c.init_from.update({'workdir': 'runs/fashion_mnist/edm', 'ema': '0.999'})
-    c.teacher.update({'workdir': 'runs/fashion_mnist/edm', 'ema': '0.999'})
+    c.init_from.update({'workdir': 'runs/fashion_mnist/edm_full', 'ema': '0.999'})
+    c.teacher.update({'workdir': 'runs/fashion_mnist/edm_full', 'ema': '0.999'})
     c.trajectory.every = 200
     c.sampling.update({'sampler': 'onestep', 'ema': '0.999', 'count': 50, 'every': 1000})
     c.evaluation.samplers = ('onestep', 'multistep@80,0.8')

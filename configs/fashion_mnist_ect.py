@@ -1,9 +1,15 @@
 """Easy consistency tuning (ECT) on Fashion-MNIST; arXiv 2406.14548.
 
-    python -m cm_jax.train --config=configs/fashion_mnist_ect.py --workdir=runs/fashion_mnist/ect
+    python -m cm_jax.train --config=configs/fashion_mnist_ect.py:full \\
+        --workdir=runs/fashion_mnist/ect_full
 
-It starts from the run of fashion_mnist_edm.py. The global batch is 128: 10,000 steps see 1,280,000
-images, those of the teacher not counted, in eight stages (q = 2). Ours: not run to its end.
+Each variant starts from the run of that variant of fashion_mnist_edm.py, with its network:
+
+    full   the default: the global batch is 128, and 10,000 steps see 1,280,000 images in eight
+           stages (q = 2)
+    small  the global batch is 64, and 3,000 steps see 192,000 images in six stages
+
+The images of the teacher are not counted. Ours: not run to its end.
 """
 
 from cm_jax.errors import check_name
@@ -20,7 +26,7 @@ def get_config(variant='full'):
     c.objective.update({'name': 'ect', 'p_mean': -1.1, 'p_std': 2.0, 'q': 2.0, 'k': 8.0, 'b': 1.0})
     c.objective.update({'double_every': 1250, 'c': 0.0, 'weight': 'inverse_gap'})
     c.optimizer.update({'name': 'radam', 'learning_rate': 3e-4})
-    c.init_from.update({'workdir': 'runs/fashion_mnist/edm', 'ema': '0.999'})
+    c.init_from.update({'workdir': 'runs/fashion_mnist/edm_full', 'ema': '0.999'})
     c.trajectory.every = 100
     c.sampling.update({'sampler': 'onestep', 'ema': '0.999', 'count': 50, 'every': 1000})
     c.evaluation.samplers = ('onestep', 'multistep@80,0.8')

@@ -1,9 +1,17 @@
 """EDM diffusion teacher on Fashion-MNIST; arXiv 2206.00364.
 
     python -m cm_jax.prepare --dataset=fashion_mnist
-    python -m cm_jax.train --config=configs/fashion_mnist_edm.py --workdir=runs/fashion_mnist/edm
+    python -m cm_jax.train --config=configs/fashion_mnist_edm.py:full \\
+        --workdir=runs/fashion_mnist/edm_full
 
-The global batch is 128: 20,000 steps see 2,560,000 images. Ours: not run to its end.
+The variants differ in the network and in how long it is trained:
+
+    full   the default: 1,259,745 parameters; the global batch is 128, and 20,000 steps see
+           2,560,000 images
+    small  308,721 parameters, 16 channels and no attention; the global batch is 64, and 4,000
+           steps see 256,000 images
+
+Ours: not run to its end.
 """
 
 from cm_jax.errors import check_name

@@ -1,6 +1,6 @@
 """LCSC on the trajectory of fashion_mnist_edm.py, a diffusion model at 9 evaluations; arXiv 2404.02241.
 
-    python -m cm_jax.train --config=configs/fashion_mnist_edm.py --workdir=runs/fashion_mnist/edm \
+    python -m cm_jax.train --config=configs/fashion_mnist_edm.py --workdir=runs/fashion_mnist/edm_full \
         --config.trajectory.every=250
     python -m cm_jax.search --config=configs/fashion_mnist_edm_lcsc.py \
         --workdir=runs/fashion_mnist/edm_lcsc
@@ -16,7 +16,7 @@ from configs.fashion_mnist_edm import get_config as edm_config
 
 def get_config():
     c = search_config()
-    c.basis.update({'workdir': 'runs/fashion_mnist/edm', 'start': 10_000})
+    c.basis.update({'workdir': 'runs/fashion_mnist/edm_full', 'start': 10_000})
     c.budget.update({'sampler': 'dpm3@9', 'generations': 50})
     c.evaluation = edm_config().evaluation
     c.evaluation.samplers = ('dpm3@9',)

@@ -13,7 +13,7 @@ from configs.fashion_mnist_ect import get_config as ect_config
 
 def get_config():
     c = search_config()
-    c.basis.update({'workdir': 'runs/fashion_mnist/ect', 'start': 4000})
+    c.basis.update({'workdir': 'runs/fashion_mnist/ect_full', 'start': 4000})
     c.budget.generations = 100
     c.controls.landscape = 21
     c.evaluation = ect_config().evaluation

@@ -17,7 +17,7 @@ def get_config():
     c.objective.update({'name': 'pd', 'start_steps': 64, 'halve_every': 1667})
     c.objective.weight = 'truncated_snr'
     c.optimizer.update({'name': 'radam', 'learning_rate': 3e-4})
-    c.init_from.update({'workdir': 'runs/fashion_mnist/edm', 'ema': '0.999'})
+    c.init_from.update({'workdir': 'runs/fashion_mnist/edm_full', 'ema': '0.999'})
     c.trajectory.every = 200
     c.sampling.update({'sampler': 'ddim@1', 'ema': '0.999', 'count': 50, 'every': 1000})
     c.evaluation.samplers = ('ddim@1', 'ddim@2')

@@ -45,7 +45,8 @@ IMPORTED = {  # the network of the run folders that the docstrings make with `co
 }
 TRAINED = {  # and of those that another config trains
     'runs/digits/edm': 'digits_edm',
-    'runs/fashion_mnist/edm': 'fashion_mnist_edm',
+    'runs/fashion_mnist/edm_full': 'fashion_mnist_edm:full',
+    'runs/fashion_mnist/edm_small': 'fashion_mnist_edm:small',
     'runs/imagenet64/adm': 'imagenet64_adm',
     'runs/digits/cud_rk12': 'digits_cud',
     'runs/fashion_mnist/cud': 'fashion_mnist_cud',
@@ -54,11 +55,17 @@ TRAINED = {  # and of those that another config trains
 }
 
 
+def config_of(name):
+    """The config 'FILE' or 'FILE:VARIANT'."""
+    file, _, variant = name.partition(':')
+    get_config = importlib.import_module(f'configs.{file}').get_config
+    return get_config(variant) if variant else get_config()
+
+
 def _configs():
     for path in sorted(CONFIGS.glob('*.py')):
-        get_config = importlib.import_module(f'configs.{path.stem}').get_config
         for variant in VARIANTS.get(path.stem, ('',)):
-            config = get_config(*([variant] if variant else []))
+            config = config_of(f'{path.stem}:{variant}')
             if 'model' in config:  # else it is a search: the network is the run's
                 yield pytest.param(path, config, id=f'{path.stem}{variant and ":"}{variant}')
 
@@ -77,6 +84,11 @@ SEARCHES = {  # the training run of each search: its config, and what the docstr
     'imagenet64_ct_lcsc': ('imagenet64_ct', {'start': 750_000, 'every': 1000}),
     'imagenet64_edm2_lcsc': ('imagenet64_edm2', {'every': 8192}),
 }
+SEARCH_NAMES = [
+    f'{file}{variant and ":"}{variant}'
+    for file in SEARCHES
+    for variant in VARIANTS.get(file, ('',))
+]
 
 
 def images_of(path):
@@ -119,8 +131,8 @@ def test_a_config_starts_from_a_network_that_fits(path, config):
         if section.workdir in IMPORTED:
             theirs, averages = PRESETS[IMPORTED[section.workdir]].settings, ['']
         else:
-            module = importlib.import_module(f'configs.{TRAINED[section.workdir]}')
-            theirs, averages = module.get_config().model, map(str, module.get_config().ema_rates)
+            trained = config_of(TRAINED[section.workdir])
+            theirs, averages = trained.model, map(str, trained.ema_rates)
         assert section.ema in averages
         if section is config.init_from:
             ours = {k: v for k, v in config.model.items() if k not in OF_TRAINING}
@@ -154,28 +166,28 @@ def test_unknown_variant_of_a_config_is_refused():
 def run_of(path):
     """A run folder's stand-in for the search config of `path`."""
     name, changed = SEARCHES[path.stem]
-    config = importlib.import_module(f'configs.{name}').get_config()
+    config = config_of(name)
     return trained(config, *images_of(path), **changed)
 
 
-@pytest.mark.parametrize('name', SEARCHES)
+@pytest.mark.parametrize('name', SEARCH_NAMES)
 def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
-    path = CONFIGS / f'{name}.py'
-    module = importlib.import_module(f'configs.{name}')
-    config = module.get_config()
+    file, _, variant = name.partition(':')
+    module, config = importlib.import_module(f'configs.{file}'), config_of(name)
     if config.evaluation.extractor == 'inception':
         config.evaluation.weights = 'inception.pth'
-    run = run_of(path)
+    run = run_of(CONFIGS / f'{file}.py')
     monkeypatch.setattr(job, 'open_run', lambda workdir: run)
     opened = job.open_job(search_settings_of(config))
-    candidates = (
-        10 + opened.settings.budget.generations * opened.states['search'].settings.population
-    )
+    candidates = 10 + config.budget.generations * config.search.population
+    amount = f'{candidates:,} candidates'
+    if config.search.method == 'gradient':
+        amount = f'{config.budget.generations} steps'
     text = ' '.join(module.__doc__.split())
     assert f'{len(opened.steps)} snapshots' in text or f'{len(opened.steps)},' in text
-    assert f'{candidates:,} candidates' in text
-    assert f'--config=configs/{name}.py' in text and '2404.02241' in text
-    if config.controls.random:
+    assert amount in text
+    assert f'--config=configs/{file}.py' in text and variant in text and '2404.02241' in text
+    if config.controls.random and config.search.method != 'gradient':
         assert (
             opened.states['random'].settings.population
             == opened.states['search'].settings.population
@@ -188,7 +200,7 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
         assert 'not run' in text
 
 
-@pytest.mark.parametrize('name', sorted(SEARCHES.keys() & VARIANTS.keys()))
+@pytest.mark.parametrize('name', ('digits_ect_lcsc', 'digits_edm_lcsc'))
 def test_the_methods_of_a_search_cost_what_the_docstring_says(name, monkeypatch):
     module, run = importlib.import_module(f'configs.{name}'), run_of(CONFIGS / f'{name}.py')
     monkeypatch.setattr(job, 'open_run', lambda workdir: run)
@@ -203,10 +215,8 @@ def test_the_methods_of_a_search_cost_what_the_docstring_says(name, monkeypatch)
 
 
 def test_every_search_config_is_in_the_table():
-    found = {path.stem for path in CONFIGS.glob('*.py')} - {
-        p.values[0].stem for p in CONFIGS_OF_RUNS
-    }
-    assert found == set(SEARCHES)
+    files = {path.stem for path in CONFIGS.glob('*.py')}
+    assert set(SEARCHES) == files - {p.values[0].stem for p in CONFIGS_OF_RUNS}
 
 
 def test_a_search_config_has_the_keys_that_are_read():

@@ -39,6 +39,17 @@ class Session:
     criterion: Criterion  # what the search minimises
     scorer: Scorer  # of the report
 
+    @property
+    def searched(self) -> list[str]:
+        """The scores of the feature spaces that the search minimises a metric in."""
+        return [part.space.extractor.score for part in self.criterion.parts]
+
+    @property
+    def second(self) -> list[str]:
+        """The scores of those that it does not use, in which the report has second opinions."""
+        scores = [space.extractor.score for space in self.spaces]
+        return [score for score in scores if score not in self.searched]
+
     @functools.cached_property
     def placed(self) -> Placed:
         """The snapshots; they are read when they are asked for first."""

@@ -1,4 +1,4 @@
-"""What a report is made from: the run folders of the teacher, of ECT and of the search."""
+"""What a report is made from: the run folders of the teacher, of ECT and of the searches."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from cm_jax.config import differences
 from cm_jax.errors import UserError
 from cm_jax.lcsc import combine, generations, job, selection
 from cm_jax.lcsc.identity import BEMA, EMA, EMA_STAR, LAST, UNIFORM, WINDOW
-from cm_jax.reports.rows import Entry
+from cm_jax.reports.rows import Entry, Report, main_score
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import (
     CHOSEN,
@@ -33,22 +33,22 @@ NEEDED = {
     'ect': (CONFIG, DATA_CARD, TRAJECTORY),
     'lcsc': (SEARCH, REPORT, COEFFICIENTS, CHOSEN, candidates_file(job.SEARCH)),
 }
+SEARCHED = 'cm_jax.search --config=configs/digits_lcsc.py{} --config.basis.workdir=ECT'
 MADE_BY = {
     'teacher': 'cm_jax.train --config=configs/digits_edm.py',
     'ect': 'cm_jax.train --config=configs/digits_ect.py --config.init_from.workdir=TEACHER',
-    'lcsc': 'cm_jax.search --config=configs/digits_lcsc.py --config.basis.workdir=ECT',
+    'lcsc': SEARCHED.format(''),
+    'lcsc_gradient': SEARCHED.format(':gradient'),
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """The three runs, and what the search has written into its folder."""
+class Search:
+    """A search, and what it has written into its folder."""
 
-    teacher: Run
-    ect: Run
-    lcsc: Run
-    search_config: Mapping[str, Any]  # the resolved config of the search
-    search: SearchSettings  # the same, parsed
+    run: Run
+    config: Mapping[str, Any]  # the resolved config of the search
+    settings: SearchSettings  # the same, parsed
     steps: list[int]  # the training steps of the K snapshots that were combined
     ema: str  # which average of the weights was combined; '' is the weights themselves
     groups: Sequence[str]  # the patterns of the groups of weights
@@ -56,7 +56,13 @@ class Inputs:
     candidates: list[dict[str, Any]]  # all that the search scored
     random_candidates: list[dict[str, Any]]  # all that the random search scored
     chosen: selection.Chosen  # who was chosen on selection noise
-    rows: list[dict[str, Any]]  # the rows of report.json
+    cost: Mapping[str, int]  # network evaluations, as lcsc.session.cost counts them
+    report: Report
+
+    @property
+    def ema_star(self) -> str:
+        """The label of the best EMA profile over the snapshots."""
+        return next(row['label'] for row in self.report.rows if row['kind'] == EMA_STAR)
 
     def average(self, kind: str, label: str) -> np.ndarray:
         """Returns the coefficients [K] of a row of the report that is an average of the snapshots.
@@ -75,60 +81,99 @@ class Inputs:
         for row in self.candidates:
             if row['profile'] is not None and row['profile'].label == label:
                 return np.array(row['coefficients'][: len(self.steps)])  # the same for every group
-        raise UserError(f'{self.lcsc.workdir} has no candidate {label!r}')
+        raise UserError(f'{self.run.workdir} has no candidate {label!r}')
 
 
-def open_inputs(folders: Mapping[str, epath.Path]) -> Inputs:
-    """Opens the folders of 'teacher', 'ect' and 'lcsc'.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The two training runs, and the searches over the snapshots of the second."""
 
-    Raises UserError if a file is missing, naming the command that makes it, or if the search was not
-    over the snapshots of this ECT run.
+    teacher: Run
+    ect: Run
+    searches: Sequence[Search]
+
+    @property
+    def reports(self) -> list[Report]:
+        """What the searches have reported."""
+        return [search.report for search in self.searches]
+
+    def search(self, entry: Entry) -> Search:
+        """Returns the search that a row is from."""
+        return next(search for search in self.searches if search.report is entry.report)
+
+
+def open_inputs(teacher: epath.Path, ect: epath.Path, searches: Sequence[epath.Path]) -> Inputs:
+    """Opens the folders of the teacher, of ECT and of the searches.
+
+    Raises UserError if a file is missing, naming the command that makes it, if a search was not over
+    the snapshots of this ECT run, and if a folder is named twice.
     """
-    for model, folder in folders.items():
+    for model, folder in (('teacher', teacher), ('ect', ect), *(('lcsc', f) for f in searches)):
         for name in NEEDED[model]:
             if not (folder / name).exists():
+                made_by = MADE_BY.get(folder.name if model == 'lcsc' else model, MADE_BY[model])
                 raise UserError(
-                    f'{folder} has no {name}; this makes it: '
-                    f'python -m {MADE_BY[model]} --workdir={folder}'
+                    f'{folder} has no {name}; this makes it: python -m {made_by} --workdir={folder}'
                 )
-    runs = {model: open_run(folder) for model, folder in folders.items()}
-    lcsc = runs['lcsc'].workdir
-    combination, config, report = (
-        json.loads((lcsc / name).read_text()) for name in (COEFFICIENTS, SEARCH, REPORT)
+    twice = [folder for folder in searches if searches.count(folder) > 1]
+    if twice:
+        raise UserError(f'--lcsc names {twice[0]} twice')
+    configs = [json.loads((folder / SEARCH).read_text()) for folder in searches]
+    methods = [parse_search(config).search['method'] for config in configs]
+    names = [
+        f'{method}, {folder}' if methods.count(method) > 1 else method
+        for method, folder in zip(methods, searches)
+    ]
+    inputs = Inputs(
+        teacher=open_run(teacher),
+        ect=open_run(ect),
+        searches=[open_search(f, c, n) for f, c, n in zip(searches, configs, names)],
     )
+    for search in inputs.searches:
+        check_basis(search, inputs.ect)
+    return inputs
+
+
+def open_search(folder: epath.Path, config: Mapping[str, Any], name: str) -> Search:
+    """Opens the folder of a search, with its config. Raises UserError if it is over several runs.
+
+    The reports of earlier versions do not say which spaces they used: it was that of the main score.
+    """
+    combination, report = (json.loads((folder / n).read_text()) for n in (COEFFICIENTS, REPORT))
     if 'runs' in combination:
         raise UserError(
-            f'{lcsc} is a search over several runs, {combination["workdir"]}; a report takes a search '
-            'over one'
+            f'{folder} is a search over several runs, {combination["workdir"]}; a report takes '
+            'searches over one'
         )
-    inputs = Inputs(
-        **runs,
-        search_config=config,
-        search=parse_search(config),
+    rows = selection.read_rows(report['rows'])
+    searched = report.get('searched', [main_score(rows[0])])
+    return Search(
+        run=open_run(folder),
+        config=config,
+        settings=parse_search(config),
         steps=combination['steps'],
         ema=combination['ema'],
         groups=combination['groups'],
         coefficients=combination['coefficients'],
-        candidates=generations.read_candidates(lcsc, job.SEARCH),
-        random_candidates=generations.read_candidates(lcsc, job.RANDOM),
-        chosen=selection.load_chosen(lcsc / CHOSEN),
-        rows=selection.read_rows(report['rows']),
+        candidates=generations.read_candidates(folder, job.SEARCH),
+        random_candidates=generations.read_candidates(folder, job.RANDOM),
+        chosen=selection.load_chosen(folder / CHOSEN),
+        cost=report['cost'],
+        report=Report(name, tuple(searched), len(combination['steps']), rows),
     )
-    check_basis(inputs)
-    return inputs
 
 
-def check_basis(inputs: Inputs) -> None:
+def check_basis(search: Search, ect: Run) -> None:
     """Raises UserError unless the search was over snapshots of this very ECT run."""
 
     def training_config(run: Run) -> dict[str, Any]:
         config = run.config.to_dict()
         return {k: v for k, v in config.items() if k not in ('sampling', 'evaluation')}
 
-    differing = differences(training_config(inputs.lcsc), training_config(inputs.ect))
-    if differing or not set(inputs.steps) <= set(inputs.ect.steps()):
+    differing = differences(training_config(search.run), training_config(ect))
+    if differing or not set(search.steps) <= set(ect.steps()):
         raise UserError(
-            f'{inputs.lcsc.workdir} is no search over {inputs.ect.workdir}: '
+            f'{search.run.workdir} is no search over {ect.workdir}: '
             f'{"; ".join(differing) or "its snapshots are not there"}'
         )
 
@@ -137,17 +182,18 @@ def load_weights(inputs: Inputs, entry: Entry) -> Params:
     """Returns the weights that a row scored."""
     if entry.model == 'teacher':
         return inputs.teacher.params(None, entry.weights)
+    search = inputs.search(entry)
     if entry.model == 'lcsc':
-        return inputs.lcsc.params()
+        return search.run.params()
     kind, label = entry.row['kind'], entry.weights
     if kind == LAST:
-        return inputs.ect.params(inputs.steps[-1], inputs.ema)
+        return inputs.ect.params(search.steps[-1], search.ema)
     if kind in (EMA_STAR, UNIFORM, WINDOW, BEMA):
 
         def load_snapshot(step: int) -> Params:
-            return inputs.ect.params(step, inputs.ema)
+            return inputs.ect.params(step, search.ema)
 
-        average = inputs.average(kind, label)
-        return inputs.ect.project(combine.combine(load_snapshot, inputs.steps, average))
+        average = search.average(kind, label)
+        return inputs.ect.project(combine.combine(load_snapshot, search.steps, average))
     stored = label.removeprefix(f'{EMA} ') if kind == EMA else label
-    return inputs.ect.params(inputs.steps[-1], stored)
+    return inputs.ect.params(search.steps[-1], stored)

@@ -1,6 +1,7 @@
-"""The rows of a report: the teacher, ECT, the best average of its weights, LCSC.
+"""The rows of a report: the teacher, ECT, the best average of its weights, LCSC by each search.
 
-A row is a score of one model's weights with one sampler, measured on report noise.
+A row is a score of one model's weights with one sampler, measured on report noise, in one or several
+feature spaces. The first of them is that of the main score.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,38 @@ from cm_jax.run import Run
 NAMES = {'teacher': 'Teacher', 'ect': 'ECT', 'ema': 'Best average', 'lcsc': 'LCSC'}
 
 
+class Report(NamedTuple):
+    """What a search has reported."""
+
+    search: str  # the search's name, mostly its method: 'evolution', 'gradient'
+    searched: tuple[str, ...]  # the scores of the feature spaces that it used
+    snapshots: int  # how many it combined
+    rows: Sequence[Mapping[str, Any]]  # those of report.json
+
+
 class Entry(NamedTuple):
     """One row of the report's table."""
 
     model: str  # a key of NAMES
     weights: str  # which weights of the model, e.g. 'ema 0.99', as the row's protocol names them
     row: Mapping[str, Any]  # the score and its protocol, as scores.jsonl or report.json holds them
+    report: Report | None = None  # of the search that the row is from; None for the teacher
+
+    @property
+    def search(self) -> str:
+        """The name of the search that the row is from; '' for the teacher."""
+        return self.report.search if self.report else ''
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The scores of the spaces that the row's own search used, for LCSC; () for other models."""
+        return self.report.searched if self.report and self.model == 'lcsc' else ()
+
+    @property
+    def name(self) -> str:
+        """The model's name; of LCSC with that of its search: 'LCSC (evolution)'."""
+        name = NAMES[self.model]
+        return f'{name} ({self.search})' if self.model == 'lcsc' else name
 
     @property
     def sampler(self) -> str:
@@ -40,7 +67,7 @@ class Entry(NamedTuple):
     @property
     def metric(self) -> str:
         """The name of the Fréchet distance that the score is, e.g. 'fd_lenet'."""
-        return self.row['protocol']['score'].rpartition('_')[0]
+        return main_score(self.row)
 
     @property
     def value(self) -> float:
@@ -50,8 +77,32 @@ class Entry(NamedTuple):
     @property
     def score(self) -> str:
         """The score and its standard deviation, '3.79 ± 0.11'; without the latter for one seed."""
-        spread = self.row[f'{self.metric}_std']
-        return f'{self.value:.2f}' + ('' if spread is None else f' ± {spread:.2f}')
+        return number(self.row, self.metric)
+
+
+def number(row: Mapping[str, Any], name: str) -> str:
+    """Returns a number of a row and its standard deviation: '3.79 ± 0.11', '0.379', or '–' for none."""
+    value, spread = row.get(name), row.get(f'{name}_std')
+    if value is None:
+        return '–'
+    digits = 2 if value >= 1 else 3
+    return f'{value:.{digits}f}' + ('' if spread is None else f' ± {spread:.{digits}f}')
+
+
+def main_score(row: Mapping[str, Any]) -> str:
+    """Returns the name of the main score of a row."""
+    return row['protocol']['score'].rpartition('_')[0]
+
+
+def protocols(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns the protocols of a row by the scores of its feature spaces, the main one first."""
+    others = {score: details['protocol'] for score, details in row.get('others', {}).items()}
+    return {main_score(row): row['protocol'], **others}
+
+
+def values(row: Mapping[str, Any], score: str) -> list[float]:
+    """Returns the score of each noise seed in one of the row's feature spaces."""
+    return (row if score == main_score(row) else row['others'][score])['values']
 
 
 def counted(number: int, noun: str) -> str:
@@ -59,8 +110,9 @@ def counted(number: int, noun: str) -> str:
     return f'{number:,} {noun}{"" if number == 1 else "s"}'
 
 
-def what(entry: Entry, snapshots: int) -> str:
-    """Returns what a row's model is, in a few words. `snapshots` is how many LCSC combined."""
+def what(entry: Entry) -> str:
+    """Returns what a row's model is, in a few words."""
+    snapshots = entry.report.snapshots if entry.report else 0
     return {
         'teacher': f'diffusion model, {entry.sampler}',
         'ect': 'consistency model, last weights',
@@ -87,8 +139,8 @@ def teacher_entries(run: Run, like: Mapping[str, Any]) -> list[Entry]:
     """Returns two scores of the teacher: one with several network evaluations, and one with a single.
 
     Both are of its last step and of the weights that config.sampling.ema names. If there are several
-    such scores, it is the one whose protocol is most like the protocol `like`, and among these the one
-    with config.sampling.sampler. Raises UserError, with the command that makes it, if there is none.
+    such scores, it is the one that was measured most like the row `like`, and among these the one with
+    config.sampling.sampler. Raises UserError, with the command that makes it, if there is none.
     """
     sampling, step = run.settings.sampling, run.step()
     rows = [
@@ -97,11 +149,15 @@ def teacher_entries(run: Run, like: Mapping[str, Any]) -> list[Entry]:
         if row['protocol']['ema'] == sampling.ema and row['protocol']['step'] == step
     ]
 
-    def preference(row: Mapping[str, Any]) -> tuple[bool, bool, bool, int]:
+    wanted = {(score, protocol['id']) for score, protocol in protocols(like).items()}
+
+    def preference(row: Mapping[str, Any]) -> tuple[bool, int, bool, bool, int]:
         protocol = row['protocol']
+        found = {(score, other['id']) for score, other in protocols(row).items()}
         return (
-            protocol['id'] == like['id'],
-            protocol['seeds'] == like['seeds'],
+            protocol['id'] == like['protocol']['id'],
+            len(wanted & found),
+            protocol['seeds'] == like['protocol']['seeds'],
             protocol['sampler'] == sampling.sampler,
             protocol['evaluations'],
         )
@@ -120,61 +176,70 @@ def teacher_entries(run: Run, like: Mapping[str, Any]) -> list[Entry]:
     return entries
 
 
-def average_entries(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """Returns the rows of a search's report that are averages of weights, in their order."""
-    return [Entry('ema', row['label'], row) for row in rows if row['kind'] in AVERAGES]
+def average_entries(reports: Sequence[Report]) -> list[Entry]:
+    """Returns the rows of the searches' reports that are averages of weights, in their order.
+
+    Searches over the same snapshots report the same averages; each is there once.
+    """
+    found: dict[tuple, Entry] = {}
+    for report in reports:
+        for row in report.rows:
+            if row['kind'] in AVERAGES:
+                key = row['label'], row['protocol']['sampler'], *row['values']
+                found.setdefault(key, Entry('ema', row['label'], row, report))
+    return list(found.values())
 
 
-def report_entries(rows: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """Returns, for each sampler of a search's report, the last weights, the best average and LCSC."""
-    entries = []
-    for spec in dict.fromkeys(row['protocol']['sampler'] for row in rows):
-        of_sampler = [row for row in rows if row['protocol']['sampler'] == spec]
-        by_kind = {row['kind']: row for row in of_sampler}
-        best = min(average_entries(of_sampler), key=lambda entry: entry.value)
-        last, lcsc = by_kind[LAST], by_kind[LCSC]
-        entries += [Entry('ect', last['label'], last), best, Entry('lcsc', lcsc['label'], lcsc)]
+def report_entries(reports: Sequence[Report]) -> list[Entry]:
+    """Returns, for each sampler of the searches, the last weights, the best average, and each LCSC.
+
+    The best average has the lowest main score of all that any of the searches reports.
+    """
+    averages, entries = average_entries(reports), []
+    of_model = {
+        model: [
+            Entry(model, row['label'], row, report)
+            for report in reports
+            for row in report.rows
+            if row['kind'] == kind
+        ]
+        for model, kind in (('ect', LAST), ('lcsc', LCSC))
+    }
+    for spec in dict.fromkeys(entry.sampler for entry in of_model['lcsc']):
+        lasts, emas, lcscs = (
+            [entry for entry in some if entry.sampler == spec]
+            for some in (of_model['ect'], averages, of_model['lcsc'])
+        )
+        entries += [lasts[0], min(emas, key=lambda entry: entry.value), *lcscs]
     return entries
 
 
+def spaces(entries: Sequence[Entry]) -> list[str]:
+    """Returns the scores of the feature spaces that the searches' reports have, the main one first."""
+    lcscs = [entry for entry in entries if entry.model == 'lcsc']
+    return list(dict.fromkeys(score for entry in lcscs for score in protocols(entry.row)))
+
+
 def check_comparable(entries: Sequence[Entry]) -> None:
-    """Raises UserError, naming what differs, unless all rows have the same protocol id."""
-    last = entries[-1]
-    for entry in entries:
-        protocols = entry.row['protocol'], last.row['protocol']
-        if protocols[0]['id'] != protocols[1]['id']:
-            there, here = ({key: p[key] for key in COMPARABLE} for p in protocols)
+    """Raises UserError, naming what differs, unless the rows were measured alike in each space.
+
+    All must have the same main score; not all need to be measured in the other spaces.
+    """
+    _check_alike([(entry, entry.row['protocol']) for entry in entries])
+    for score in spaces(entries):
+        found = [(entry, protocols(entry.row).get(score)) for entry in entries]
+        _check_alike([(entry, protocol) for entry, protocol in found if protocol])
+
+
+def _check_alike(measured: Sequence[tuple[Entry, Mapping[str, Any]]]) -> None:
+    """Raises UserError unless the protocols of these rows have the same id."""
+    last, expected = measured[-1]
+    for entry, protocol in measured:
+        if protocol['id'] != expected['id']:
+            there, here = ({key: p[key] for key in COMPARABLE} for p in (protocol, expected))
             differing = differences(there, here)
             raise UserError(
-                f'the scores of {entry.model} ({entry.sampler}, there) and {last.model} '
+                f'the scores of {entry.name} ({entry.sampler}, there) and {last.name} '
                 f'({last.sampler}, here) are not comparable: {"; ".join(differing) or "other id"}. '
                 'Evaluate both with the same samples, extractor and reference'
             )
-
-
-def results(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Returns the rows of results.json."""
-    return [
-        {
-            'model': entry.model,
-            'steps': entry.steps,
-            'evaluations': entry.evaluations,
-            entry.metric: entry.value,
-            f'{entry.metric}_std': entry.row[f'{entry.metric}_std'],
-            'samples': entry.row['protocol']['samples'],
-            'seeds': entry.row['protocol']['seeds'],
-        }
-        for entry in entries
-    ]
-
-
-def table(entries: Sequence[Entry], snapshots: int) -> str:
-    """Returns the rows as a table of aligned text, for the terminal."""
-    lines = [('model', 'what it is', 'steps', 'evaluations', entries[0].metric)]
-    for e in entries:
-        lines.append((e.model, what(e, snapshots), str(e.steps), str(e.evaluations), e.score))
-    model_width, what_width, *_ = (max(map(len, column)) for column in zip(*lines))
-    return '\n'.join(
-        f'{model:<{model_width}}  {description:<{what_width}}  {steps:>5}  {evaluations:>11}  {score}'
-        for model, description, steps, evaluations, score in lines
-    )

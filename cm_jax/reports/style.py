@@ -25,7 +25,9 @@ th { font-weight: 600; color: var(--soft); font-size: 13.5px; white-space: nowra
 tbody th { color: #111827; font-size: 15px }
 th small { display: block; font-size: 14px; font-weight: 400; color: var(--soft); padding-left: 18px }
 tr.group > * { border-top: 2px solid #9ca3af } tr.lcsc > * { background: #fff7f0 }
-tr.best .n:last-child { font-weight: 700 }
+.n.best { font-weight: 700 }
+.scores th.n { white-space: normal; vertical-align: bottom }
+.flag { border-left: 4px solid #d55e00; padding: 2px 0 2px 12px }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 8px;
   background: var(--own) }
 .grids { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 18px;
@@ -45,7 +47,7 @@ pre { margin: 0; padding: 0 16px 16px; overflow-x: auto; font-size: 13px; line-h
 @media (max-width: 600px) { main { padding-top: 24px } h1 { font-size: 26px }
   dl { grid-template-columns: 1fr } dd { margin-bottom: 8px }
   .cards, .grids { grid-template-columns: 1fr 1fr } th, td { padding: 7px 6px }
-  .scores .n:nth-child(4) { display: none } th { white-space: normal } .card { padding: 12px }
+  th { white-space: normal } .card { padding: 12px }
   h2 { margin-top: 44px } .card b { font-size: 26px } }
 @media (max-width: 480px) { .scores .n:nth-child(2) { display: none } th, td { padding: 7px 3px } }
 """

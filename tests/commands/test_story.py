@@ -15,6 +15,7 @@ from cm_jax.run import open_run
 from tests.helpers import commands
 
 pytestmark = pytest.mark.devices
+SECOND = ('fd_lenet_digits_2', 'fd_lenet_fashion_mnist', 'fd_pixel')  # beside the score, fd_lenet
 
 
 @pytest.fixture(scope='module')
@@ -175,21 +176,42 @@ def test_a_report_samples_from_the_baseline_that_is_the_best_average(story, tmp_
     path.write_text(json.dumps(report))
     folders = [f'--{name}={story}/{name}' for name in ('teacher', 'ect')]
     out = commands.run('report', f'--workdir={tmp_path}', *folders)
-    assert f'best average of its weights: {kind} ' in out
+    assert f'Best average, {kind} ' in out
 
 
 def test_the_report_has_the_rows_that_were_asked_for(story):
     commands.run('report', f'--workdir={story}')
     rows = json.loads((story / 'results.json').read_text())
     assert {row['model'] for row in rows} == {'teacher', 'ect', 'ema', 'lcsc'}
+    assert {row['search'] for row in rows} == {None, 'evolution'}
+    names = ['fd_lenet', *SECOND, 'precision_lenet_digits_2', 'recall_lenet_digits_2']
+    keys = {'model', 'search', 'searched', 'steps', 'evaluations', 'samples', 'seeds', 'flag'}
     for row in rows:
-        assert set(row) == {
-            'model',
-            'steps',
-            'evaluations',
-            'fd_lenet',
-            'fd_lenet_std',
-            'samples',
-            'seeds',
-        }
+        assert set(row) == {*keys, *names, *(f'{name}_std' for name in names)}
+        assert all(row[name] > 0 for name in ('fd_lenet', *SECOND))  # the teacher's, too
     assert (story / 'report.html').stat().st_size > 10_000
+
+
+def test_a_report_takes_the_search_down_the_derivative_beside_the_other(story, tmp_path):
+    for name in ('teacher', 'ect', 'lcsc'):
+        (tmp_path / name).symlink_to(story / name)
+    gradient = ['--config.search.method=gradient', '--config.controls.random=False']
+    gradient += ['--config.budget.metric=fd_lenet+fd_pixel', '--config.budget.units=relative']
+    arguments = [f'--workdir={tmp_path}/lcsc_gradient', f'--config.basis.workdir={story}/ect']
+    config = '--config=tests/helpers/tiny_search.py'
+    out = commands.run('search', config, *arguments, *gradient, '--config.controls.posthoc=()')
+    last = next(line for line in out.split('\n') if line.startswith('lcsc '))
+    assert last.count('*') == 2 and 'fd_pixel ' in last and last.endswith('*')
+    report = json.loads((tmp_path / 'lcsc_gradient' / 'report.json').read_text())
+    assert report['searched'] == ['fd_lenet', 'fd_pixel'] and report['second'] == [*SECOND[:2]]
+    out = commands.run('report', f'--workdir={tmp_path}')
+    rows = json.loads((tmp_path / 'results.json').read_text())
+    assert [row['search'] for row in rows[-2:]] == ['evolution', 'gradient']
+    assert [row['searched'] for row in rows[-2:]] == [['fd_lenet'], ['fd_lenet', 'fd_pixel']]
+    assert 'LCSC (gradient) searched in fd_lenet and fd_pixel, and did not use' in out
+    page = (tmp_path / 'report.html').read_text()
+    assert page.count('<svg') == 6 and 'LCSC (gradient): progress of the search' in page
+    width = np.asarray(PIL.Image.open(tmp_path / 'results.png')).shape[1]
+    assert width > 6 * 172  # a panel each: the teacher twice, ECT, an average, LCSC twice
+    twice = [f'--lcsc={tmp_path}/lcsc'] * 2
+    assert 'twice' in commands.error('report', f'--workdir={tmp_path}', *twice)

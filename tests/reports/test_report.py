@@ -1,88 +1,21 @@
-"""The report: which rows, which refusals, and a page that needs nothing but itself."""
+"""The report: which rows, which refusals, and its pictures."""
 
-import html.parser
 import io
 import json
-import types
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from cm_jax.errors import UserError
-from cm_jax.lcsc import plots as search_plots
-from cm_jax.lcsc.identity import Identity, of_earlier_label
-from cm_jax.metrics.protocol import protocol
-from cm_jax.reports import page, plots
+from cm_jax.reports import opinions, plots
 from cm_jax.reports import rows as report_rows
-from cm_jax.settings import Budget, RunSettings, Sampling, SearchSettings
-from cm_jax.types import Extractor
 from tests.helpers import commands
-
-LEVELS = {
-    'onestep': [80.0],
-    'multistep@80,0.8': [80.0, 0.8],
-    'heun@3': [80.0, 5.0, 0.002, 0.0],
-    'heun@18': [*np.geomspace(80, 0.002, 18), 0.0],
-}
-EVALUATIONS = {'onestep': 1, 'multistep@80,0.8': 2, 'heun@3': 5, 'heun@18': 35}
-EXTRACTOR = Extractor('lenet_digits', 'fd_lenet', 84, None, {}, None, 'c0ffee')
-REFERENCE = {
-    'source': 'digits',
-    'split': 'train',
-    'count': 1500,
-    'checksum': 'beef',
-    'rank_deficient': False,
-}
-# Of the averages, another one is the best with each sampler.
-ONE = {'last': 18.0, 'ema 0.99': 4.0, 'ema* 0.9': 4.2, 'uniform': 6.0, 'lcsc': 3.0}
-TWO = {'last': 22.0, 'ema 0.99': 3.4, 'ema* 0.9': 3.5, 'uniform': 3.2, 'lcsc': 2.4}
-
-
-def scored(value, sampler, ema='', step=12, samples=5000, seeds=(1000, 1001)):
-    """A row as `evaluate` stores it."""
-    record = protocol(
-        EXTRACTOR,
-        samples,
-        seeds,
-        REFERENCE,
-        sampler=sampler,
-        levels=LEVELS[sampler],
-        evaluations=EVALUATIONS[sampler],
-        ema=ema,
-        step=step,
-        labels='index modulo 10',
-    )
-    values = list(value + 0.1 * np.arange(len(seeds)))
-    spread = 0.05 if len(seeds) > 1 else None
-    return {'fd_lenet': value, 'fd_lenet_std': spread, 'values': values, 'protocol': record}
-
-
-def searched(one=ONE, two=TWO):
-    """The rows of a search's report.json."""
-    return [
-        of_earlier_label(name)._asdict() | scored(table[name], sampler, ema=name)
-        for name in one
-        for sampler, table in (('onestep', one), ('multistep@80,0.8', two))
-    ]
-
-
-def teacher(*rows, sampler='heun@18', ema='0.995'):
-    """A run folder that holds scores, and nothing else that is asked for."""
-    settings = RunSettings(sampling=Sampling(sampler=sampler, ema=ema))
-    return types.SimpleNamespace(
-        workdir='runs/teacher', settings=settings, step=lambda: 12, scores=lambda: list(rows)
-    )
-
-
-def entries(**settings):
-    entries = report_rows.report_entries(searched(**settings))
-    run = teacher(scored(2.0, 'heun@18', ema='0.995'), scored(180.0, 'onestep', ema='0.995'))
-    return report_rows.teacher_entries(run, entries[-1].row['protocol']) + entries
+from tests.helpers.reports import PIXEL, entries, record, scored, teacher, two_searches
 
 
 def test_the_rows_and_the_best_average_of_each_sampler():
-    found = report_rows.results(entries())
+    found = opinions.results(entries())
     assert json.loads(json.dumps(found)) == found
     shown = [(r['model'], r['steps'], r['evaluations'], r['fd_lenet']) for r in found]
     assert shown == [
@@ -102,7 +35,7 @@ def test_the_rows_and_the_best_average_of_each_sampler():
 
 
 def test_the_teacher_row_is_of_its_average_and_measured_like_the_others():
-    like = scored(0.0, 'onestep')['protocol']
+    like = scored(0.0, 'onestep')
     rows = [
         scored(1.0, 'heun@18', ema=''),
         scored(1.1, 'heun@18', ema='0.995', step=6),
@@ -129,121 +62,32 @@ def test_the_teacher_row_is_of_its_average_and_measured_like_the_others():
 def test_a_missing_score_names_the_command_that_makes_it(rows, sampler):
     text = f"cm_jax.evaluate --workdir=runs/teacher --ema='0.995' --sampler={sampler}"
     with pytest.raises(UserError, match=text):
-        report_rows.teacher_entries(teacher(*rows), scored(0.0, 'onestep')['protocol'])
+        report_rows.teacher_entries(teacher(*rows), scored(0.0, 'onestep'))
 
 
 def test_scores_of_different_protocols_are_refused_by_name():
     mixed = entries()
     report_rows.check_comparable(mixed)
     mixed[0] = mixed[0]._replace(row=scored(2.0, 'heun@18', ema='0.995', samples=2000))
-    with pytest.raises(UserError, match=r'teacher .* samples: 2000 there, 5000 here'):
+    with pytest.raises(UserError, match=r'Teacher .* samples: 2000 there, 5000 here'):
         report_rows.check_comparable(mixed)
 
 
-def test_the_terminal_table_is_aligned():
-    lines = report_rows.table(entries(), 41).split('\n')
-    assert len(lines) == 9 and 'combination of 41 checkpoints' in lines[5]
-    starts = {line.rindex('  ') for line in lines}
-    assert len(starts) == 1 and lines[5].endswith('3.00 ± 0.05')
-
-
-def make_page(**settings):
-    found = entries(**settings)
-    metrics = [{'step': s, 'loss': 1.0 + 1 / s, 'distance': 1 / s} for s in (4, 8, 12)]
-    ema_star = Identity('ema*', 'ema* 0.9')
-    candidates = [
-        {'generation': g, 'profile': None if g else ema_star, 'score': s}
-        for g in (0, 1, 2)
-        for s in (5.0 - g, None, 9.0)
-    ]
-    figures = {
-        'teacher': plots.training(metrics, 'teacher', None),
-        'ect': plots.training(metrics, 'ect', 4),
-        'search': search_plots.progress(candidates, [], 'fd_lenet'),
-        'coefficients': search_plots.coefficients(
-            [4, 8, 12], np.array([[-0.5, 0.5, 1.0]]), ('',), [0.1, 0.3, 0.6], 'ema* 0.9', 4
-        ),
-    }
-    picture = plots.to_png(np.zeros((4, 4, 3), np.uint8))
-    return page.Page(
-        dataset='<digits>',
-        entries=found,
-        averages=report_rows.average_entries(searched()),
-        grids=[(entry, picture) for entry in found],
-        grid_note='the same noise',
-        plots={name: plots.to_svg(figure, name) for name, figure in figures.items()},
-        stage=4,
-        search=SearchSettings(
-            budget=Budget(samples=2000, seed=10, selection_seeds=(20, 21), finalists=8)
-        ),
-        candidates=9,
-        snapshots=3,
-        facts={'ECT': '768 images'},
-        settings={'ECT': {'objective': {'name': '<b>ect'}}},
-    )
-
-
-class Checker(html.parser.HTMLParser):
-    """Collects tags with attributes, and asserts that each is closed in order."""
-
-    VOID = ('meta', 'img', 'br', 'link')
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-@pytest.fixture(scope='module')
-def rendered():
-    text = page.render(make_page())
-    checker = Checker()
-    checker.feed(text)
-    assert checker.open == []
-    return text, checker.tags
-
-
-def test_the_page_needs_nothing_but_itself(rendered):
-    text, tags = rendered
-    assert 'http:' not in text and 'https:' not in text and '//www' not in text
-    assert '@import' not in text and 'url(' not in text.replace('url(#', '')
-    assert not {'script', 'link', 'iframe', 'object'} & {tag for tag, _ in tags}
-    for _, attributes in tags:
-        for name in ('src', 'href', 'xlink:href'):
-            assert attributes.get(name, '#').startswith(('#', 'data:image/png;base64,'))
-
-
-def test_the_page_is_whole_and_escaped(rendered):
-    text, tags = rendered
-    names = [tag for tag, _ in tags]
-    assert names.count('img') == 8 and names.count('svg') == 4
-    assert all(attributes['alt'] for tag, attributes in tags if tag == 'img')
-    ids = [attributes['id'] for _, attributes in tags if 'id' in attributes]
-    used = {a['xlink:href'][1:] for _, a in tags if 'xlink:href' in a}
-    assert len(ids) == len(set(ids)) and used <= set(ids)
-    assert '&lt;digits&gt;' in text and '&lt;b&gt;ect' in text and '<b>ect' not in text
-    for expected in ('seed 10, 2,000 samples', 'seeds 20, 21, as many samples', 'seeds 1000, 1001'):
-        assert expected in text
-
-
-def test_the_summary_says_what_the_numbers_say():
-    better = page.summary(make_page()).replace('\u00a0', ' ')
-    assert '25 % lower than the best average of weights, ema 0.99' in better
-    assert 'lower on 2 of 2 noise seeds' in better and '83 % lower than the last' in better
-    assert 'With 2 evaluations it is 2.40, 25 % lower than' in better
-    assert '2.00 with 35 evaluations and 180.00 with 1 evaluation' in better
-    worse = page.summary(make_page(one=ONE | {'lcsc': 5.0})).replace('\u00a0', ' ')
-    assert '25 % higher than the best average' in worse and 'lower on 0 of 2' in worse
+def test_second_opinions_are_compared_by_their_own_protocols():
+    """A row need not have them; of two that do, both were measured alike."""
+    mixed = entries(*two_searches())
+    report_rows.check_comparable(mixed)
+    like = [e for e in mixed if e.model == 'lcsc'][-1].row
+    rows = [scored(2.0, spec, ema='0.995', pixel=1.0) for spec in ('heun@18', 'onestep')]
+    plain = [scored(1.0, spec, ema='0.995') for spec in ('heun@18', 'onestep')]
+    for order in (rows + plain, plain + rows):
+        measured = report_rows.teacher_entries(teacher(*order), like)
+        assert [e.value for e in measured] == [2.0, 2.0]
+    report_rows.check_comparable(measured + mixed)
+    other = record('heun@18', ema='0.995', extractor=PIXEL._replace(checksum='bad'))
+    wrong = rows[0] | {'others': {'fd_pixel': {'values': [1.0] * 2, 'protocol': other}}}
+    with pytest.raises(UserError, match=r"Teacher .* extractor.checksum: 'bad' there, 'f00d' here"):
+        report_rows.check_comparable([measured[0]._replace(row=wrong), *mixed])
 
 
 def test_grids_are_enlarged_pixel_by_pixel():
