@@ -118,11 +118,12 @@ class Controls:
             raise UserError(f'config.controls.bema must hold powers above 0, got {self.bema}')
 
 
+GRADIENT = {'learning_rate': 2.0, 'b1': 0.9, 'b2': 0.99, 'batch_size': None}
 # What the keys that earlier versions did not have were in their searches.
 EARLIER = {
     'controls': {'windows': 0, 'bema': (), 'reported': ()},
     'budget': {'units': 'given'},
-    'gradient': {'learning_rate': 1.0, 'b1': 0.9, 'b2': 0.99, 'batch_size': None},
+    'gradient': GRADIENT,
 }
 
 
@@ -157,7 +158,7 @@ class SearchSettings:
     # What the method 'gradient' takes: the fields of cm_jax.lcsc.gradient.Settings but for the
     # steps, which are `budget.generations`; and `batch_size`, how many images go forward and back
     # together, which bounds the memory, a divisor of `budget.samples`; None is `budget.batch_size`.
-    gradient: Mapping[str, Any] = mapping_field(learning_rate=1.0, b1=0.9, b2=0.99, batch_size=None)
+    gradient: Mapping[str, Any] = mapping_field(**GRADIENT)
     budget: Budget = Budget()
     controls: Controls = Controls()
     # How the result and what it is compared with are scored in the end, on noise that nothing was
