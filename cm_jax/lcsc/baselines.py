@@ -54,10 +54,12 @@ def windows(steps: Sequence[int], count: int) -> list[Baseline]:
 
     `count` lengths are spaced evenly in the logarithm from 2 to K, and the windows of a length end at
     `count` snapshots that are spaced evenly from the last back to the first where they can end. What
-    rounding makes equal is there once, so that there are at most count^2 windows.
+    rounding makes equal is there once, and the window of all snapshots is left out: it is the uniform
+    average, which every search starts from.
     """
     k, found = len(steps), []
-    for length in np.unique(np.rint(np.geomspace(2, k, count)).astype(int)):
+    lengths = np.unique(np.rint(np.geomspace(2, k, count)).astype(int)) if count else []
+    for length in [length for length in lengths if length < k]:
         for end in np.unique(np.rint(np.linspace(k, length, count)).astype(int)):
             label = f'{WINDOW} {steps[end - length]}-{steps[end - 1]}'
             found.append(Baseline(Identity(WINDOW, label), window(k, length, end)))

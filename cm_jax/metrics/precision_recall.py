@@ -154,12 +154,14 @@ def _radii(rows: Array, points: Array, first: Array, k: int) -> Array:
     distances = squared_distances(rows, points)
     columns = jnp.arange(len(points))[None]
     distances = jnp.where(first + jnp.arange(len(rows))[:, None] == columns, jnp.inf, distances)
-
-    def without_nearest(_: Array, distances: Array) -> Array:
-        return jnp.where(columns == jnp.argmin(distances, axis=1)[:, None], jnp.inf, distances)
-
-    # On a CPU lax.top_k sorts whole rows, which takes several times as long as the distances.
-    return jax.lax.fori_loop(0, k - 1, without_nearest, distances).min(axis=1)
+    # On a CPU lax.top_k sorts whole rows, which takes several times as long as the distances. From one
+    # value to the next larger one instead, until k points are that near or nearer.
+    radius = jnp.min(distances, axis=1, keepdims=True)
+    for _ in range(k - 1):
+        count = jnp.sum(distances <= radius, axis=1, keepdims=True)
+        beyond = jnp.min(jnp.where(distances > radius, distances, jnp.inf), axis=1, keepdims=True)
+        radius = jnp.where(count >= k, radius, beyond)
+    return radius[:, 0]
 
 
 @partial(jax.jit, static_argnames='closed')

@@ -193,7 +193,8 @@ def average_entries(reports: Sequence[Report]) -> list[Entry]:
 def report_entries(reports: Sequence[Report]) -> list[Entry]:
     """Returns, for each sampler of the searches, the last weights, the best average, and each LCSC.
 
-    The best average has the lowest main score of all that any of the searches reports.
+    The best average has the lowest main score of all that any of the searches reports. Raises UserError
+    if none of them reports the last weights and an average.
     """
     averages, entries = average_entries(reports), []
     of_model = {
@@ -210,6 +211,11 @@ def report_entries(reports: Sequence[Report]) -> list[Entry]:
             [entry for entry in some if entry.sampler == spec]
             for some in (of_model['ect'], averages, of_model['lcsc'])
         )
+        if not lasts or not emas:
+            raise UserError(
+                f'no search reports the last weights and an average with {spec}: at least one of the '
+                'searches must have been made with config.controls.reported = (), which is all'
+            )
         entries += [lasts[0], min(emas, key=lambda entry: entry.value), *lcscs]
     return entries
 

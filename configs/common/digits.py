@@ -13,7 +13,7 @@ def digits_config():
     c.model.update({'attn_resolutions': (), 'dropout': 0.0, 'dtype': 'float32'})
     c.objective.sigma_data = 0.5
     c.evaluation.seeds = (1000, 1001)
-    c.evaluation.second = ('lenet_digits_2', 'lenet_fashion_mnist', 'pixel')
+    c.evaluation.second = ('lenet_fashion_mnist', 'pixel')
     return c
 
 

@@ -11,6 +11,7 @@ def with_method(c, variant, generations):
     `generations` has, for each variant, the generations or, down the derivative, the steps.
     """
     check_name('variant', variant, generations)
+    c.evaluation.second = ('lenet_digits_2', 'lenet_fashion_mnist', 'pixel')
     c.budget.generations = generations[variant]
     c.search.method = 'gradient' if variant == 'gradient_two' else variant
     if c.search.method == 'gradient':

@@ -15,7 +15,7 @@ from cm_jax.run import open_run
 from tests.helpers import commands
 
 pytestmark = pytest.mark.devices
-SECOND = ('fd_lenet_digits_2', 'fd_lenet_fashion_mnist', 'fd_pixel')  # beside the score, fd_lenet
+SECOND = ('fd_lenet_fashion_mnist', 'fd_pixel')  # beside the score, fd_lenet
 
 
 @pytest.fixture(scope='module')
@@ -184,7 +184,7 @@ def test_the_report_has_the_rows_that_were_asked_for(story):
     rows = json.loads((story / 'results.json').read_text())
     assert {row['model'] for row in rows} == {'teacher', 'ect', 'ema', 'lcsc'}
     assert {row['search'] for row in rows} == {None, 'evolution'}
-    names = ['fd_lenet', *SECOND, 'precision_lenet_digits_2', 'recall_lenet_digits_2']
+    names = ['fd_lenet', *SECOND, 'precision_lenet_fashion_mnist', 'recall_lenet_fashion_mnist']
     keys = {'model', 'search', 'searched', 'steps', 'evaluations', 'samples', 'seeds', 'flag'}
     for row in rows:
         assert set(row) == {*keys, *names, *(f'{name}_std' for name in names)}
