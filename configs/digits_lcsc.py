@@ -9,9 +9,9 @@ Both variants search over 35 snapshots (steps 320 to 1,000), with one-step sampl
     gradient   10 candidates and 60 steps of 1,000 samples down the derivative of `fd_lenet` and
                `fd_pixel`, each in units of the best profile's; not in the paper
 
-The first has the controls that cost next to nothing, windows and BEMA averages, and the second
-reports its result alone, to be read beside the first; digits_ect_lcsc.py has the others. Both are
-searches of `bash launch/quickstart.sh`; the results are in its table in the README.
+The first has the averages of a few windows as its control, and the second reports its result alone,
+to be read beside the first; digits_ect_lcsc.py has the other controls. Both are searches of `bash
+launch/quickstart.sh`; the results are in its table in the README.
 """
 
 from cm_jax.config import search_config
@@ -29,12 +29,12 @@ def get_config(variant='evolution'):
     c.evolution.crossover = 0.7
     c.budget.update({'generations': 8, 'samples': 2000, 'finalists': 8})
     c.budget.selection_seeds = (20, 21)
-    c.controls.update({'random': False, 'posthoc': (), 'windows': 3, 'bema': (0.2,)})
+    c.controls.update({'random': False, 'posthoc': (), 'windows': 3, 'bema': ()})
     c.evaluation = ect_config().evaluation
     if variant == 'gradient':
         c.search.method = 'gradient'
         c.budget.update({'metric': 'fd_lenet+fd_pixel', 'units': 'relative'})
         c.budget.update({'generations': 60, 'samples': 1000, 'batch_size': 500})
         c.gradient.batch_size = 1000
-        c.controls.update({'windows': 0, 'bema': (), 'reported': ('lcsc',)})
+        c.controls.update({'windows': 0, 'reported': ('lcsc',)})
     return c

@@ -62,7 +62,7 @@ class Search:
     @property
     def ema_star(self) -> str:
         """The label of the best EMA profile over the snapshots."""
-        return next(row['label'] for row in self.report.rows if row['kind'] == EMA_STAR)
+        return self.chosen.choices[EMA_STAR].identity(EMA_STAR).label
 
     def average(self, kind: str, label: str) -> np.ndarray:
         """Returns the coefficients [K] of a row of the report that is an average of the snapshots.
