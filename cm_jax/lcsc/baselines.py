@@ -58,8 +58,8 @@ def windows(steps: Sequence[int], count: int) -> list[Baseline]:
     average, which every search starts from.
     """
     k, found = len(steps), []
-    lengths = np.unique(np.rint(np.geomspace(2, k, count)).astype(int)) if count else []
-    for length in [length for length in lengths if length < k]:
+    lengths = np.unique(np.rint(np.geomspace(2, k, count)).astype(int))
+    for length in lengths[lengths < k]:
         for end in np.unique(np.rint(np.linspace(k, length, count)).astype(int)):
             label = f'{WINDOW} {steps[end - length]}-{steps[end - 1]}'
             found.append(Baseline(Identity(WINDOW, label), window(k, length, end)))
