@@ -125,7 +125,7 @@ def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, wo
         (['--config.budget.samples=30'], ['budget.samples 30', 'batch_size 20']),
         (['--config.evolution.parents=1'], ['parents']),
         (["--config.controls.reported=('emas',)"], ['kind of model', 'ema*']),
-        (['--config.search.method=cmaes'], ["'cmaes'", 'cma_es, evolution, random']),
+        (['--config.search.method=cmaes'], ["'cmaes'", 'cma_es, evolution, gradient, random']),
         (['--config.budget.metric=fid'], ["'fid'", 'fd_lenet']),
         (['--config.basis.storage=tape'], ["'tape'", 'device, disk, host']),
         (['--config.basis.ema=0.3'], ["'0.3'"]),

@@ -13,7 +13,7 @@ from cm_jax.weights import vgg16
 from tests.helpers.lpips_weights import made_up
 from tests.helpers.refusals import refusal
 
-PACKAGED = ['lenet_digits', 'lenet_fashion_mnist', 'pixel', 'pixel_rgb']
+PACKAGED = ['lenet_digits', 'lenet_digits_2', 'lenet_fashion_mnist', 'pixel', 'pixel_rgb']
 FROM_FILES = ['inception', 'dinov2_vitl14', 'vgg16']
 
 
@@ -148,3 +148,16 @@ def test_what_flags_may_not_ask_for():
     assert refusal(
         override, Evaluation(extractor='vgg16', weights='v.pth'), {'weights': ''}, fetch=False
     ).endswith('--weights=FILE')
+
+
+def test_second_opinions_are_those_that_suit_what_was_given():
+    own = Evaluation(second=('lenet_digits_2', 'pixel'))
+
+    def second(**given):
+        return override(own, given, fetch=False).second
+
+    assert second() == second(samples=7) == ('lenet_digits_2', 'pixel')
+    assert second(extractor='pixel') == ('lenet_digits_2',)
+    assert second(reference='train.npz') == ()
+    assert second(reference='train.npz', second=('pixel',)) == ('pixel',)
+    assert second(second=()) == ()
