@@ -172,9 +172,12 @@ def is_done(workdir: epath.Path) -> bool:
 
 
 def report_line(row: Mapping[str, Any], searched: Sequence[str], second: Sequence[str]) -> str:
-    """Returns a row of the report for the terminal, with a * behind the scores that were searched."""
+    """Returns a row of the report for the terminal, with a * behind the scores that were searched.
+
+    A row that an earlier version has stored has the first score alone.
+    """
     scores = []
-    for name in sorted([*searched, *second], key=list(row).index):  # as the row has them
+    for name in [name for name in row if name in (*searched, *second)]:
         value, std = row[name], row[f'{name}_std']
         spread = '' if std is None else f' +- {std:.4f}'
         value = math.nan if value is None else value

@@ -140,7 +140,7 @@ def test_few_samples_are_told_on_the_terminal(curve, tmp_path):
         (['--straightness=8', '--labels=uniform'], ['--straightness takes no --labels']),
         (['--batch_size=0'], ['batch_size', '0']),
         (['references'], ["'references'", 'reference']),
-        (['--metrics=fid'], ["'fid'", 'fd_lenet, is_lenet, kd_lenet, pr_lenet']),
+        (['--metrics=fid'], ["'fid'", 'fd_pixel, is_lenet']),
         (['--reference=none.npz'], ['no file of reference statistics none.npz']),
         (['--extractor=inception'], ["'inception'", '--weights=FILE', '--download']),
         (['--extractor=dinov2_vitl14', '--weights=none.pth'], ['no weights file none.pth']),

@@ -203,7 +203,7 @@ def test_a_report_takes_the_search_down_the_derivative_beside_the_other(story, t
     last = next(line for line in out.split('\n') if line.startswith('lcsc '))
     assert last.count('*') == 2 and 'fd_pixel ' in last and last.endswith('*')
     report = json.loads((tmp_path / 'lcsc_gradient' / 'report.json').read_text())
-    assert report['searched'] == ['fd_lenet', 'fd_pixel'] and report['second'] == [*SECOND[:2]]
+    assert report['searched'] == ['fd_lenet', 'fd_pixel'] and report['second'] == [SECOND[0]]
     out = commands.run('report', f'--workdir={tmp_path}')
     rows = json.loads((tmp_path / 'results.json').read_text())
     assert [row['search'] for row in rows[-2:]] == ['evolution', 'gradient']
