@@ -389,7 +389,7 @@ def time_step(case: Case, spec: str, batch_size: int) -> dict[str, float]:
     }
 
 
-def time_steps(counts: list[int], samples: int, batch_size: int) -> list[str]:
+def time_steps(counts: list[int], specs: list[str], samples: int, batch_size: int) -> list[str]:
     """Prints what a step of the method 'gradient' costs in candidates of as many samples.
 
     Returns what is missed: of each sampler and K, the fastest batches have to keep the limit of time,
@@ -407,7 +407,7 @@ def time_steps(counts: list[int], samples: int, batch_size: int) -> list[str]:
     rows, missed = [head], []
     for k in counts:
         case = Case(k, 1, samples, batch_size)
-        for spec in ('onestep', 'multistep@80,0.8', 'dpm3@9'):
+        for spec in specs:
             ratios = []
             for batch in (samples, batch_size // 4):
                 found = time_step(case, spec, batch)
@@ -455,7 +455,10 @@ def main() -> int:
     print(f'  compilations after the first generation: {compiled}')
     missed += ['overhead'] if overhead > MOST_OVERHEAD else []
     missed += ['compilations'] if compiled else []
-    missed += time_steps([4], 40, 20) if options.quick else time_steps([10, 50, 200], 1000, 500)
+    if options.quick:
+        missed += time_steps([4], ['onestep'], 40, 20)
+    else:
+        missed += time_steps([10, 50, 200], ['onestep', 'multistep@80,0.8', 'dpm3@9'], 1000, 500)
     if missed and not options.quick:
         print(f'\nmissed: {", ".join(missed)}')
     return int(bool(missed) and not options.quick)
