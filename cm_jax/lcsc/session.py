@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
@@ -19,12 +20,14 @@ from cm_jax.lcsc.criterion import Criterion
 from cm_jax.lcsc.derivative import Differentiate, make_derivative
 from cm_jax.lcsc.fitness import Fitness, Values, make_fitness, make_values
 from cm_jax.lcsc.job import SEARCH, Job
+from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.lcsc.space import Space
 from cm_jax.lcsc.storage import Placed
 from cm_jax.run_folder import write_json
 from cm_jax.types import Params
 from cm_jax.wiring import open_spaces
 
+KEPT = 2**30  # bytes: snapshots are read from the run once, if all of them together take no more
 CANDIDATES_A_DEVICE = 16  # whose weights are in memory together, beside stacked snapshots
 
 
@@ -53,7 +56,23 @@ class Session:
     @functools.cached_property
     def placed(self) -> Placed:
         """The snapshots; they are read when they are asked for first."""
-        return self.place(self.job.load, self.job.snapshots)
+        return self.place(self.load, self.job.snapshots)
+
+    @functools.cached_property
+    def load(self) -> Callable[[Snapshot], Params]:
+        """What loads a snapshot, from memory the second time if all fit into KEPT bytes."""
+        load, snapshots, kept = self.job.load, self.job.snapshots, dict[str, Params]()
+        one = sum(leaf.nbytes for leaf in jax.tree.leaves(load(snapshots[-1])))
+        if one * len(snapshots) > KEPT:
+            return load
+
+        def load_once(snapshot: Snapshot) -> Params:
+            name = str(snapshot)
+            if name not in kept:
+                kept[name] = load(snapshot)
+            return kept[name]
+
+        return load_once
 
     def place(self, load: Callable[[Any], Params], names: Sequence[Any]) -> Placed:
         """Returns the weights `load(name)` as snapshots within reach of the devices."""
@@ -118,7 +137,7 @@ class Session:
     def combined(self, coefficients: np.ndarray) -> Params:
         """Returns the exact weights of a candidate, which training could go on from."""
         job = self.job
-        params = combine.combine(job.load, job.snapshots, coefficients, job.space)
+        params = combine.combine(self.load, job.snapshots, coefficients, job.space)
         return job.run.project(params)
 
 
