@@ -24,7 +24,7 @@ def loop(
     """Returns the last carry of a jax.lax.scan of `body` over the leading axis of the leaves of xs.
 
     With `unroll` the traced program has no loop: `body` is traced once for each step. (The option of
-    scan itself traces it once; a derivative through that took XLA's code for CPUs seven times as long.)
+    scan itself traces it once; a derivative through that took XLA's code for CPUs five times as long.)
     """
     if not unroll:
         return jax.lax.scan(body, carry, xs)[0]
