@@ -10,13 +10,15 @@ weights batch by batch through extractor and sampler, and that by the coefficien
 with the derivative by the weights.
 
 It costs n samples forward, and forward and back once more: an evaluation of the sampler keeps its
-input alone for the way back, and is computed a second time there, so that memory does not grow with
-the sampler's evaluations or with n. The very last evaluation of one single batch needs no second
-time. Loops of samplers are unrolled, because the derivative of a scan is slow in XLA's code for
-CPUs: a step through a scan of 9 evaluations took 51 forward passes there, and unrolled 4.0.
+input alone for the way back, and is computed a second time there, so that what grows with n and with
+the sampler's evaluations is no more than images. The very last evaluation of one single batch needs no
+second time. Loops of samplers are written out, because the derivative of a scan is slow in XLA's code
+for CPUs. Measured in the time of the processor, in scores of a candidate on as many samples (1,000 in
+one batch, K = 35, the run of configs/digits_ect.py, 2 cores of an AMD EPYC with other work): 3.3 with
+`onestep`, and 7.1 with `dpm3@9`, where 3.9 are counted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -48,16 +50,14 @@ class Derivative(NamedTuple):
 Differentiate = Callable[[np.ndarray, int, int], Derivative]
 
 
-def check(criterion: Criterion) -> None:
+def check(metric: Iterable[str]) -> None:
     """Raises UserError unless all metrics are Fréchet distances, whose derivative is known."""
-    for part in criterion.parts:
-        for name in part.weights:
-            if name != part.space.extractor.score:
-                legal = ', '.join(p.space.extractor.score for p in criterion.parts)
-                raise UserError(
-                    f'the search method gradient takes Fréchet distances, such as {legal}, and {name} '
-                    'is none'
-                )
+    for name in metric:
+        if name.split('_')[0] not in ('fid', 'fd'):
+            raise UserError(
+                f'the search method gradient takes Fréchet distances (fid, fd_lenet, ...), and {name} '
+                'is none'
+            )
 
 
 def network_passes(sampler: Sampler, samples: int, batch_size: int) -> int:

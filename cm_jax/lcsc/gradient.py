@@ -9,9 +9,10 @@ noise, so that no set of noise is learnt by heart:
     c    <- c - P Adam(g),    Adam's rate = learning_rate / K, falling to 0 as a cosine
 
 The rate is divided by K because neighbouring snapshots are alike: of twice as many in the same window,
-each takes half the step for the same step of the weights. Measured on the digits (a trajectory of
-configs/digits_ect.py from step 200 on, 60 steps of 1,000 samples, `fd_lenet_5k` of the mean of the last
-quarter on one seed of other noise; 2 cores):
+each takes half the step for the same step of the weights. Measured on the digits: a run of
+configs/digits_ect.py with --config.trajectory.every=4, of which every 20th, 5th or each snapshot from
+step 200 on is taken; 60 steps of 1,000 samples on fd_lenet; `fd_lenet_5k` of the mean of the last
+quarter, on one seed of other noise; 2 cores of an AMD EPYC:
 
     learning_rate   0.3    1      3      10
     K = 11          7.86   7.90   7.90   8.45
@@ -57,9 +58,9 @@ class Memory(NamedTuple):
 def check(settings: Settings) -> None:
     """Raises UserError on settings out of their ranges."""
     check_rates(settings.ema_rates)
-    if settings.steps < 1 or settings.learning_rate <= 0:
+    if settings.steps < 1 or not 0 < settings.learning_rate < np.inf:
         raise UserError(
-            'the search method gradient needs generations >= 1 and learning_rate > 0, got '
+            'the search method gradient needs generations >= 1 and a finite learning_rate > 0, got '
             f'{settings.steps} and {settings.learning_rate}'
         )
     if not (0 <= settings.b1 < 1 and 0 <= settings.b2 < 1):

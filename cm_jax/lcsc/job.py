@@ -95,6 +95,7 @@ def open_job(settings: SearchSettings) -> Job:
         )
     for kind in controls.reported:
         check_name('kind of model in config.controls.reported', kind, KINDS)
+    states = start_states(settings, len(steps), groups.groups)
     averages, posthoc = open_averages(runs, steps[-1], controls.posthoc)
     return Job(
         settings=settings,
@@ -103,10 +104,10 @@ def open_job(settings: SearchSettings) -> Job:
         space=groups,
         sampler=sampler,
         metric=parse_metric(budget.metric),
-        budgets=budgets(settings, sampler, batch),
+        budgets=budgets(budget, states, sampler, batch),
         gradient_batch=batch,
         evaluation=evaluation,
-        states=start_states(settings, len(steps), groups.groups),
+        states=states,
         averages=averages,
         scanned=[
             *baselines.windows(steps, controls.windows),
@@ -174,18 +175,18 @@ def gradient_batch(settings: SearchSettings) -> int:
     return batch
 
 
-def budgets(settings: SearchSettings, sampler: Sampler, batch: int) -> dict[str, Budget]:
+def budgets(
+    budget: Budget, states: Mapping[str, SearchState], sampler: Sampler, batch: int
+) -> dict[str, Budget]:
     """Returns the budgets of the search and of the random search, which costs as much.
 
-    A step of the method 'gradient' costs as much as several candidates: its control has as many more
-    generations.
+    A step of the method 'gradient' costs as much as several candidates: its control has as many more.
     """
-    budget, given = settings.budget, settings.search
     control = budget
-    if given['method'] == 'gradient':
+    if states[SEARCH].method == 'gradient' and RANDOM in states:
         step = derivative.network_passes(sampler, budget.samples, batch)
         candidates = budget.generations * step / (budget.samples * sampler.evaluations)
-        generations = round(candidates / given['population'])
+        generations = round(candidates / states[RANDOM].settings.population)
         control = dataclasses.replace(budget, generations=max(generations, 1))
     return {SEARCH: budget, RANDOM: control}
 
@@ -196,9 +197,9 @@ def start_states(settings: SearchSettings, k: int, groups: int) -> dict[str, Sea
     if given.get('method') == 'evolution':
         given |= settings.evolution
     if given.get('method') == 'gradient':
-        rates = {'ema_rates': given['ema_rates']}
         adam = {key: value for key, value in settings.gradient.items() if key != 'batch_size'}
-        given = {'method': 'gradient', 'steps': settings.budget.generations, **rates, **adam}
+        common = {key: value for key, value in given.items() if key not in ('population', 'scale')}
+        given = {**common, 'steps': settings.budget.generations, **adam}
     key = jax.random.key(settings.seed)
     states = {SEARCH: ask_tell.init(key, k, groups=groups, **given)}
     if settings.controls.random:

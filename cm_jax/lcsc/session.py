@@ -82,8 +82,11 @@ class Session:
 
     def values_of(self, placed: Placed, space: Space) -> Values:
         """Returns what measures combinations of snapshots."""
-        job, budget = self.job, self.job.settings.budget
-        population = job.settings.search['population']
+        job, budget, start = self.job, self.job.settings.budget, self.job.states[SEARCH]
+        profiles = len(
+            ask_tell.profile_identities(start)
+        )  # all that a descent has to score together
+        population = getattr(start.settings, 'population', profiles)
         at_once = min(population, CANDIDATES_A_DEVICE * self.mesh.size)
         return make_values(
             job.run.parts.generative_model,
@@ -144,17 +147,17 @@ class Session:
 def open_session(job: Job, workdir: epath.Path) -> Session:
     """Opens what candidates are scored with. Raises UserError on a wrong metric."""
     run, evaluation, mesh = job.run, job.evaluation, sharding.make_mesh()
-    metrics = criteria.sources(job.metric)
-    spaces = open_spaces(run.settings.dataset, evaluation, metrics, unused_kinds=('pr',))
-    metric = job.metric or {spaces[0].extractor.score: 1.0}
-    criterion = criteria.build(spaces, metric, job.settings.budget.samples)
-    if job.settings.search['method'] == 'gradient':
-        derivative.check(criterion)
+    if job.states[SEARCH].method == 'gradient':
+        derivative.check(job.metric)
         if job.gradient_batch % mesh.size:
             raise UserError(
                 f'config.gradient.batch_size = {job.gradient_batch} is no multiple of the '
                 f'{mesh.size} devices, which share each batch'
             )
+    metrics = criteria.sources(job.metric)
+    spaces = open_spaces(run.settings.dataset, evaluation, metrics, unused_kinds=('pr',))
+    metric = job.metric or {spaces[0].extractor.score: 1.0}
+    criterion = criteria.build(spaces, metric, job.settings.budget.samples)
     scorer = Scorer(run.parts.generative_model, spaces, evaluation.batch_size, mesh)
     return Session(
         job=job, workdir=workdir, mesh=mesh, spaces=spaces, criterion=criterion, scorer=scorer

@@ -6,7 +6,7 @@ CSS = """
 * { box-sizing: border-box }
 body { margin: 0; background: #fff; color: #111827;
   font: 16px/1.6 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif }
-main { max-width: 1060px; margin: 0 auto; padding: 40px 20px 80px }
+main { max-width: 1160px; margin: 0 auto; padding: 40px 20px 80px }
 h1 { font-size: 32px; line-height: 1.2; margin: 0 0 12px } h2 { font-size: 21px; margin: 56px 0 8px }
 p { max-width: 74ch; margin: 8px 0 }
 .lead { font-size: 18px; line-height: 1.55; color: #1f2937 }
@@ -26,7 +26,8 @@ tbody th { color: #111827; font-size: 15px }
 th small { display: block; font-size: 14px; font-weight: 400; color: var(--soft); padding-left: 18px }
 tr.group > * { border-top: 2px solid #9ca3af } tr.lcsc > * { background: #fff7f0 }
 .n.best { font-weight: 700 }
-.scores th.n { white-space: normal; vertical-align: bottom }
+.scores { font-size: 14px } .scores th, .scores td { padding: 8px 7px }
+.scores th.n { white-space: normal; vertical-align: bottom } .scores small { white-space: normal }
 .flag { border-left: 4px solid #d55e00; padding: 2px 0 2px 12px }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 8px;
   background: var(--own) }

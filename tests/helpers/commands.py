@@ -5,6 +5,7 @@ saves their three seconds each time; nothing of JAX has started there, and the c
 are not yet imported.
 """
 
+import json
 import multiprocessing
 import os
 import pathlib
@@ -39,6 +40,23 @@ def start(command: str, *arguments: object, devices: int = 1, **settings) -> sub
         text=True,
         **settings,
     )
+
+
+def on_devices(devices: int, expression: str, module: str) -> object:
+    """What `expression`, of the names of a module, is in a process of so many devices, through JSON."""
+    script = (
+        f'import json, jax\nfrom {module} import *\nassert jax.device_count() == {devices}\n'
+        f'print(json.dumps({expression}))'
+    )
+    found = subprocess.run(
+        [sys.executable, '-c', script],
+        cwd=ROOT,
+        env=environment(devices),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(found.stdout.splitlines()[-1])
 
 
 class Ended(NamedTuple):

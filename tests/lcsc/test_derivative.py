@@ -1,9 +1,5 @@
 """The derivative of the score: against finite differences, and the same however it is computed."""
 
-import json
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,19 +132,7 @@ def four_device_gradient() -> list:
 
 @pytest.mark.devices
 def test_four_devices_find_the_derivative_of_one():
-    script = (
-        'import json, jax; from tests.lcsc.test_derivative import four_device_gradient as find; '
-        'assert jax.device_count() == 4; print(json.dumps(find()))'
-    )
-    four = subprocess.run(
-        [sys.executable, '-c', script],
-        cwd=commands.ROOT,
-        env=commands.environment(devices=4),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = np.array(json.loads(four.stdout.splitlines()[-1]))
+    found = np.array(commands.on_devices(4, 'four_device_gradient()', __name__))
     expected = np.array(four_device_gradient())
     assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
 
@@ -195,9 +179,9 @@ def test_the_network_is_called_as_often_as_that(lenet_space):
         assert len(calls) == forward, (spec, batch)
 
 
-def test_metrics_without_a_derivative_are_refused(lenet_space):
-    built = criterion.build([lenet_space], {'fd_lenet': 1.0}, 40)
-    derivative.check(built)
-    part = built.parts[0]._replace(weights={'fd_lenet': 1.0, 'kd_lenet': 2.0})
-    with pytest.raises(UserError, match='takes Fréchet distances, such as fd_lenet, and kd_lenet'):
-        derivative.check(built._replace(parts=(part,)))
+def test_metrics_without_a_derivative_are_refused():
+    derivative.check([])
+    derivative.check(['fid', 'fd_lenet', 'fd_lenet_fashion_mnist'])
+    for name in ('kid', 'kd_lenet', 'precision_pixel', 'is'):
+        with pytest.raises(UserError, match=f'takes Fréchet distances .* and {name} is none'):
+            derivative.check(['fd_lenet', name])

@@ -1,6 +1,5 @@
 """The fitness: the score of a network, on any number of devices, without compiling again."""
 
-import json
 import logging
 import subprocess
 import sys
@@ -99,22 +98,10 @@ def test_fitness_depends_on_the_seed_and_a_broken_candidate_scores_nan(parts):
 
 @pytest.mark.devices
 def test_four_devices_find_the_coefficients_and_the_scores_of_one():
-    script = """
-import json, jax
-from tests.helpers.small_search import search_with
-assert jax.device_count() == 4
-print(json.dumps([search_with(where=w) for w in ('device', 'host')]))
-"""
-    four = subprocess.run(
-        [sys.executable, '-c', script],
-        cwd=commands.ROOT,
-        env=commands.environment(devices=4),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    script = "[search_with(where=w) for w in ('device', 'host')]"
+    four = commands.on_devices(4, script, 'tests.helpers.small_search')
     one = search_with()
-    for found in json.loads(four.stdout.splitlines()[-1]):
+    for found in four:
         # One pixel of one of the 40 samples that is rounded to the next grey level is 1e-5.
         np.testing.assert_allclose(found.pop('scores'), one['scores'], rtol=3e-5)
         np.testing.assert_array_equal(found.pop('coefficients'), one['coefficients'])

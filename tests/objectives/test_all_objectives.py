@@ -1,9 +1,6 @@
 """Objectives: one table of them all, and one set of tests over it."""
 
 import functools
-import json
-import subprocess
-import sys
 
 import chex
 import jax
@@ -250,20 +247,8 @@ def losses_over_devices():
 
 @pytest.mark.slow
 def test_four_devices_give_what_one_gives():
-    script = """
-import json
-from tests.objectives.test_all_objectives import losses_over_devices
-print(json.dumps(losses_over_devices()))
-"""
-    four = subprocess.run(
-        [sys.executable, '-c', script],
-        cwd=commands.ROOT,
-        env=commands.environment(devices=4),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    np.testing.assert_allclose(json.loads(four.stdout), losses_over_devices(), rtol=2e-4)
+    four = commands.on_devices(4, 'losses_over_devices()', __name__)
+    np.testing.assert_allclose(four, losses_over_devices(), rtol=2e-4)
 
 
 @each_objective
