@@ -55,8 +55,8 @@ def commands(folder):
     """The arguments of every command that the script starts; nothing runs."""
     shutil.copytree(ROOT / 'launch', folder / 'launch')
     (folder / 'setup.py').touch()
-    write = "import json, sys; open('commands', 'a').write(json.dumps(sys.argv[1:]) + chr(10)); print(2)"
-    environment_of(folder, f'exec {sys.executable} -c "{write}" "$@"')
+    write = "import json, sys; open('commands', 'a').write(json.dumps(sys.argv[1:]) + '\\n')"
+    environment_of(folder, f'exec {sys.executable} -c "{write}; print(2)" "$@"')
     subprocess.run(['bash', 'launch/study.sh', 'lcsc'], cwd=folder, check=True, capture_output=True)
     return [json.loads(line) for line in (folder / 'commands').read_text().splitlines()]
 
