@@ -104,6 +104,7 @@ def draw_search(search: Search, metric: str, stage: int | None) -> SearchPart:
         search.candidates,
         search.random_candidates,
         search.settings.budget.metric or metric,
+        search.settings.is_descent,
     )
     coefficients = search_plots.coefficients(
         search.steps,
@@ -138,7 +139,7 @@ def cost(run: Run) -> str:
 def search_cost(search: Search) -> str:
     """Returns what a search cost: candidates, and network evaluations of an image."""
     parts = [f'{number:,} for {what}' for what, number in search.cost.items()]
-    back = ' (a pass back counts 2)' if search.settings.search['method'] == 'gradient' else ''
+    back = ' (a pass back counts 2)' if search.settings.is_descent else ''
     return (
         f'no training; {len(search.candidates):,} candidates; network evaluations of an image{back}: '
         f'{", ".join(parts)}'

@@ -121,7 +121,7 @@ def draw(session: Session, chosen: Chosen) -> None:
     job, workdir = session.job, session.workdir
     score = job.settings.budget.metric or session.spaces[0].extractor.score
     searched, random = (generations.read_candidates(workdir, name) for name in (SEARCH, RANDOM))
-    figure = plots.progress(searched, random, score)
+    figure = plots.progress(searched, random, score, job.settings.is_descent)
     save_figure(workdir / run_folder.PROGRESS_PLOT, figure)
     k, ema_star = len(job.steps), chosen.choices[EMA_STAR]
     figure = plots.coefficients(

@@ -11,6 +11,7 @@ from cm_jax.lcsc.identity import EMA_STAR
 from cm_jax.plotting import COLOURS, mark_stages, panel, plain_log
 
 WIDE = 5.0  # scores that differ by more than this factor are drawn on a logarithmic axis
+STEPS = 10  # of the running mean of a descent
 REACH = (-0.5, 1.5)  # of the plane's two coordinates: beyond the triangle on all sides
 
 
@@ -45,12 +46,38 @@ def best_so_far(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarr
     return counts, lowest[counts - 1]
 
 
+def running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """Returns the means of each value and up to `width` - 1 before it, without those not finite."""
+    starts = np.maximum(np.arange(len(values)) - width + 1, 0)
+    windows = [values[start : i + 1] for i, start in enumerate(starts)]
+    finite = [window[np.isfinite(window)] for window in windows]
+    return np.array([window.mean() if len(window) else np.nan for window in finite])
+
+
+def descent(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `best_so_far` does, for a descent, whose steps are each on noise of their own.
+
+    The first value is the lowest of the averages that it began with, which share one set of noise;
+    the others are the running mean over ten steps, since the lowest of scores on different noise is
+    mostly luck.
+    """
+    scores = np.array([row['score'] for row in rows], float)
+    first = sum(row['generation'] == 0 for row in rows)
+    best = np.fmin.reduce(scores[:first])
+    values = np.concatenate([[best], running_mean(scores[first:], STEPS)])
+    return np.arange(first, len(rows) + 1), values
+
+
 def progress(
-    searched: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]], score: str
+    searched: Sequence[Mapping[str, Any]],
+    random: Sequence[Mapping[str, Any]],
+    score: str,
+    is_descent: bool,
 ) -> Figure:
     """Draws each candidate's score, the best so far, and what a random search and EMA profiles reach.
 
-    The rows are those of `generations.read_candidates`; `random` is empty without such a control.
+    The rows are those of `generations.read_candidates`; `random` is empty without such a control. A
+    descent has a running mean in place of the best so far.
     """
     scores = np.array([row['score'] for row in searched], float)
     is_ema = [row['profile'] is not None and row['profile'].kind == EMA_STAR for row in searched]
@@ -61,10 +88,16 @@ def progress(
         if finite_emas:
             lowest = min(finite_emas)
             axes.axhline(lowest, color=COLOURS['ema'], ls='--', label='best EMA profile')
-        for rows, kind, name in ((random, 'random', 'random search'), (searched, 'lcsc', 'LCSC')):
-            if rows:
-                label = f'{name}, best so far'
-                axes.step(*best_so_far(rows), color=COLOURS[kind], where='post', label=label)
+        if random:
+            label = 'random search, best so far'
+            axes.step(*best_so_far(random), color=COLOURS['random'], where='post', label=label)
+        if is_descent:
+            axes.plot(
+                *descent(searched), color=COLOURS['lcsc'], label=f'LCSC, mean of {STEPS} steps'
+            )
+        else:
+            label = 'LCSC, best so far'
+            axes.step(*best_so_far(searched), color=COLOURS['lcsc'], where='post', label=label)
         low, high = np.nanmin(scores), np.nanquantile(scores, 0.95)
         if low > 0:
             if high > WIDE * low:

@@ -18,11 +18,6 @@ class SearchPart(NamedTuple):
     progress: str  # an <svg> element
     coefficients: str  # an <svg> element
 
-    @property
-    def is_descent(self) -> bool:
-        """Whether each candidate after the first ones is a step that has noise of its own."""
-        return self.settings.search['method'] == 'gradient'
-
 
 def minimised(budget: Budget, score: str) -> str:
     """Returns what a search minimises, for a sentence; `score` is that of a search without a metric."""
@@ -43,7 +38,7 @@ def searching(part: SearchPart) -> str:
     noise = (
         'Each of the others is a step down the derivative, scored on noise of its own: what is between '
         'two steps is noise too, and the lowest is not the best.'
-        if part.is_descent
+        if part.settings.is_descent
         else 'All are scored on the same noise.'
     )
     return figure(
@@ -67,7 +62,7 @@ def noises(parts: Sequence[SearchPart]) -> dict[str, str]:
         budget = part.settings.budget
         each = (
             'a candidate, new ones for each step of the descent'
-            if part.is_descent
+            if part.settings.is_descent
             else 'a candidate'
         )
         found[part.name] = (

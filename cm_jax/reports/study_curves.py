@@ -17,11 +17,10 @@ from matplotlib.figure import Figure
 
 from cm_jax.lcsc import generations, job
 from cm_jax.lcsc.identity import LCSC
-from cm_jax.lcsc.plots import best_so_far
+from cm_jax.lcsc.plots import STEPS, best_so_far, descent
 from cm_jax.plotting import STYLE, save_figure
 from cm_jax.reports.study_searches import METHODS, Searches, Use
 
-STEPS = 10  # of the running mean
 CAPTION = (
     'Mean over search seeds. Populations: best so far, on one set of search noise. Gradient: running '
     f'mean over {STEPS} steps, each on noise of its own. The two kinds do not compare: see the tables.'
@@ -35,27 +34,14 @@ class Curve(NamedTuple):
     values: list[float]
 
 
-def running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """Returns the means of each value and up to `width` - 1 before it, without those not finite."""
-    starts = np.maximum(np.arange(len(values)) - width + 1, 0)
-    windows = [values[start : i + 1] for i, start in enumerate(starts)]
-    finite = [window[np.isfinite(window)] for window in windows]
-    return np.array([window.mean() if len(window) else np.nan for window in finite])
-
-
 def curve(searches: Searches) -> Curve:
     """Returns the curve of a method; its first point is after the averages, whose best is 1."""
     each, settings = [], searches.settings
     for path in searches.paths:
         rows = generations.read_candidates(path, job.SEARCH)
-        scores = np.array([row['score'] for row in rows], float)
         first = sum(row['generation'] == 0 for row in rows)
-        best = np.nanmin(np.where(np.isfinite(scores[:first]), scores[:first], np.nan))
-        if settings.search['method'] == 'gradient':
-            values = np.concatenate([[best], running_mean(scores[first:], STEPS)])
-        else:
-            _, values = best_so_far(rows)
-        each.append(values / best)
+        _, values = descent(rows) if settings.is_descent else best_so_far(rows)
+        each.append(values / values[0])
     row = searches.row(LCSC)
     profiles = first * settings.budget.samples * row['protocol']['evaluations']
     profiles *= 1 if settings.budget.units == 'given' else 2

@@ -164,3 +164,8 @@ class SearchSettings:
     # How the result and what it is compared with are scored in the end, on noise that nothing was
     # chosen by.
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+
+    @property
+    def is_descent(self) -> bool:
+        """Whether each candidate after the first ones is a step that has noise of its own."""
+        return self.search['method'] == 'gradient'

@@ -28,6 +28,18 @@ def test_the_best_so_far_never_rises_and_counts_candidates():
     assert counts.tolist() == [2, 4, 5] and best.tolist() == [5.0, 4.0, 4.0]
 
 
+def test_a_running_mean_leaves_out_what_is_not_finite():
+    values = plots.running_mean(np.array([1.0, 3.0, np.nan, 5.0, np.nan, np.nan]), 2)
+    np.testing.assert_array_equal(values, [1.0, 2.0, 3.0, 5.0, 5.0, np.nan])
+
+
+def test_a_descent_is_the_best_average_and_then_a_mean_of_steps():
+    scores = [None, 5.0, 7.0, 4.0, 6.0]
+    rows = [{'generation': g, 'score': s} for g, s in zip((0, 0, 0, 1, 2), scores)]
+    counts, values = plots.descent(rows)
+    assert counts.tolist() == [3, 4, 5] and values.tolist() == [5.0, 4.0, 5.0]
+
+
 def test_a_plane_without_a_score_is_drawn_too(tmp_path):
     grid = plots.plane(K, 3)
     figure = plots.landscape(grid, np.full((3, 3), np.nan), range(K), 'fd_lenet')
@@ -39,7 +51,7 @@ def test_pictures_are_drawn_whatever_is_missing(tmp_path):
     profile = Identity('ema*', 'ema* 0.5')
     rows = [{'generation': 0, 'score': s, 'profile': profile} for s in (None, -1.0)]
     folder, steps = epath.Path(tmp_path), [10, 20, 30]
-    save_figure(folder / 'progress.png', plots.progress(rows, [], 'is'))
+    save_figure(folder / 'progress.png', plots.progress(rows, [], 'is', is_descent=False))
     one, two = np.ones((1, 3)), np.ones((2, 3))
     for found in (one, two):
         figure = plots.coefficients(steps, found, ('a', ''), np.ones(3) / 3, 'ema* 0.5')

@@ -27,13 +27,14 @@ def search_part(name, method='evolution', **budget):
     coefficients = search_plots.coefficients(
         [4, 8, 12], np.array([[-0.5, 0.5, 1.0]]), ('',), [0.1, 0.3, 0.6], 'ema* 0.9', 4
     )
+    progress = search_plots.progress(candidates, [], 'fd_lenet', settings.is_descent)
     return page_search.SearchPart(
         name=f'LCSC ({name})',
         settings=settings,
         metric=page_search.minimised(settings.budget, 'fd_lenet'),
         candidates=9,
         snapshots=41,
-        progress=plots.to_svg(search_plots.progress(candidates, [], 'fd_lenet'), f'search {name}'),
+        progress=plots.to_svg(progress, f'search {name}'),
         coefficients=plots.to_svg(coefficients, f'coefficients {name}'),
     )
 

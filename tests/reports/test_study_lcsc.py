@@ -164,11 +164,6 @@ def test_a_curve_begins_at_the_best_average_and_ends_at_the_cost(uses):
     assert (np.diff(curves['evolution'].values) <= 0).all()
 
 
-def test_a_running_mean_leaves_out_what_is_not_finite():
-    values = study_curves.running_mean(np.array([1.0, 3.0, np.nan, 5.0, np.nan, np.nan]), 2)
-    np.testing.assert_array_equal(values, [1.0, 2.0, 3.0, 5.0, 5.0, np.nan])
-
-
 def test_the_command_writes_tables_numbers_and_picture(study, text):
     out = commands.run('study', f'--workdir={study}', '--lcsc')
     assert (study / 'study.md').read_text() == text and text in out
