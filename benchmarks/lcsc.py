@@ -7,8 +7,8 @@
     generation  The parts of a generation (combine, sample, features, distance) with the network of
                 configs/digits_ect.py, random weights, K = 35 and 16 candidates of 2,000 one-step
                 samples each; and the candidates of a device vmapped instead of one after another.
-    step        A step of the method 'gradient' of 1,000 samples with the same network, in one batch and
-                in batches of 125, compared with the score of a candidate on as many samples in batches
+    step        A step of the method 'gradient' of 1,000 samples with the same network, in batches of
+                1,000, 250 and 50, compared with the score of a candidate on as many samples in batches
                 of 500: seconds, and by how much the resident memory rises. At 1, 2 and 9 evaluations,
                 for K = 10, 50 and 200.
 
@@ -409,7 +409,7 @@ def time_steps(counts: list[int], specs: list[str], samples: int, batch_size: in
         case = Case(k, 1, samples, batch_size)
         for spec in specs:
             ratios = []
-            for batch in (samples, batch_size // 4):
+            for batch in (samples, batch_size // 2, batch_size // 10):
                 found = time_step(case, spec, batch)
                 ratios.append((found['time'], found['memory']))
                 rows.append(

@@ -12,12 +12,15 @@ with the derivative by the weights.
 It costs n samples forward, and forward and back once more: an evaluation of the sampler keeps its
 input alone for the way back, and is computed a second time there, so that what grows with n and with
 the sampler's evaluations is no more than images. The very last evaluation of one single batch needs no
-second time. Loops of samplers are written out, because the derivative of a scan is slow in XLA's code
-for CPUs. Measured in the time of the processor, in scores of a candidate on as many samples (1,000 in
-one batch, K = 35, the run of configs/digits_ect.py, 2 cores of an AMD EPYC with other work): 3.3 with
-`onestep`, and 7.1 with `dpm3@9`, where 3.9 are counted.
+second time. Each evaluation is a program of its own, one forward and one back, and the sampler's own
+arithmetic runs between them. In one program of all evaluations, XLA for CPUs computes every evaluation
+again before it goes back through the first of them, in spite of jax.checkpoint: its memory grew by
+71 MB with each (250 samples, the network of configs/digits_ect.py). So one evaluation is compiled too,
+however many the sampler has.
 """
 
+import functools
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -37,7 +40,7 @@ from cm_jax.metrics import moments
 from cm_jax.metrics.features import round_straight_through
 from cm_jax.samplers import GenerativeModel, Sampler
 from cm_jax.sharding import by_example, replicated, to_host
-from cm_jax.types import Array, Params
+from cm_jax.types import Array, DenoiseFn, Params
 
 
 class Derivative(NamedTuple):
@@ -65,10 +68,7 @@ def network_passes(sampler: Sampler, samples: int, batch_size: int) -> int:
 
     Passes that are computed a second time are counted again.
     """
-    again = sampler.evaluations
-    if samples == batch_size:
-        again -= sampler.evaluations // _calls(sampler)
-    return samples * (3 * sampler.evaluations + again)
+    return samples * (4 * sampler.evaluations - (samples == batch_size))
 
 
 def make_derivative(
@@ -95,56 +95,82 @@ def make_derivative(
       units: those of the criterion's metrics.
       rounding: of the samples, and its derivative.
     """
-    mesh, calls = placed.mesh, _calls(sampler)
-    several = samples > batch_size
+    mesh, several = placed.mesh, samples > batch_size
     extractors = [part.space.extractor for part in criterion.parts]
     weights = jax.device_put([e.params for e in extractors], replicated(mesh))
     combined = storage.make_combine(placed, space, replicated(mesh))
     products = storage.make_products(placed, space)
+    numbers = itertools.count()  # of the network's evaluations
 
-    def of_batch(params: Params, weights: list[Params], seed: Array, first: Array) -> Measured:
-        indices = jax.lax.with_sharding_constraint(first + jnp.arange(batch_size), by_example(mesh))
-        x0 = samplers.generate(
-            sampler, model, params, seed, indices, lambda i: several or i < calls - 1
-        )
+    def is_kept() -> bool:
+        return next(numbers) % sampler.evaluations == sampler.evaluations - 1 and not several
 
-        def of_images(x0: Array) -> Measured:
-            return measure.of_images(criterion, weights, x0, rounding)
+    def apart(denoise: DenoiseFn) -> DenoiseFn:
+        evaluate = _apart(lambda by, others: denoise(*by, *others), is_kept)
+        return lambda params, x, *others: evaluate((params, x), others)
 
-        return (jax.checkpoint(of_images) if several else of_images)(x0)
+    in_programs = model._replace(
+        denoise=apart(model.denoise), heads=tuple(apart(head) for head in model.heads)
+    )
+    of_images = _apart(
+        lambda x0, weights: measure.of_images(criterion, weights, x0, rounding),
+        lambda: not several,
+    )
 
     @jax.jit
-    def forward(params: Params, weights: list[Params], seed: Array, first: Array) -> Any:
-        return jax.vjp(lambda params: of_batch(params, weights, seed, first), params)
+    def indices(first: Array) -> Array:
+        return jax.lax.with_sharding_constraint(first + jnp.arange(batch_size), by_example(mesh))
 
-    @jax.jit
-    def back(pull: Callable[[Measured], tuple[Params]], by_sums: Measured) -> Params:
-        return pull(by_sums)[0]
+    def of_batch(seed: Array, first: int, params: Params) -> Measured:
+        x0 = samplers.generate(sampler, in_programs, params, seed, indices(first), unroll=True)
+        return of_images(x0, weights)
 
     add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
 
     def differentiate(candidate: np.ndarray, seed: int, first: int) -> Derivative:
         params = jax.tree.map(lambda leaf: leaf[0, 0], combined(candidate[None, None]))
-        batches = range(first, first + samples, batch_size)
         pulls, total = [], None
-        for start in batches:
-            sums, pull = forward(params, weights, np.int32(seed), np.int32(start))
+        for start in range(first, first + samples, batch_size):
+            sums, pull = jax.vjp(functools.partial(of_batch, jnp.int32(seed), start), params)
             pulls.append(pull)
             total = sums if total is None else add(total, sums)
         with few_threads(mesh):
             score, by_sums = _of_sums(criterion, samples, jax.tree.map(to_host, total), units)
         by_weights = None
         while pulls:  # each is let go as soon as it was used
-            of_one = back(pulls.pop(), by_sums)
+            of_one = pulls.pop()(by_sums)[0]
             by_weights = of_one if by_weights is None else add(by_weights, of_one)
         return Derivative(score, products(by_weights))
 
     return differentiate
 
 
-def _calls(sampler: Sampler) -> int:
-    """Returns how often a sampler calls its denoiser, which guidance makes two evaluations each."""
-    return sampler.evaluations // (1 if sampler.guidance == 1 else 2)
+def _apart(
+    function: Callable[[Any, Any], Any], is_kept: Callable[[], bool]
+) -> Callable[[Any, Any], Any]:
+    """Returns function(by, others), and its derivative by the leaves of `by`, in programs of their own.
+
+    It is called outside of other programs. Where is_kept(), asked at each call, all is kept that the
+    way back needs; else the arguments alone are kept, and the way back begins by computing the rest
+    again.
+    """
+    forward = jax.jit(function)
+    linear = jax.jit(lambda by, others: jax.vjp(lambda by: function(by, others), by))
+    back = jax.jit(lambda pull, cotangents: pull(cotangents))
+
+    def keep(by: Any, others: Any) -> tuple[Any, Any]:
+        if is_kept():
+            value, pull = linear(by, others)
+            return value, (pull, None)
+        return forward(by, others), (None, (by, others))
+
+    def pull_back(kept: Any, cotangents: Any) -> tuple[Any, None]:
+        pull, arguments = kept
+        return *back(pull or linear(*arguments)[1], cotangents), None
+
+    apart = jax.custom_vjp(lambda by, others: forward(by, others))
+    apart.defvjp(keep, pull_back)
+    return apart
 
 
 def _of_sums(

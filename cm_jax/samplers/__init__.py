@@ -20,7 +20,6 @@ and `+cfg<weight>` (`heun@18+cfg1.5`) asks for classifier-free guidance, see cor
 """
 
 import importlib
-import itertools
 import math
 import pkgutil
 from collections.abc import Callable
@@ -237,32 +236,18 @@ def generate(
     params: Params,
     seed: Array,
     indices: Array,
-    rematerialised: Callable[[int], bool] | None = None,
+    unroll: bool = False,
 ) -> Array:
     """Returns the samples number `indices` [B] of the stream `seed`, [B,H,W,C]; meant to be jitted.
 
     A sample depends only on the seed and on its index (see `start`), so it is the same for every batch
     size and number of devices. Raises UserError as `check_guidance` and `check_head` do.
 
-    `rematerialised` is for a derivative by `params`. It makes a program without a loop, whose
-    evaluation number i, from 0, keeps only its input for the way back if rematerialised(i), and is
-    computed a second time there; so memory does not grow with the number of evaluations.
+    With `unroll` there is no loop: the denoiser is called once for each evaluation, which it can see.
     """
     check_guidance(sampler, model.num_classes)
     check_head(sampler, len(model.heads))
     denoise = model.heads[sampler.head - 1] if sampler.head else model.denoise
     denoise = guided(denoise, sampler.guidance)
     x_T, label, fresh = start(model, seed, indices)
-
-    def evaluate(x: Array, t: Array) -> Array:
-        return denoise(params, x, t, label)
-
-    if rematerialised is None:
-        return sampler.sample(evaluate, x_T, fresh)
-    numbers = itertools.count()
-
-    def evaluate_again(x: Array, t: Array) -> Array:
-        chosen = jax.checkpoint(evaluate) if rematerialised(next(numbers)) else evaluate
-        return chosen(x, t)
-
-    return sampler.sample(evaluate_again, x_T, fresh, unroll=True)
+    return sampler.sample(lambda x, t: denoise(params, x, t, label), x_T, fresh, unroll=unroll)

@@ -150,7 +150,7 @@ def test_network_passes_are_counted():
         ('onestep', 40, 20, 40 * 4),
         ('dpm3@9', 40, 40, 40 * (27 + 8)),
         ('dpm3@9', 40, 20, 40 * (27 + 9)),
-        ('dpm3@9+cfg2', 40, 40, 40 * 2 * (27 + 8)),
+        ('dpm3@9+cfg2', 40, 40, 40 * (2 * 27 + 17)),
     ):
         found = derivative.network_passes(samplers.build(spec, VE), samples, batch)
         assert found == passes, spec
