@@ -7,7 +7,7 @@ Each variant starts from the run of that variant of fashion_mnist_edm.py, with i
 
     full   the default: the global batch is 128, and 10,000 steps see 1,280,000 images in eight
            stages (q = 2)
-    small  the global batch is 64, and 3,000 steps see 192,000 images in six stages
+    small  the global batch is 64, and 1,600 steps see 102,400 images in six stages
 
 The images of the teacher are not counted. Ours: not run to its end.
 """
@@ -31,12 +31,12 @@ def get_config(variant='full'):
     c.sampling.update({'sampler': 'onestep', 'ema': '0.999', 'count': 50, 'every': 1000})
     c.evaluation.samplers = ('onestep', 'multistep@80,0.8')
     if variant == 'small':
-        c.steps = 3000
+        c.steps = 1600
         c.batch_size = 64
         c.ema_rates = (0.99, 0.997)
-        c.objective.double_every = 500
+        c.objective.double_every = 270
         c.optimizer.learning_rate = 7e-4
         c.init_from.update({'workdir': 'runs/fashion_mnist/edm_small', 'ema': '0.998'})
-        c.trajectory.every = 40
+        c.trajectory.every = 32
         c.sampling.ema = '0.99'
     return c

@@ -8,8 +8,8 @@ The variants differ in the network and in how long it is trained:
 
     full   the default: 1,259,745 parameters; the global batch is 128, and 20,000 steps see
            2,560,000 images
-    small  308,721 parameters, 16 channels and no attention; the global batch is 64, and 4,000
-           steps see 256,000 images
+    small  308,721 parameters, 16 channels and no attention; the global batch is 64, and 2,000
+           steps see 128,000 images
 
 Ours: not run to its end.
 """
@@ -30,7 +30,7 @@ def get_config(variant='full'):
     c.sampling.update({'sampler': 'heun@18', 'ema': '0.999', 'count': 50, 'every': 2000})
     c.evaluation.samplers = ('heun@18', 'onestep')
     if variant == 'small':
-        c.steps = 4000
+        c.steps = 2000
         c.batch_size = 64
         c.ema_rates = (0.998,)
         c.optimizer.update({'learning_rate': 2e-3, 'warmup_steps': 200})

@@ -84,6 +84,10 @@ SEARCHES = {  # the training run of each search: its config, and what the docstr
     'imagenet64_ct_lcsc': ('imagenet64_ct', {'start': 750_000, 'every': 1000}),
     'imagenet64_edm2_lcsc': ('imagenet64_edm2', {'every': 8192}),
 }
+RUNS_OF_VARIANTS = {
+    'fashion_mnist_lcsc:small': 'fashion_mnist_ect:small',
+    'fashion_mnist_lcsc:small_descent': 'fashion_mnist_ect:small',
+}
 SEARCH_NAMES = [
     f'{file}{variant and ":"}{variant}'
     for file in SEARCHES
@@ -163,11 +167,11 @@ def test_unknown_variant_of_a_config_is_refused():
             get_config('xxs')
 
 
-def run_of(path):
-    """A run folder's stand-in for the search config of `path`."""
-    name, changed = SEARCHES[path.stem]
-    config = config_of(name)
-    return trained(config, *images_of(path), **changed)
+def run_of(name):
+    """A run folder's stand-in for the search config 'FILE' or 'FILE:VARIANT'."""
+    path = CONFIGS / f'{name.partition(":")[0]}.py'
+    of_file, changed = SEARCHES[path.stem]
+    return trained(config_of(RUNS_OF_VARIANTS.get(name, of_file)), *images_of(path), **changed)
 
 
 @pytest.mark.parametrize('name', SEARCH_NAMES)
@@ -176,7 +180,7 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
     module, config = importlib.import_module(f'configs.{file}'), config_of(name)
     if config.evaluation.extractor == 'inception':
         config.evaluation.weights = 'inception.pth'
-    run = run_of(CONFIGS / f'{file}.py')
+    run = run_of(name)
     monkeypatch.setattr(job, 'open_run', lambda workdir: run)
     opened = job.open_job(search_settings_of(config))
     candidates = 10 + config.budget.generations * config.search.population
@@ -202,7 +206,7 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
 
 @pytest.mark.parametrize('name', ('digits_ect_lcsc', 'digits_edm_lcsc'))
 def test_the_methods_of_a_search_cost_what_the_docstring_says(name, monkeypatch):
-    module, run = importlib.import_module(f'configs.{name}'), run_of(CONFIGS / f'{name}.py')
+    module, run = importlib.import_module(f'configs.{name}'), run_of(name)
     monkeypatch.setattr(job, 'open_run', lambda workdir: run)
     opened = [job.open_job(search_settings_of(module.get_config(v))) for v in VARIANTS[name]]
     costs = [cost(each)['search'] for each in opened]
