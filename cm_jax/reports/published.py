@@ -1,24 +1,25 @@
-"""Our configs beside the papers' published runs: the page docs/recipes.md.
+"""The settings of the papers' published runs beside those of our configs: the page docs/recipes.md.
 
-A file of configs/published/ holds the runs of one code base or paper:
+A file of configs/published/ has the runs of one code base or paper on one data set:
 
-    title, paper, code   what the runs are, and where their settings stand
-    beyond               texts: what of the paper no setting of ours expresses
-    settings             what all the runs share
-    rows                 one run each: its `name`, its `config` ('' if there is none here), and, over
-                         those that are shared, its `settings` and `beyond`
+    title, paper, code   what they are, the paper, and the code that the sources are lines of
+    beyond               texts: how paper and code differ from ours in what no setting expresses
+    settings             the settings that all of them share
+    rows                 the runs: each has a `name`, its `config` ('' if there is none here), and
+                         `settings` and `beyond` of its own, which come after the shared ones
 
-A setting is `key = [the paper's value, source]` or `[the paper's value, source, why]`. The key is one of
-our config, such as `optimizer.b1`, also where the config leaves it at its default, or `images`, the
-images that the whole run learns from. The value is in our units; 'none' is None, and '?' a value that
-could not be verified. The source is a file and line of the code, or a place in the paper. `why` explains
-in a phrase a difference, or a '?', and stands nowhere else. Our own values are always read.
+A setting is `key = [value, source]` or `key = [value, source, why]`. The key is one of the config, such
+as `optimizer.b1`, whether the config sets it or leaves it at its default, or `images`, the images that
+the whole run learns from. The value is the paper's in our units, 'none' is None, and '?' is a value
+that could not be verified. The source is a file with its line, or a place in the paper. `why` is a
+phrase: why ours differs, or why there is a '?'. Our values are read from the config.
 """
 
 import dataclasses
+import importlib
 import inspect
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -26,21 +27,26 @@ from etils import epath
 from cm_jax import models, objectives
 from cm_jax.config import flatten
 from cm_jax.core import process
-from cm_jax.data import source_opener
 from cm_jax.errors import UserError, check_name
 from cm_jax.settings import parse_run, parse_search
 from cm_jax.training import optim
 from cm_jax.weights import lpips
 
-UNKNOWN = '?'
-SAME, DIFFERENT = '', '≠'
-KEYS = {'title', 'paper', 'code', 'beyond', 'settings', 'rows'}
-ROW_KEYS = {'name', 'config', 'beyond', 'settings'}
-HEAD = '| | setting | paper | ours | why | source |\n|---|---|---|---|---|---|\n'
+SAME, DIFFERENT, UNKNOWN = '', '≠', '?'
+FAMILY_KEYS = ('title', 'paper', 'code', 'beyond', 'settings', 'rows')
+ROW_KEYS = ('name', 'config', 'beyond', 'settings')
+INTRO = """# Recipes
+
+The settings of the papers' published runs, and those of the configs that stand for them here: ≠ marks
+where ours would drift from the paper, with the reason, and ? what could not be verified. The paper's
+values are in our units, from the source that is named; ours are read from the configs. These are
+settings, not results: what we have measured is in [results.md](results.md). `python -m cm_jax.recipes`
+makes this page from `configs/published/`.
+"""
 
 
 class Line(NamedTuple):
-    """One setting of a row as the page has it. `mark` is SAME, DIFFERENT or UNKNOWN."""
+    """One setting of a row, as the page has it. `mark` is SAME, DIFFERENT or UNKNOWN."""
 
     mark: str
     key: str
@@ -48,6 +54,11 @@ class Line(NamedTuple):
     ours: str
     why: str
     source: str
+
+    @property
+    def published(self) -> tuple[str, str, str]:
+        """What the line says of the paper, without what it says of us."""
+        return self.key, self.paper, self.source
 
 
 class Row(NamedTuple):
@@ -68,144 +79,159 @@ class Family(NamedTuple):
     rows: list[Row]
 
 
-def defaults(factory: Callable) -> dict[str, Any]:
-    """Returns the parameters of `factory` that have a default, with it."""
-    parameters = inspect.signature(factory).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
-
-
 def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns all settings of a config by dotted keys, with the defaults of those it leaves out."""
+    """Returns all settings of a config by dotted keys, with the defaults of those it leaves out.
+
+    That of a training run also has 'images', the images that the whole run learns from.
+    """
     if 'basis' in config:
         return flatten(dataclasses.asdict(parse_search(config)))
     settings = parse_run(config)
-    sections = dataclasses.asdict(settings)
+    source = importlib.import_module(f'cm_jax.data.sources.{settings.dataset["source"]}')
     factories = {
-        'dataset': source_opener(settings.dataset['source']),
+        'dataset': source.open_source,
         'process': process.build,
         'objective': objectives.maker(settings.objective['name']),
         'optimizer': optim.make,
         'lpips': lpips.load,
     }
+    sections = dataclasses.asdict(settings)
     for name, factory in factories.items():
-        sections[name] = defaults(factory) | sections[name]
+        parameters = inspect.signature(factory).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        sections[name] = defaults | sections[name]
     for name in ('model', 'prior'):
         sections[name] = models.with_defaults(sections[name])
     return flatten(sections) | {'images': settings.images_seen()}
 
 
-def plain(value: Any) -> Any:
-    """Returns tuples as lists, 'none' as None, and any other value as it is."""
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return None if value == 'none' else value
-
-
-def text(value: Any) -> str:
-    """Returns a value as a cell of the page has it."""
-    if isinstance(value, list):
-        return '; '.join(map(text, value)) or 'none'
-    if isinstance(value, bool) or value is None:
-        return {True: 'yes', False: 'no', None: 'none'}[value]
-    cell = f'{value:,}' if isinstance(value, int) else str(value)
-    return cell.replace('|', '\\|') or "''"
-
-
-def line_of(key: str, entry: Sequence[Any], ours: Mapping[str, Any] | None) -> Line:
-    """Returns the line of a setting; `ours` is None if the row has no config here.
-
-    Raises UserError if the entry has not the form of a setting, if the config has no such key, if a
-    difference or a '?' lacks its explanation, or if there is one without a difference.
-    """
-    if not isinstance(entry, list) or len(entry) not in (2, 3) or not entry[1]:
-        raise UserError(f"{key} must be [the paper's value, source] or [.., .., why], got {entry!r}")
-    paper, source, why = plain(entry[0]), entry[1], (*entry, '')[2]
-    if ours is None:
-        mark, own = UNKNOWN if paper == UNKNOWN else SAME, '–'
-    else:
-        check_name('key of the config', key, ours)
-        own_value = plain(ours[key])
-        mark = SAME if paper == own_value else DIFFERENT
-        mark, own = UNKNOWN if paper == UNKNOWN else mark, text(own_value)
-    if mark != SAME and not why:
-        raise UserError(f'{key}: {text(paper)} in the paper, {own} here, and nothing says why')
-    if mark == SAME and why and ours is not None:
-        raise UserError(f'{key}: both are {own}, and there is an explanation: {why}')
-    return Line(mark, key, text(paper), own, why if mark else '', source)
-
-
 def read(path: epath.Path, load: Callable[[str], Mapping[str, Any]]) -> Family:
     """Returns the runs of a file of configs/published/; `load` gives the config of a name.
 
-    Raises UserError, which names the file and the row, if anything in them is wrong.
+    Raises UserError, which names the file and the row, if anything in them is wrong: see `line_of`.
     """
     try:
         content = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        _check_keys('key', content, FAMILY_KEYS, ('title', 'paper', 'code', 'rows'))
+    except (tomllib.TOMLDecodeError, UserError) as error:
         raise UserError(f'{path}: {error}') from None
-    for key in content:
-        check_name(f'key of {path}', key, KEYS)
     rows = []
     for row in content['rows']:
         try:
-            for key in row:
-                check_name('key of a row', key, ROW_KEYS)
-            settings = _flat(content.get('settings', {})) | _flat(row.get('settings', {}))
+            _check_keys('key of a row', row, ROW_KEYS, ('name', 'config'))
+            settings = flatten(content.get('settings', {})) | flatten(row.get('settings', {}))
             ours = resolved(load(row['config'])) if row['config'] else None
             lines = [line_of(key, entry, ours) for key, entry in settings.items()]
         except UserError as error:
-            raise UserError(f'{path}: {row["name"]}: {error}') from None
+            raise UserError(f'{path}: {row.get("name", "a row")}: {error}') from None
         rows.append(Row(row['name'], row['config'], lines, row.get('beyond', [])))
     origin = f'{content["paper"]}; {content["code"]}'
     return Family(content['title'], origin, content.get('beyond', []), rows)
 
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return flatten(settings)
+def line_of(key: str, entry: Any, ours: Mapping[str, Any] | None) -> Line:
+    """Returns the line of a setting; `ours` is None if the row has no config here.
+
+    Raises UserError if the entry has not the form of a setting, if the config has no such key, if a
+    difference or a '?' has no explanation, or if there is an explanation without one of these.
+    """
+    if not (isinstance(entry, list) and len(entry) in (2, 3) and all(entry[1:])):
+        raise UserError(f'{key} must be [value, source] or [value, source, why], got {entry!r}')
+    value, source, why = (*entry, '')[:3]
+    paper, own, mark = _text(_plain(value)), '–', SAME
+    if ours is not None:
+        check_name('key of the config', key, ours)
+        own = _text(_plain(ours[key]))
+        mark = SAME if _plain(value) == _plain(ours[key]) else DIFFERENT
+    if value == UNKNOWN:
+        mark = UNKNOWN
+    if mark != SAME and not why:
+        raise UserError(f'{key}: {paper} in the paper, {own} here, and nothing says why')
+    if mark == SAME and why and ours is not None:
+        raise UserError(f'{key}: {own} in the paper and here, and yet there is a reason: {why}')
+    return Line(mark, key, paper, own, why, source)
 
 
-def page(families: Sequence[Family], intro: str) -> str:
-    """Returns the page: `intro`, a table of all rows, and the settings of each."""
-    parts = [intro, _overview(families)]
+def page(families: Sequence[Family]) -> str:
+    """Returns the page: a table of all rows, and the settings of each."""
+    parts = [INTRO, '\n', *_overview(families)]
     for family in families:
-        parts += [f'\n## {family.title}\n\n{family.origin}.\n', _beyond(family.beyond)]
         shared = _shared(family.rows)
-        if shared:
-            parts.append(_table('All of them', shared))
+        known = {line.published for line in shared}
+        parts += [f'\n## {family.title}\n\n{family.origin}.\n', *_beyond(family.beyond)]
+        parts += _table('All of them', shared) if shared else []
         for row in family.rows:
             config = f'`{row.config}`' if row.config else 'no config here'
-            own = [line for line in row.lines if line not in shared]
-            parts += [_table(f'{row.name}: {config}', own), _beyond(row.beyond)]
+            own = [line for line in row.lines if line.published not in known]
+            parts += [*_table(f'{row.name}: {config}', own), *_beyond(row.beyond)]
     return ''.join(parts)
 
 
+def _check_keys(
+    kind: str, content: Mapping[str, Any], legal: Sequence[str], needed: Sequence[str]
+) -> None:
+    for key in content:
+        check_name(kind, key, legal)
+    for key in needed:
+        if key not in content:
+            raise UserError(f'no {kind} {key!r}')
+
+
+def _plain(value: Any) -> Any:
+    """Returns tuples as lists, 'none' as None, and any other value as it is."""
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return None if value == 'none' else value
+
+
+def _text(value: Any) -> str:
+    """Returns a value as a cell of the page has it."""
+    if isinstance(value, list):
+        return '; '.join(map(_text, value)) or 'none'
+    if isinstance(value, bool) or value is None:
+        return {True: 'yes', False: 'no', None: 'none'}[value]
+    return (f'{value:,}' if isinstance(value, int) else str(value)) or "''"
+
+
 def _shared(rows: Sequence[Row]) -> list[Line]:
-    """Returns the lines that all rows have, or [] if there is only one row."""
-    first, *others = rows
-    return [line for line in first.lines if others and all(line in row.lines for row in others)]
+    """Returns the lines that all rows have; [] if there is one row.
+
+    A row without a config need only have the same in the paper.
+    """
+    configured = [row for row in rows if row.config] or rows
+    return [
+        line
+        for line in configured[0].lines
+        if len(rows) > 1
+        and all(line in row.lines for row in configured)
+        and all(line.published in [each.published for each in row.lines] for row in rows)
+    ]
 
 
-def _overview(families: Sequence[Family]) -> str:
-    lines = ['| published run | config | settings | different | not verified |', '|---|---|---|---|---|']
+def _overview(families: Sequence[Family]) -> Iterator[str]:
+    yield '| published run | config | settings | different | not verified |\n|---|---|---|---|---|\n'
     for family in families:
         for row in family.rows:
-            marked = {
-                mark: ', '.join(f'`{line.key}`' for line in row.lines if line.mark == mark)
-                for mark in (DIFFERENT, UNKNOWN)
-            }
             config = f'`{row.config}`' if row.config else 'none'
-            cells = [f'{family.title}: {row.name}', config, str(len(row.lines)), *marked.values()]
-            lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines) + '\n'
+            different, unknown = (
+                ', '.join(f'`{line.key}`' for line in row.lines if line.mark == mark)
+                for mark in (DIFFERENT, UNKNOWN)
+            )
+            name = f'{family.title}: {row.name}'
+            yield f'| {name} | {config} | {len(row.lines)} | {different} | {unknown} |\n'
 
 
-def _table(title: str, lines: Sequence[Line]) -> str:
-    rows = [
-        f'| {line.mark} | `{line.key}` | {line.paper} | {line.ours} | {line.why} | {line.source} |\n'
-        for line in lines
-    ]
-    return f'\n### {title}\n\n' + (HEAD + ''.join(rows) if rows else 'As all of them.\n')
+def _table(title: str, lines: Sequence[Line]) -> Iterator[str]:
+    yield f'\n### {title}\n\n'
+    if not lines:
+        yield 'As all of them.\n'
+        return
+    yield '| | setting | paper | ours | why | source |\n|---|---|---|---|---|---|\n'
+    for mark, key, paper, ours, why, source in lines:
+        yield f'| {mark} | `{key}` | {paper} | {ours} | {why} | {source} |\n'
 
 
-def _beyond(texts: Sequence[str]) -> str:
-    return '\nIn no setting:\n\n' + ''.join(f'- {line}\n' for line in texts) if texts else ''
+def _beyond(texts: Sequence[str]) -> Iterator[str]:
+    if texts:
+        yield '\nWhat no setting expresses:\n\n'
+    yield from (f'- {text}\n' for text in texts)
