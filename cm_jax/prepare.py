@@ -3,7 +3,7 @@
     python -m cm_jax.prepare --dataset=fashion_mnist
     python -m cm_jax.prepare --dataset=cifar10 --from=cifar-10-python.tar.gz
     python -m cm_jax.prepare --dataset=flowers --from=flowers.zip --size=64
-    python -m cm_jax.prepare --dataset=imagenet64 --from=ILSVRC/Data/CLS-LOC --size=64 --crop=adm
+    python -m cm_jax.prepare --dataset=imagenet64 --from=ILSVRC/Data/CLS-LOC/train --size=64 --crop=adm
 
 The first command uses the files of Debian's package dataset-fashion-mnist. The format of --from is
 recognised by its content. Afterwards a config trains on the data set with
