@@ -3,6 +3,7 @@
     python -m cm_jax.prepare --dataset=fashion_mnist
     python -m cm_jax.prepare --dataset=cifar10 --from=cifar-10-python.tar.gz
     python -m cm_jax.prepare --dataset=flowers --from=flowers.zip --size=64
+    python -m cm_jax.prepare --dataset=imagenet64 --from=ILSVRC/Data/CLS-LOC/train --size=64 --crop=adm
 
 The first command uses the files of Debian's package dataset-fashion-mnist. The format of --from is
 recognised by its content. Afterwards a config trains on the data set with
@@ -34,6 +35,12 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     'size', 0, 'Centre-crop and resize images to this many pixels a side; 0 keeps their size.'
 )
+flags.DEFINE_string(
+    'crop',
+    '',
+    'By which rule --size crops and resizes: lanczos (the default; as EDM) or adm (as ADM, consistency '
+    'models, EDM2 and ECT). The data card names it.',
+)
 
 DEBIAN_PACKAGE = 'dataset-fashion-mnist'
 
@@ -64,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
             )
     if not path:
         raise UserError(f'--from=PATH is required; legal: {readers.LEGAL}')
-    prepared = data_prepare.prepare(dataset, path, FLAGS.data_dir, FLAGS.size)
+    prepared = data_prepare.prepare(dataset, path, FLAGS.data_dir, FLAGS.size, FLAGS.crop)
     print(f'{prepared.folder} {"written" if prepared.is_new else "is already prepared from this"}')
     for stored in prepared.cards.values():
         print(card.line(stored))

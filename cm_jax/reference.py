@@ -11,6 +11,7 @@ take the file that is written by `evaluate --reference=FILE.npz`.
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -60,7 +61,7 @@ def open_named(text: str, split: str, data_dir: str | None) -> Source:
     if bool(argument) != bool(value):
         legal = f'{name}:{argument.upper()}' if argument else name
         raise UserError(f'--data={text}: write {legal}')
-    settings = {argument: value} if argument else {}
+    settings: dict[str, Any] = {argument: value} if argument else {}
     if data_dir is not None:
         if name != 'tfds':
             raise UserError(f'--data_dir goes with --data=tfds:NAME, and not with --data={text}')

@@ -91,7 +91,7 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
         stored = json.loads(path.read_text())
         if name == SEARCH:
             stored, config = earlier_search(stored), earlier_search(config)
-        differing = differences(_with_second(stored, config), config)
+        differing = differences(_with_later_keys(stored, config), config)
         if differing:
             raise UserError(
                 f'{workdir} holds another run; differing keys: {"; ".join(differing)}. Choose '
@@ -106,15 +106,19 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
     return True
 
 
-def _with_second(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns a stored config with the extractors of a second opinion, which decide nothing in a run.
+def _with_later_keys(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a stored config with the keys that the earlier version which stored it did not have.
 
-    They are those of `config` if an earlier version, which had none, has stored it.
+    The extractors of a second opinion, and the rule by which the data must have been cropped, decide
+    nothing in a run: they are those of `config`. Nothing was flipped then.
     """
-    then, now = stored.get('evaluation', {}), config.get('evaluation', {})
-    if 'second' in then or 'second' not in now:
-        return stored
-    return {**stored, 'evaluation': {**then, 'second': now['second']}}
+    filled = dict(stored)
+    for section, key in (('evaluation', 'second'), ('dataset', 'crop'), ('dataset', 'flip')):
+        now = config.get(section, {})
+        if key in now:
+            then = False if key == 'flip' else now[key]
+            filled[section] = {key: then, **filled.get(section, {})}
+    return filled
 
 
 def claim(
@@ -177,6 +181,6 @@ def store_card(workdir: epath.Path, source: Source) -> dict[str, Any]:
         stored = json.loads(path.read_text())
         card.check(stored, source)
         return stored
-    made = card.make(source)
+    made = {**card.make(source), 'crop': source.crop}
     write_json(path, made)
     return made

@@ -5,6 +5,8 @@
     python -m cm_jax.train --config=configs/cifar10_cd.py --workdir=runs/cifar10/cd \
         --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
+Images are flipped at random, as in the paper's code.
+
 The distance is LPIPS, with the features of VGG-16 as torchvision publishes it and the heads of the
 lpips package. The global batch is 512: 800,000 steps see 410 million images, those of the teacher
 not counted. There are 18 levels, and the solver is Heun's. (The paper's teacher is an NCSN++ of its
@@ -16,6 +18,7 @@ from configs.common.cifar10 import cifar10_config
 
 def get_config():
     c = cifar10_config('ncsnpp_cifar10')
+    c.dataset.flip = True
     c.steps = 800_000
     c.batch_size = 512
     c.ema_rates = (0.9999,)

@@ -3,6 +3,8 @@
     python -m cm_jax.train --config=configs/cifar10_ct.py --workdir=runs/cifar10/ct \
         --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
+Images are flipped at random, as in the paper's code.
+
 The distance is LPIPS, with the features of VGG-16 as torchvision publishes it and the heads of the
 lpips package. The network is NCSN++. The global batch is 512: 800,000 steps see 410 million images.
 The paper's FID-50k, 1 and 2 steps: 8.70 and 5.83. Ours: not run.
@@ -13,6 +15,7 @@ from configs.common.cifar10 import cifar10_config
 
 def get_config():
     c = cifar10_config('ncsnpp_cifar10')
+    c.dataset.flip = True
     c.steps = 800_000
     c.batch_size = 512
     c.ema_rates = (0.9999,)

@@ -2,6 +2,8 @@
 
     python -m cm_jax.train --config=configs/cifar10_cud_one_step.py --workdir=runs/cifar10/cud_one_step
 
+No image of the data is used, so none is flipped.
+
 It starts and learns from the run of cifar10_cud.py:rk12, unconditional. As in the paper's code,
 Adam trains three phases at 2e-4; unlike there, the noise never repeats, where the paper has 50,000
 pairs. The global batch is 128: 120,000 steps see 15.4 million images of noise. With the 500,000
@@ -16,4 +18,5 @@ from configs.common.flow import one_step_stage
 def get_config():
     c = one_step_stage(cifar10_cud.get_config('rk12'), 'runs/cifar10/cud_rk12', 120_000, 0.9999)
     c.optimizer.warmup_steps = 0
+    c.dataset.flip = False
     return c

@@ -5,9 +5,9 @@
     python -m cm_jax.train --config=configs/cifar10_ect.py --workdir=runs/cifar10/ect
 
 The global batch is 128: 200,000 steps see 25.6 million images, those of the teacher not counted.
-There are eight stages of 25,000 steps, with q = 2. The paper's FID-50k, 1 and 2 steps (middle level
-0.821): 3.86 and 2.15; at 100,000 steps 4.54 and 2.20, at 400,000 steps 3.60 and 2.11. Ours: not
-run.
+There are eight stages of 25,000 steps, with q = 2; images are not flipped. The paper's FID-50k, 1
+and 2 steps (middle level 0.821): 3.86 and 2.15; at 100,000 steps 4.54 and 2.20, at 400,000 steps
+3.60 and 2.11. Ours: not run.
 """
 
 from configs.common.cifar10 import cifar10_config

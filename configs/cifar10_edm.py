@@ -7,8 +7,8 @@ The variants are the paper's networks: ddpmpp (the default; the paper's VP, 55,7
 and ncsnpp (the paper's VE, 56,397,827 parameters). The training is the paper's: the global batch is
 512, 390,625 steps see 200 million images, the learning rate is 1e-3 after 10 million images of
 warm-up, dropout is 0.13, and augmentation has probability 0.12 (the left-right flip is part of it:
-the data are not flipped besides). The average has a half-life of 0.5 million images, which is
-0.9993 for one step. The paper's shorter half-life of that average at the start is not implemented.
+images are not flipped besides). The average has a half-life of 0.5 million images, which is 0.9993
+for one step. The paper's shorter half-life of that average at the start is not implemented.
 
 The paper's FID-50k with Heun, 35 network evaluations: 1.97 (DDPM++), 1.98 (NCSN++). Ours: not run.
 """

@@ -4,6 +4,8 @@
         --workdir=runs/cifar10/edm
     python -m cm_jax.train --config=configs/cifar10_pd.py --workdir=runs/cifar10/pd
 
+Images are flipped at random, as in the paper's code.
+
 The global batch is 128: 500,000 steps see 64 million images, those of the teacher not counted. The
 1024 steps of the teacher become 1 in ten stages of 50,000 training steps. Network, noise levels and
 stages are ours, so that the run compares with the other configs; the learning rate is not annealed
@@ -15,6 +17,7 @@ from configs.common.cifar10 import cifar10_config
 
 def get_config():
     c = cifar10_config('ddpmpp_cifar10')
+    c.dataset.flip = True
     c.steps = 500_000
     c.batch_size = 128
     c.ema_rates = (0.9999,)

@@ -6,7 +6,9 @@
 PATH is a folder of images of 64x64 with one folder for each class. The network (295,899,267
 parameters) and the training are the paper's: the global batch is 4096, 610,352 steps see 2,500
 million images, the learning rate is 1e-4 after 10 million images of warm-up, dropout is 0.1, and
-there is no augmentation. The average has a half-life of 50 million images, which is 0.999943 for
+there is no augmentation: images are not flipped. They are by EDM's crop, `lanczos` (docs/data.md).
+The paper on CD trains this teacher on flipped images by ADM's: --config.dataset.flip=True
+--config.dataset.crop=adm. The average has a half-life of 50 million images, which is 0.999943 for
 one step.
 
 The paper's FID-50k with its stochastic sampler, 511 network evaluations: 1.36. Ours: not run.
@@ -17,6 +19,7 @@ from configs.common.imagenet64 import imagenet64_config
 
 def get_config():
     c = imagenet64_config('adm_imagenet64')
+    c.dataset.crop = 'lanczos'
     c.steps = 610_352
     c.batch_size = 4096
     c.ema_rates = (0.999943,)

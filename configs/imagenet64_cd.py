@@ -4,6 +4,8 @@ arXiv 2303.01469.
     python -m cm_jax.train --config=configs/imagenet64_cd.py --workdir=runs/imagenet64/cd \
         --config.dataset.path=PATH --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
+Images are by ADM's crop (docs/data.md) and flipped at random, as in the paper's code.
+
 It starts and learns from the run of imagenet64_adm.py. PATH is a folder of images of 64x64 with one
 folder for each class. The distance is LPIPS with average pooling, as in the paper's code, with the
 features of VGG-16 as torchvision publishes it and the heads of the lpips package. The network is
@@ -17,6 +19,7 @@ from configs.common.imagenet64 import imagenet64_config
 
 def get_config():
     c = imagenet64_config('adm_imagenet64')
+    c.dataset.update({'flip': True, 'crop': 'adm'})
     c.steps = 600_000
     c.batch_size = 2048
     c.ema_rates = (0.9999432,)

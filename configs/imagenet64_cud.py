@@ -4,6 +4,8 @@ arXiv 2305.10769.
     python -m cm_jax.train --config=configs/imagenet64_cud.py --workdir=runs/imagenet64/cud \
         --config.dataset.path=PATH
 
+Images are by ADM's crop (docs/data.md) and flipped at random, as in the paper's code.
+
 PATH is a folder of images of 64x64 with one folder for each class. The settings are those of the
 paper's code: ADM with skip scaling and dropout 0.1, independent noise, h ~ U(0, 1/16), and the
 global batch 1024: 1,200,000 steps see 1,229 million images. The paper samples with the average at
@@ -17,6 +19,7 @@ from configs.common.imagenet64 import imagenet64_config
 
 def get_config():
     c = rectified_flow(imagenet64_config('adm_imagenet64'), **catch_up(1))
+    c.dataset.update({'flip': True, 'crop': 'adm'})
     c.steps = 1_200_000
     c.batch_size = 1024
     c.ema_rates = (0.9999432,)

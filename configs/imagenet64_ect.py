@@ -16,7 +16,8 @@ folder for each class. The variants are the sizes of EDM2; s is the default:
                                              images: 2.49 and 1.67
 
 The global batch is 128: 100,000 steps see 12.8 million images, those of the teacher not counted.
-There are four stages of 25,000 steps, with q = 4. Ours: not run.
+There are four stages of 25,000 steps, with q = 4. Images are by ADM's crop, as EDM2's dataset tool
+makes them (docs/data.md), and not flipped. Ours: not run.
 """
 
 from cm_jax.errors import check_name
@@ -34,6 +35,7 @@ def get_config(variant='s'):
     check_name('variant', variant, VARIANTS)
     rate, dropout = VARIANTS[variant]
     c = imagenet64_config(f'edm2_imagenet64_{variant}')
+    c.dataset.crop = 'adm'
     c.steps = 100_000
     c.batch_size = 128
     c.ema_rates = (0.9999,)

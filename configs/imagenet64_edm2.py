@@ -13,9 +13,10 @@ the paper's:
     l        777,492,325    0.0080  0.1      1,074           1.33
     xl       1,119,276,837  0.0070  0.1      671             1.33
 
-The rate falls with the square root of the step from step 35,000. The averages kept are the paper's
-two, from which `--ema=posthoc0.075` and the like are made; the paper's table has the best average
-of each size. The paper's loss, weighted by the uncertainty that the network estimates, is not
+Images are by ADM's crop, as EDM2's dataset tool makes them (docs/data.md), and not flipped. The
+rate falls with the square root of the step from step 35,000. The averages kept are the paper's two,
+from which `--ema=posthoc0.075` and the like are made; the paper's table has the best average of
+each size. The paper's loss, weighted by the uncertainty that the network estimates, is not
 implemented. Ours: not run.
 """
 
@@ -34,6 +35,7 @@ def get_config(variant='s'):
     check_name('variant', variant, VARIANTS)
     rate, dropout, images = VARIANTS[variant]
     c = imagenet64_config(f'edm2_imagenet64_{variant}')
+    c.dataset.crop = 'adm'
     c.batch_size = 2048
     c.steps = images // c.batch_size
     c.ema_rates = ()

@@ -6,7 +6,8 @@ arXiv 2310.14189.
 
 PATH is a folder of images of 64x64 with one folder for each class. The network is ADM. The global
 batch is 4096: 800,000 steps see 3,277 million images, in eight stages from 10 to 1280 gaps. Dropout
-and average are ours. The paper's FID-50k, 1 and 2 steps: 4.02 and 3.20. Ours: not run.
+and average are ours. Images may be by any crop, and are not flipped: the paper's code is not
+public. The paper's FID-50k, 1 and 2 steps: 4.02 and 3.20. Ours: not run.
 """
 
 from configs.common.imagenet64 import imagenet64_config

@@ -154,6 +154,18 @@ def test_a_docstring_says_command_batch_and_images(path, config):
         assert 'not run' in text
 
 
+@pytest.mark.parametrize('path, config', CONFIGS_OF_RUNS)
+def test_a_docstring_says_whether_images_are_flipped_and_by_which_crop(path, config):
+    text = ' '.join(importlib.import_module(f'configs.{path.stem}').__doc__.split())
+    assert config.dataset.flip == ('flipped at random' in text)
+    if path.stem.startswith(('cifar10', 'imagenet64')):
+        assert config.dataset.flip or any(f'{no} flipped' in text for no in ('not', 'none is'))
+    assert {'adm': "by ADM's crop", 'lanczos': 'crop, `lanczos`', '': ''}[
+        config.dataset.crop
+    ] in text
+    assert path.stem.startswith('imagenet64') or not config.dataset.crop
+
+
 def test_where_a_run_starts_and_its_teacher_are_set_apart():
     config = base_config()
     config.init_from.step = 500

@@ -83,6 +83,21 @@ def test_a_search_of_an_earlier_version_is_that_without_the_baselines_of_today(f
         run_folder.is_new(folder, other, run_folder.SEARCH)
 
 
+def test_a_run_of_an_earlier_version_goes_on_unflipped_whatever_crop_is_asked_for(folder):
+    dataset = {'source': 'tfds', 'name': 'cifar10'}
+    run_folder.write_config(folder, ONE | {'dataset': dataset})
+    for crop in ('', 'adm'):
+        assert not run_folder.is_new(
+            folder, ONE | {'dataset': dataset | {'flip': False, 'crop': crop}}
+        )
+    with pytest.raises(UserError, match=r'keys: dataset\.flip: False there, True here\. '):
+        run_folder.is_new(folder, ONE | {'dataset': dataset | {'flip': True, 'crop': ''}})
+    run_folder.write_config(folder, ONE | {'dataset': dataset | {'flip': True, 'crop': ''}})
+    for flip, crop in ((False, ''), (True, 'adm')):
+        with pytest.raises(UserError, match=r'differing keys: dataset\.'):
+            run_folder.is_new(folder, ONE | {'dataset': dataset | {'flip': flip, 'crop': crop}})
+
+
 # Claimed and set aside
 
 
@@ -150,6 +165,7 @@ def test_the_card_of_the_data_is_stored_once_and_refuses_other_data(folder):
     assert json.loads((folder / DATA_CARD).read_text()) == stored
     assert stored['count'] == 1500 and stored['image_shape'] == [8, 8, 1]
     assert run_folder.store_card(folder, train) == stored
+    assert stored['crop'] == ''
     with pytest.raises(UserError, match='count'):
         run_folder.store_card(folder, test)
     assert json.loads((folder / DATA_CARD).read_text()) == stored

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from cm_jax import models
 from cm_jax.errors import UserError
 from cm_jax.settings import Evaluation
+from cm_jax.training.setup import describe, set_up
 from cm_jax.wiring import (
     net_params,
     open_data,
@@ -123,6 +125,20 @@ def test_data_are_opened_at_their_own_split_or_another():
         with pytest.raises(UserError, match=r'config\.dataset lacks source or split'):
             open_data(lacking)
     assert open_data({'source': 'digits'}, 'test').count == 297
+
+
+def test_a_run_trains_on_flipped_images_and_says_if_it_does_not_know_their_crop(tmp_path):
+    config = tiny.get_config('ect')
+    plain = set_up(settings_of(config), epath.Path(tmp_path))
+    config.dataset.update({'flip': True, 'crop': 'adm'})
+    run = set_up(settings_of(config), epath.Path(tmp_path))
+    found, expected = next(run.batches)['image'], next(plain.batches)['image']
+    flipped = [not np.array_equal(*pair) for pair in zip(found, expected)]
+    assert 0 < sum(flipped) < 16
+    mirrored = np.where(np.reshape(flipped, (16, 1, 1, 1)), expected[:, :, ::-1], expected)
+    np.testing.assert_array_equal(found, mirrored)
+    says = "do not say by which rule they were cropped; the config is for 'adm'"
+    assert says in describe(run, 0) and 'rule' not in describe(plain, 0)
 
 
 def test_a_reference_has_the_features_that_its_metrics_need():

@@ -11,13 +11,14 @@ batch among processes, and resuming.
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from cm_jax.data import sources
+from cm_jax.data import images, sources
 from cm_jax.errors import UserError, build_from, check_name
 
 CACHE_BYTES = 1 << 30  # a data set whose images fit in this is kept decoded in memory
@@ -30,6 +31,8 @@ class Source:
     `get(indices)` takes int64 [n] and returns (images uint8 [n,H,W,C], labels int32 [n]).
     `num_classes` is 0 where the images have no labels; `get` then returns zeros for them. `card` is
     the data card that was stored with the data when it was prepared (see data/card.py), or None.
+    `crop` is the rule of images.CROPS by which the images were cropped and resized then, or '' if that
+    is not known. `flip` says whether `Batches` mirrors a random half of the images; `get` never does.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Source:
     num_classes: int
     get: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     card: dict[str, Any] | None = None
+    crop: str = ''
+    flip: bool = False
 
 
 def source_names() -> list[str]:
@@ -46,11 +51,35 @@ def source_names() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(sources.__path__)]
 
 
-def open_source(source: str, split: str, **settings: Any) -> Source:
-    """Opens a source by name. Raises UserError if the name, a setting or the split is unknown."""
+def open_source(
+    source: str, split: str, *, flip: bool = False, crop: str = '', **settings: Any
+) -> Source:
+    """Opens a source by name; `settings` are the arguments that the source itself takes.
+
+    With `flip`, training mirrors a random half of the images, left to right (see `Batches`). `crop` is
+    the rule of images.CROPS by which the images must have been cropped and resized; '' asks for none.
+    Data of which the rule is not known are opened whatever `crop` is.
+
+    Raises UserError if the name, a setting or the split is unknown, or if the images were made by
+    another rule than `crop`.
+    """
     check_name('data source', source, source_names())
     module = importlib.import_module(f'cm_jax.data.sources.{source}')
-    return build_from('dataset', module.open_source, {'split': split, **settings})
+    legal = ('source', 'flip', 'crop', *inspect.signature(module.open_source).parameters)
+    for key in settings:
+        check_name(f'key config.dataset.{key}', key, legal)
+    if not isinstance(flip, bool):
+        raise UserError(f'config.dataset.flip is True or False, got {flip!r}')
+    if crop:
+        check_name('rule config.dataset.crop', crop, images.CROPS)
+    opened = build_from('dataset', module.open_source, {'split': split, **settings})
+    if crop and opened.crop not in ('', crop):
+        raise UserError(
+            f'config.dataset.crop asks for images by the rule {crop!r}, and those of {opened.name} are '
+            f'by {opened.crop!r}; prepare them again with --crop={crop}, under another name, or '
+            "take them as they are with --config.dataset.crop=''"
+        )
+    return dataclasses.replace(opened, flip=flip)
 
 
 def cached(source: Source) -> Source:
@@ -61,23 +90,23 @@ def cached(source: Source) -> Source:
     """
     if source.count * int(np.prod(source.image_shape)) > CACHE_BYTES:
         return source
-    images = np.empty((source.count, *source.image_shape), np.uint8)
+    decoded = np.empty((source.count, *source.image_shape), np.uint8)
     labels = np.empty(source.count, np.int32)
     is_decoded = np.zeros(source.count, bool)
 
     def get(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         missing = np.unique(indices[~is_decoded[indices]])
         if missing.size:
-            images[missing], labels[missing] = source.get(missing)
+            decoded[missing], labels[missing] = source.get(missing)
             is_decoded[missing] = True
-        return images[indices], labels[indices]
+        return decoded[indices], labels[indices]
 
     return dataclasses.replace(source, get=get)
 
 
-def to_float(images: np.ndarray) -> np.ndarray:
+def to_float(pixels: np.ndarray) -> np.ndarray:
     """Returns uint8 images in 0..255 as float32 in [-1, 1]: `x / 127.5 - 1`."""
-    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 class Batches(Iterator):
@@ -87,6 +116,10 @@ class Batches(Iterator):
     takes the next `batch_size` examples and, where an epoch ends inside it, goes on with the next
     epoch. Process p of P takes the p-th of P contiguous parts of each global batch. The whole state
     is one number: how many examples all processes together have consumed.
+
+    With `source.flip`, each place of an epoch's order is mirrored, left to right, with probability 1/2,
+    also drawn from (seed, e). Whether an example is mirrored thus depends on its position in the stream
+    alone, and the order is the same with and without flips.
 
     Raises UserError if `batch_size` is not a positive multiple of `process_count`, or if the source
     holds no example.
@@ -112,29 +145,37 @@ class Batches(Iterator):
         self.consumed = 0
         self._part = batch_size // process_count
         self._offset = process_index * self._part
-        self._orders: dict[int, np.ndarray] = {}
+        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def _order(self, epoch: int) -> np.ndarray:
-        """Returns the permutation of an epoch; those of the epochs long past are forgotten."""
-        if epoch not in self._orders:
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the order of an epoch, int64 [count], and which of its places are mirrored, bool.
+
+        Those of the epochs long past are forgotten.
+        """
+        if epoch not in self._epochs:
             generator = np.random.default_rng((self.seed, epoch))
-            self._orders = {
-                drawn: order for drawn, order in self._orders.items() if drawn >= epoch - 1
+            self._epochs = {
+                drawn: draws for drawn, draws in self._epochs.items() if drawn >= epoch - 1
             }
-            self._orders[epoch] = generator.permutation(self.source.count)
-        return self._orders[epoch]
+            order = generator.permutation(self.source.count)  # first: flips must not change it
+            self._epochs[epoch] = order, generator.integers(2, size=self.source.count) == 1
+        return self._epochs[epoch]
 
     def __next__(self) -> dict[str, np.ndarray]:
         first = self.consumed + self._offset
         positions = np.arange(first, first + self._part)
         epochs, places = np.divmod(positions, self.source.count)
-        indices = np.empty(self._part, np.int64)
+        indices, mirrored = np.empty(self._part, np.int64), np.empty(self._part, bool)
         for epoch in np.unique(epochs):
             in_epoch = epochs == epoch
-            indices[in_epoch] = self._order(int(epoch))[places[in_epoch]]
-        images, labels = self.source.get(indices)
+            order, flips = self._epoch(int(epoch))
+            indices[in_epoch] = order[places[in_epoch]]
+            mirrored[in_epoch] = flips[places[in_epoch]]
+        pixels, labels = self.source.get(indices)
+        if self.source.flip:
+            pixels = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
         self.consumed += self.batch_size
-        return {'image': to_float(images), 'label': labels.astype(np.int32)}
+        return {'image': to_float(pixels), 'label': labels.astype(np.int32)}
 
     def state(self) -> dict[str, int]:
         """Returns the position, from which `restore` continues."""

@@ -64,12 +64,23 @@ def check(card: dict[str, Any], source: Source) -> None:
         )
 
 
+def crop_rule(card: dict[str, Any]) -> str:
+    """Returns the rule of images.CROPS by which the images of a card were made, or '' if none is known.
+
+    Cards that were written when there was no choice of rules do not name one: images that were resized
+    then were made by 'lanczos'.
+    """
+    size = card.get('made_from', {}).get('size', 0)
+    return card.get('crop', 'lanczos' if size else '')
+
+
 def line(card: dict[str, Any]) -> str:
     """Returns the card as one line of text."""
     shape = 'x'.join(map(str, card['image_shape']))
+    rule = f'cropped by {crop_rule(card)}, ' if crop_rule(card) else ''
     mean, std = (' '.join(f'{value:.4f}' for value in card[key]) for key in ('mean', 'std'))
     return (
         f'{card["name"]} {card["split"]}: {card["count"]:,} images {shape}, '
-        f'{card["num_classes"]} classes, mean {mean}, std {std}, '
+        f'{card["num_classes"]} classes, {rule}mean {mean}, std {std}, '
         f'sha256 {card["checksum"][:16]} over {card["examples"]:,}'
     )

@@ -8,7 +8,7 @@ All code that reads image files follows these rules:
 
 import contextlib
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -130,14 +130,38 @@ def common_shape(headers: Iterable[tuple[str, Header]]) -> tuple[int, int, int]:
     return first.height, first.width, 3 if colour else 1
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """Returns the centre square of an image, resized to `size` pixels a side (Lanczos)."""
-    side = min(image.size)
+def _centre(image: Image.Image, side: int) -> Image.Image:
+    """Returns the square of `side` pixels a side at the centre of an image."""
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    # Cropped before resizing, so that pixels outside the square have no influence on the result.
-    return image.crop((left, top, left + side, top + side)).resize(
-        (size, size), Image.Resampling.LANCZOS
-    )
+    return image.crop((left, top, left + side, top + side))
+
+
+def _lanczos(image: Image.Image, size: int) -> Image.Image:
+    """Returns the largest centre square, then resized by Lanczos's filter.
+
+    Pixels outside the square have no influence. It is `center-crop` of EDM's dataset tool.
+    """
+    square = _centre(image, min(image.size))
+    return square.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _adm(image: Image.Image, size: int) -> Image.Image:
+    """Returns an image halved while it is at least twice too large, resized, then cropped.
+
+    The halving takes means of 2x2 pixels, dropping a last odd row or column. The resizing, by a bicubic
+    filter, brings the smaller side to `size`. It is the crop of ADM (arXiv 2105.05233, its code), and
+    `center-crop-dhariwal` of EDM2's dataset tool.
+    """
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
+    return _centre(image.resize((width, height), Image.Resampling.BICUBIC), size)
+
+
+# The rules by which images are cropped and resized to squares of `size` pixels a side.
+CROPS: dict[str, Callable[[Image.Image, int], Image.Image]] = {'lanczos': _lanczos, 'adm': _adm}
+DEFAULT_CROP = 'lanczos'
 
 
 def _array(image: Image.Image) -> np.ndarray:
@@ -146,18 +170,31 @@ def _array(image: Image.Image) -> np.ndarray:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def pixels(file: BinaryIO | pathlib.Path, where: str, channels: int, size: int = 0) -> np.ndarray:
+def pixels(
+    file: BinaryIO | pathlib.Path,
+    where: str,
+    channels: int,
+    size: int = 0,
+    crop: str = DEFAULT_CROP,
+) -> np.ndarray:
     """Returns the pixels of one image as uint8 [H,W,channels], or [size,size,channels] with a size.
 
-    With a size the image is turned to its EXIF orientation, centre-cropped to a square and resized.
-    Raises UserError, which begins with `where`, if `file` is not a readable image.
+    With a size the image is cropped and resized by the rule `crop`, a key of CROPS. By 'lanczos' it is
+    turned to its EXIF orientation before; the code whose rule 'adm' is takes the pixels as they are
+    stored. Raises UserError, which begins with `where`, if `file` is not a readable image.
     """
     with _opened(file, where) as image:
-        upright = ImageOps.exif_transpose(image) if size else image
+        upright = ImageOps.exif_transpose(image) if size and crop == 'lanczos' else image
         converted = upright.convert('RGB' if channels == 3 else 'L')
-        return _array(_square(converted, size) if size else converted)
+        return _array(CROPS[crop](converted, size) if size else converted)
 
 
-def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """Returns an image uint8 [H,W,C], centre-cropped to a square and resized, as [size,size,C]."""
-    return _array(_square(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), size))
+def resized(image: np.ndarray, size: int, crop: str = DEFAULT_CROP) -> np.ndarray:
+    """Returns an image uint8 [H,W,C] cropped and resized by a rule of CROPS, as [size,size,C]."""
+    opened = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return _array(CROPS[crop](opened, size))
+
+
+def adm_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Returns an image uint8 [H,W,C] by ADM's crop, `size` pixels a side: uint8 [size,size,C]."""
+    return resized(image, size, 'adm')

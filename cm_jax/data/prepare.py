@@ -21,10 +21,10 @@ import tensorflow_datasets as tfds
 import tqdm
 from PIL import Image
 
-from cm_jax.data import card, readers
+from cm_jax.data import card, images, readers
 from cm_jax.data.readers import cifar10
 from cm_jax.data.sources import tfds as tfds_source
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, check_name
 
 VERSION = '1.0.0'  # the version of a data set that is not one of STOCK
 STAGING = '.preparing'
@@ -86,23 +86,28 @@ class Prepared(NamedTuple):
     is_new: bool  # False if it was already there, made from the same files
 
 
-def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0) -> Prepared:
+def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0, crop: str = '') -> Prepared:
     """Reads `path` (see readers.LEGAL), writes it as the TFDS data set `dataset` and returns it.
 
-    `data_dir` '' means TFDS's default folder; for `size` see `readers.read`. A data set that was
-    already prepared from the same files is left as it is. Raises UserError, and writes no data
-    set, if the input cannot be read, if the name is not legal or belongs to a standard data set
-    of TFDS that the input is not, if `data_dir` is remote or cannot be made, or if a data set made
-    from other files is already there.
+    `data_dir` '' means TFDS's default folder. With a `size` images are cropped and resized by the rule
+    `crop` (see `readers.read`); '' is images.DEFAULT_CROP. The data cards name the rule. A data set
+    that was already prepared from the same files by the same rule is left as it is.
+
+    Raises UserError, and writes no data set, if the input cannot be read, if the name is not legal or
+    belongs to a standard data set of TFDS that the input is not, if there is no such rule or it has no
+    `size` to crop to, if `data_dir` is remote or cannot be made, or if a data set made from other files
+    or by another rule is already there.
     """
     if not re.fullmatch('[a-z][a-z0-9_]*', dataset):
         raise UserError(f'dataset {dataset!r}; legal: small letters, digits and _, a letter first')
     if '://' in data_dir:
         raise UserError(f'data_dir {data_dir!r} is remote; prepare in a local folder, then copy it')
-    contents = readers.read(pathlib.Path(path).expanduser(), size)
+    rule = _rule(crop, size)
+    contents = readers.read(pathlib.Path(path).expanduser(), size, rule)
     stock = _stock(dataset, contents)
     home = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / dataset
     made_from = {'kind': contents.kind, 'size': size, 'files': contents.files}
+    made = {'crop': rule, 'made_from': made_from}
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,7 +117,7 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0) -> Prepa
     with _locked(home):
         final = home / stock.version
         if final.exists():
-            return Prepared(final, _stored_cards(final, contents.counts, made_from), False)
+            return Prepared(final, _stored_cards(final, contents.counts, made), False)
         staging = home / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         try:
@@ -121,13 +126,26 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0) -> Prepa
             for split in contents.counts:
                 name = f'{dataset}:{stock.version}'
                 source = tfds_source.open_source(split, name, str(staging))
-                cards[split] = {**card.make(source), 'made_from': made_from}
+                cards[split] = card.make(source) | made
                 text = json.dumps(cards[split], indent=2)
                 (written / tfds_source.card_name(split)).write_text(text + '\n')
             written.rename(final)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return Prepared(final, cards, True)
+
+
+def _rule(crop: str, size: int) -> str:
+    """Returns the rule by which images are cropped, or '' if they keep their size.
+
+    Raises UserError if there is no rule `crop`, or no `size` for it.
+    """
+    if not crop:
+        return images.DEFAULT_CROP if size else ''
+    check_name('rule --crop', crop, images.CROPS)
+    if not size:
+        raise UserError(f'--crop={crop} needs --size=N, the pixels of a side of the images')
+    return crop
 
 
 def _stock(dataset: str, contents: readers.Contents) -> Stock:
@@ -172,11 +190,12 @@ def _locked(home: pathlib.Path) -> Iterator[None]:
 
 
 def _stored_cards(
-    final: pathlib.Path, splits: Iterable[str], made_from: dict[str, Any]
+    final: pathlib.Path, splits: Iterable[str], made: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Returns the data cards of a data set that is already in the folder `final`.
 
-    Raises UserError if it has no cards or was not made from the same input, `made_from`.
+    Raises UserError if it has no cards, or was not made by the same rule and from the same input, which
+    `made` holds as a card does.
     """
     files = final.glob(tfds_source.card_name('*'))
     cards = {file.name: json.loads(file.read_text()) for file in files}
@@ -185,13 +204,19 @@ def _stored_cards(
             f'{final} is there already, not from this command; use it as it is, or remove it'
         )
     for stored in cards.values():
-        if stored['made_from'] != made_from:
+        there = {'crop': card.crop_rule(stored), 'made_from': stored['made_from']}
+        if there != made:
             raise UserError(
-                f'{final} is there already, made from {stored["made_from"]}, and the input is '
-                f'{made_from}; '
+                f'{final} is there already, made from {_text(there)}, and the input is {_text(made)}; '
                 'remove it, or give another --dataset or --data_dir'
             )
     return {split: cards[tfds_source.card_name(split)] for split in splits}
+
+
+def _text(made: dict[str, Any]) -> str:
+    """Returns what a data set was made from, and by which rule, as words of a message."""
+    rule = f', by the rule {made["crop"]!r}' if made['crop'] else ''
+    return f'{made["made_from"]}{rule}'
 
 
 def _write(

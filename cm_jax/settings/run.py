@@ -173,7 +173,7 @@ class RunSettings:
     # beside them (EDM2; cm_jax.core.ema). Such an average is named 'power0.05'.
     ema_sigma_rels: tuple[float, ...] = ()
     # The training data: arguments of cm_jax.data.open_source.
-    dataset: Mapping[str, Any] = mapping_field(source='digits', split='train')
+    dataset: Mapping[str, Any] = mapping_field(source='digits', split='train', flip=False, crop='')
     # How noise is added, between which levels: arguments of cm_jax.core.process.build.
     process: Mapping[str, Any] = mapping_field(name='ve', t_min=0.002, t_max=80.0)
     # The network: its `name`, and arguments of `build` in cm_jax/models/<name>.py.

@@ -160,6 +160,11 @@ def describe(run: Setup, first_step: int) -> str:
         f'{micro_batch}; {run.last_step:,} steps = {run.last_step * settings.batch_size:,} images',
         f'trajectory: {snapshots} snapshots of {4e-6 * params:.1f} MB',
     ]
+    crop = settings.dataset.get('crop', '')
+    if crop and not source.crop:
+        lines.append(
+            f'the data do not say by which rule they were cropped; the config is for {crop!r}'
+        )
     if first_step:
         lines.append(f'continues at step {first_step:,}')
     return '\n'.join(f'  {line}' for line in lines)

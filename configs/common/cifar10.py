@@ -25,6 +25,7 @@ def cifar10_config(network):
 def flow_config(**objective):
     """Returns the training of DDPM++ on rectified flow with an objective, as in the code of CUD."""
     c = rectified_flow(cifar10_config('ddpmpp_cifar10'), **objective)
+    c.dataset.flip = True
     c.steps = 500_000
     c.batch_size = 128
     c.ema_rates = (0.9999,)

@@ -26,10 +26,12 @@ def command(*flags, program=('-m', 'cm_jax.prepare'), **environment):
 def test_the_command_writes_prints_the_card_and_is_quiet(tmp_path):
     raw = write_idx(tmp_path / 'raw', {'train': made_up(9, (6, 6))})
     flags = ('--dataset=small', f'--from={raw}', f'--data_dir={tmp_path}/tfds')
+    flags += ('--size=4', '--crop=adm')
     first, second = command(*flags), command(*flags)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert first.stdout.splitlines()[0].endswith('written')
-    assert first.stdout.splitlines()[1].startswith('small train: 9 images 6x6x1, 3 classes, mean')
+    card = 'small train: 9 images 4x4x1, 3 classes, cropped by adm, mean'
+    assert first.stdout.splitlines()[1].startswith(card)
     assert second.stdout.splitlines()[0].endswith('is already prepared from this')
     assert second.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
     assert first.stderr == second.stderr == ''

@@ -1,11 +1,11 @@
-"""Batches: every example once an epoch, resumed and sharded as if they were not."""
+"""Batches: every example once an epoch, resumed, sharded and flipped as if they were not."""
 
 import numpy as np
 import pytest
 
 from cm_jax import data
 from cm_jax.errors import UserError
-from tests.helpers.sources import numbered
+from tests.helpers.sources import numbered, sided
 
 
 def indices_of(batch: dict) -> list[int]:
@@ -57,6 +57,67 @@ def test_a_source_too_large_for_memory_gives_the_same_batches(monkeypatch):
     read_again = data.Batches(numbered(23), 8, 0)
     assert read_again.source.get is not kept.source.get
     assert all(same(next(kept), next(read_again)) for _ in range(9))
+
+
+def stream(source, batch_size: int, processes: int = 1, stop_at: int = 0) -> dict:
+    """The first 480 examples, as one batch; the iterators are made again after `stop_at` batches."""
+    parts = [data.Batches(source, batch_size, 3, p, processes) for p in range(processes)]
+    found = []
+    for number in range(480 // batch_size):
+        if stop_at and number == stop_at:
+            states = [part.state() for part in parts]
+            parts = [data.Batches(source, batch_size, 3, p, processes) for p in range(processes)]
+            for part, state in zip(parts, states):
+                part.restore(state)
+        found += [next(part) for part in parts]
+    return {key: np.concatenate([batch[key] for batch in found]) for key in ('image', 'label')}
+
+
+def test_without_flips_a_batch_is_what_it_was_before_there_were_any():
+    orders = [np.random.default_rng((3, epoch)).permutation(23) for epoch in range(21)]
+    indices = np.concatenate(orders)[:480]
+    found = stream(sided(23), 16)
+    assert np.array_equal(found['label'], indices)
+    assert np.array_equal(found['image'], data.to_float(sided(23).get(indices)[0]))
+
+
+def test_half_of_the_examples_are_flipped_each_in_some_epochs():
+    batches = data.Batches(sided(200, flip=True), 200, seed=4)
+    epochs = [next(batches) for _ in range(50)]
+    flipped = np.zeros((50, 200), bool)
+    for epoch, batch in enumerate(epochs):
+        flipped[epoch, batch['label']] = batch['image'][:, 0, 0, 0] == -1
+    sd = np.sqrt(flipped.size / 4)
+    assert abs(flipped.sum() - flipped.size / 2) < 4 * sd
+    # The same holds for each example, within 4.9 standard deviations, and each epoch, within 4.1.
+    assert all(abs(flipped.sum(0) - 25) < 4.9 * np.sqrt(50 / 4))
+    assert all(abs(flipped.sum(1) - 100) < 4.1 * np.sqrt(200 / 4))
+    other = next(data.Batches(sided(200, flip=True), 200, seed=5))
+    assert not same(other, epochs[0])
+
+
+def test_flips_mirror_images_and_change_nothing_else():
+    plain, found = stream(sided(23), 16), stream(sided(23, flip=True), 16)
+    mirrored = found['image'][:, 0, 0, 0] == -1
+    assert 0 < mirrored.sum() < 480 and np.array_equal(found['label'], plain['label'])
+    assert np.array_equal(found['image'][~mirrored], plain['image'][~mirrored])
+    assert np.array_equal(found['image'][mirrored], plain['image'][mirrored][:, :, ::-1])
+
+
+def test_flips_are_those_of_the_position_whatever_the_batches_processes_and_resumes():
+    source = sided(23, flip=True)
+    expected = stream(source, 1)
+    for batch_size, processes, stop_at in (
+        (480, 1, 0),
+        (16, 1, 0),
+        (16, 4, 0),
+        (48, 4, 3),
+        (20, 1, 7),
+    ):
+        assert same(stream(source, batch_size, processes, stop_at), expected), (
+            batch_size,
+            processes,
+        )
 
 
 def test_to_float_covers_the_range_and_round_trips():

@@ -17,10 +17,23 @@ def test_wrong_names_are_listed():
         data.open_source('digit', 'train')
     with pytest.raises(UserError, match=r'legal: all, test, train'):
         data.open_source('digits', 'training')
-    with pytest.raises(UserError, match=r'unknown key config.dataset.pth.*legal: path, split'):
+    with pytest.raises(
+        UserError, match=r'config.dataset.pth.*legal: crop, flip, path, source, split'
+    ):
         data.open_source('folder', 'train', pth='x')
     with pytest.raises(UserError, match=r'config.dataset lacks path'):
         data.open_source('folder', 'train')
+
+
+def test_flips_are_of_training_and_never_of_the_source():
+    plain = data.open_source('digits', 'train')
+    flipped = data.open_source('digits', 'train', flip=True)
+    assert flipped.flip and not plain.flip
+    everything = np.arange(plain.count)
+    assert np.array_equal(flipped.get(everything)[0], plain.get(everything)[0])
+    for wrong in ('no', 1, 0.5, None):
+        with pytest.raises(UserError, match=f'config.dataset.flip is True or False, got {wrong!r}'):
+            data.open_source('digits', 'train', flip=wrong)
 
 
 def test_digits_are_the_digits_of_the_cards():

@@ -20,3 +20,22 @@ def numbered(count: int, shape=(2, 2, 1), num_classes=0) -> data.Source:
         num_classes=num_classes,
         get=get,
     )
+
+
+def sided(count: int, flip: bool = False) -> data.Source:
+    """A source whose image i has the pixels (i + 1, 0): one that is mirrored begins with 0."""
+
+    def get(indices):
+        pixels = np.zeros((len(indices), 1, 2, 1), np.uint8)
+        pixels[:, 0, 0, 0] = indices + 1
+        return pixels, indices.astype(np.int32)
+
+    return data.Source(
+        name='sided',
+        split='train',
+        count=count,
+        image_shape=(1, 2, 1),
+        num_classes=count,
+        get=get,
+        flip=flip,
+    )

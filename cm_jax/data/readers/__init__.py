@@ -17,10 +17,11 @@ from cm_jax.data.readers.contents import LEGAL, Contents, damage_is_one_line
 from cm_jax.errors import UserError
 
 
-def read(path: pathlib.Path, size: int = 0) -> Contents:
+def read(path: pathlib.Path, size: int = 0, crop: str = images.DEFAULT_CROP) -> Contents:
     """Returns the contents of `path`, in whichever of the formats LEGAL it is.
 
-    With `size` > 0 each image is centre-cropped and resized to a square of `size` pixels a side.
+    With `size` > 0 each image is cropped and resized to a square of `size` pixels a side, by the rule
+    `crop`, a key of images.CROPS.
     Raises UserError if the path does not exist, the format is unknown, a file is damaged or `size`
     is negative.
     """
@@ -33,16 +34,16 @@ def read(path: pathlib.Path, size: int = 0) -> Contents:
     if path.is_dir():
         names = {entry.name for entry in path.iterdir()}
         if any(idx.FILE_NAME.fullmatch(name) for name in names):
-            return _resized(idx.read(path), size)
+            return _resized(idx.read(path), size, crop)
         if cifar10.FOLDER in names:
-            return read(path / cifar10.FOLDER, size)
+            return read(path / cifar10.FOLDER, size, crop)
         if not names.isdisjoint(cifar10.BATCHES['train']):
-            return _resized(cifar10.read_folder(path), size)
-        return image_files.read_folder(path, size)
+            return _resized(cifar10.read_folder(path), size, crop)
+        return image_files.read_folder(path, size, crop)
     with path.open('rb') as file:
         magic = file.read(4)
     if magic.startswith(b'PK'):
-        return image_files.read_zip(path, size)
+        return image_files.read_zip(path, size, crop)
     if idx.FILE_NAME.fullmatch(path.name):
         raise UserError(
             f'{path} is one of the four files of an IDX data set; give the folder that holds them'
@@ -50,17 +51,17 @@ def read(path: pathlib.Path, size: int = 0) -> Contents:
     with damage_is_one_line(path):
         is_archive = tarfile.is_tarfile(path)
     if is_archive:
-        return _resized(cifar10.read_archive(path), size)
+        return _resized(cifar10.read_archive(path), size, crop)
     raise UserError(f'{path} has an unknown format; legal: {LEGAL}')
 
 
-def _resized(contents: Contents, size: int) -> Contents:
-    """Returns the contents with images centre-cropped and resized, or as they are for size 0."""
+def _resized(contents: Contents, size: int, crop: str) -> Contents:
+    """Returns the contents with images cropped and resized, or as they are for size 0."""
     if not size:
         return contents
 
     def examples(split: str) -> Iterator[tuple[np.ndarray, int]]:
         for image, label in contents.examples(split):
-            yield images.resized(image, size), label
+            yield images.resized(image, size, crop), label
 
     return contents._replace(image_shape=(size, size, contents.image_shape[-1]), examples=examples)

@@ -17,13 +17,14 @@ from cm_jax.files import sha256
 
 
 def _read(
-    path: pathlib.Path, names: list[str], content: Callable[[str], bytes], size: int
+    path: pathlib.Path, names: list[str], content: Callable[[str], bytes], size: int, crop: str
 ) -> Contents:
     """Returns the contents of the folder or zip `path`, whose files have the relative names `names`.
 
     `content(name)` returns the bytes of a file. With a `size` images may differ in size; each is
-    centre-cropped and resized to a square of `size` pixels a side. The one entry of `files` is the
-    sha256 of the zip or, for a folder, of the names and sha256 of all its images in order.
+    cropped and resized to a square of `size` pixels a side, by the rule `crop`. The one entry of
+    `files` is the sha256 of the zip or, for a folder, of the names and sha256 of all its images in
+    order.
     """
     layout = images.layout(names, str(path))
     image_names = [name for entries in layout.splits.values() for name, _ in entries]
@@ -41,7 +42,7 @@ def _read(
     def examples(split: str) -> Iterator[tuple[np.ndarray, int]]:
         for name, label in layout.splits[split]:
             file = io.BytesIO(content(name))
-            yield images.pixels(file, f'{path}, {name}', shape[-1], size), label
+            yield images.pixels(file, f'{path}, {name}', shape[-1], size, crop), label
 
     files = {path.name: sha256(path) if path.is_file() else digest.hexdigest()}
     return Contents(
@@ -54,8 +55,8 @@ def _read(
     )
 
 
-def read_folder(path: pathlib.Path, size: int) -> Contents:
-    """Returns the contents of a folder of images, resized where `size` is not 0.
+def read_folder(path: pathlib.Path, size: int, crop: str) -> Contents:
+    """Returns the contents of a folder of images, resized by the rule `crop` where `size` is not 0.
 
     Raises UserError if there is no image, if one is unreadable, if the layout is ambiguous, or if
     the images differ in size and `size` is 0.
@@ -63,10 +64,10 @@ def read_folder(path: pathlib.Path, size: int) -> Contents:
     names = folder.file_names(path)
     if not any(map(images.is_image, names)):
         raise UserError(f'{path} holds no image, IDX or CIFAR-10 file; legal: {LEGAL}')
-    return _read(path, names, lambda name: (path / name).read_bytes(), size)
+    return _read(path, names, lambda name: (path / name).read_bytes(), size, crop)
 
 
-def read_zip(path: pathlib.Path, size: int) -> Contents:
+def read_zip(path: pathlib.Path, size: int, crop: str) -> Contents:
     """Returns the contents of a zip of images, as `read_folder` does for a folder."""
     with damage_is_one_line(path):
         archive = zipfile.ZipFile(path)
@@ -75,4 +76,4 @@ def read_zip(path: pathlib.Path, size: int) -> Contents:
         with damage_is_one_line(path):
             return archive.read(name)
 
-    return _read(path, archive.namelist(), content, size)
+    return _read(path, archive.namelist(), content, size, crop)

@@ -1,13 +1,15 @@
 """A folder of images of one size: `path/[train|test|...]/[class]/name.png`.
 
 The rules for splits, classes and colour are those of data/images.py. `python -m cm_jax.prepare`
-turns such a folder into records, which are faster to read; it also takes images of different sizes.
+turns such a folder into records, which are faster to read; it also takes images of different sizes. The
+folder that it writes can be given here instead.
 """
 
 import os
 import pathlib
 
 import numpy as np
+from etils import epath
 
 from cm_jax.data import Source, images
 from cm_jax.errors import UserError, check_name
@@ -25,6 +27,8 @@ def file_names(path: pathlib.Path) -> list[str]:
 def open_source(split: str, path: str) -> Source:
     """Opens one split of the folder `path`; num_classes is 0 if there are no class folders.
 
+    A folder that holds a prepared data set is opened as the source tfds does.
+
     A folder without split folders has only the split 'train'. Colour and size are determined from
     all splits together, so that the images of every split have the same shape. Raises UserError if
     the folder is missing or holds no image, if the images differ in size, or if there is no such
@@ -33,6 +37,10 @@ def open_source(split: str, path: str) -> Source:
     root = pathlib.Path(path).expanduser()
     if not path or not root.is_dir():
         raise UserError(f'config.dataset.path {path!r} is no folder; give a folder of images')
+    if (root / 'features.json').exists():
+        from cm_jax.data.sources import tfds  # here, as a folder of images needs no TFDS
+
+        return tfds.open_folder(epath.Path(root), split, str(root))
     layout = images.layout(file_names(root), str(root))
     check_name(f'split of {root}', split, layout.splits)
     shape = images.common_shape(

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core.utils.version import list_all_versions
 
-from cm_jax.data import Source, images
+from cm_jax.data import Source, card, images
 from cm_jax.errors import UserError
 
 NAME = re.compile(r'(?P<dataset>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?')
@@ -89,7 +89,14 @@ def open_source(split: str, name: str, data_dir: str = '') -> Source:
     all labels are 0. Raises UserError if the data set is not prepared, if the split is unknown or
     empty, or if the images differ in size.
     """
-    folder = find(name, data_dir)
+    return open_folder(find(name, data_dir), split, name)
+
+
+def open_folder(folder: epath.Path, split: str, name: str) -> Source:
+    """Opens a split of the prepared data set in `folder`, which messages call `name`.
+
+    Raises UserError as `open_source` does.
+    """
     builder = tfds.builder_from_directory(folder)
     info = builder.info
     key = _image_key(info)
@@ -126,6 +133,7 @@ def open_source(split: str, name: str, data_dir: str = '') -> Source:
         num_classes=num_classes,
         get=get,
         card=_card(folder, split, info),
+        crop=_crop(folder),
     )
 
 
@@ -170,3 +178,9 @@ def _card(folder: epath.Path, split: str, info: tfds.core.DatasetInfo) -> dict[s
     """Returns the data card stored with a split, or None; slices and sums of splits have none."""
     file = folder / card_name(split)
     return json.loads(file.read_text()) if split in info.splits and file.exists() else None
+
+
+def _crop(folder: epath.Path) -> str:
+    """Returns the rule by which all splits of a data set were cropped, or '' if no card names it."""
+    cards = (json.loads(file.read_text()) for file in sorted(folder.glob(card_name('*'))))
+    return next((card.crop_rule(stored) for stored in cards), '')
