@@ -77,16 +77,22 @@ SEARCHES = {  # the training run of each search: its config, and what the docstr
     'digits_edm_lcsc': ('digits_edm', {'every': 20, 'sigma_rels': (0.05, 0.1)}),
     'fashion_mnist_lcsc': ('fashion_mnist_ect', {}),
     'fashion_mnist_edm_lcsc': ('fashion_mnist_edm', {'every': 250}),
-    'cifar10_cd_lcsc': ('cifar10_cd', {'steps': 40_000}),
+    'cifar10_cd_lcsc:enhance': ('cifar10_cd', {'steps': 40_000}),
+    'cifar10_cd_lcsc:reduce': ('cifar10_cd', {'steps': 100_000}),
     'cifar10_ct_lcsc': ('cifar10_ct', {}),
     'cifar10_edm_lcsc': ('cifar10_edm', {'start': 340_000, 'every': 1000}),
-    'imagenet64_cd_lcsc': ('imagenet64_cd', {'steps': 20_000, 'every': 500}),
+    'imagenet64_cd_lcsc:enhance': ('imagenet64_cd', {'steps': 20_000, 'every': 500}),
+    'imagenet64_cd_lcsc:reduce': (
+        'imagenet64_cd',
+        {'steps': 100_000, 'start': 60_000, 'every': 1000},
+    ),
     'imagenet64_ct_lcsc': ('imagenet64_ct', {'start': 750_000, 'every': 1000}),
     'imagenet64_edm2_lcsc': ('imagenet64_edm2', {'every': 8192}),
 }
+SEARCH_FILES = dict.fromkeys(name.partition(':')[0] for name in SEARCHES)
 SEARCH_NAMES = [
     f'{file}{variant and ":"}{variant}'
-    for file in SEARCHES
+    for file in SEARCH_FILES
     for variant in VARIANTS.get(file, ('',))
 ]
 
@@ -163,11 +169,11 @@ def test_unknown_variant_of_a_config_is_refused():
             get_config('xxs')
 
 
-def run_of(path):
-    """A run folder's stand-in for the search config of `path`."""
-    name, changed = SEARCHES[path.stem]
-    config = config_of(name)
-    return trained(config, *images_of(path), **changed)
+def run_of(search):
+    """A run folder's stand-in for a search config, of its file or of its variant."""
+    file = search.partition(':')[0]
+    name, changed = SEARCHES.get(search) or SEARCHES[file]
+    return trained(config_of(name), *images_of(CONFIGS / f'{file}.py'), **changed)
 
 
 @pytest.mark.parametrize('name', SEARCH_NAMES)
@@ -176,7 +182,7 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
     module, config = importlib.import_module(f'configs.{file}'), config_of(name)
     if config.evaluation.extractor == 'inception':
         config.evaluation.weights = 'inception.pth'
-    run = run_of(CONFIGS / f'{file}.py')
+    run = run_of(name)
     monkeypatch.setattr(job, 'open_run', lambda workdir: run)
     opened = job.open_job(search_settings_of(config))
     candidates = 10 + config.budget.generations * config.search.population
@@ -202,7 +208,7 @@ def test_every_search_config_opens_on_the_run_that_it_names(name, monkeypatch):
 
 @pytest.mark.parametrize('name', ('digits_ect_lcsc', 'digits_edm_lcsc'))
 def test_the_methods_of_a_search_cost_what_the_docstring_says(name, monkeypatch):
-    module, run = importlib.import_module(f'configs.{name}'), run_of(CONFIGS / f'{name}.py')
+    module, run = importlib.import_module(f'configs.{name}'), run_of(name)
     monkeypatch.setattr(job, 'open_run', lambda workdir: run)
     opened = [job.open_job(search_settings_of(module.get_config(v))) for v in VARIANTS[name]]
     costs = [cost(each)['search'] for each in opened]
@@ -216,7 +222,7 @@ def test_the_methods_of_a_search_cost_what_the_docstring_says(name, monkeypatch)
 
 def test_every_search_config_is_in_the_table():
     files = {path.stem for path in CONFIGS.glob('*.py')}
-    assert set(SEARCHES) == files - {p.values[0].stem for p in CONFIGS_OF_RUNS}
+    assert set(SEARCH_FILES) == files - {p.values[0].stem for p in CONFIGS_OF_RUNS}
 
 
 def test_a_search_config_has_the_keys_that_are_read():

@@ -27,7 +27,13 @@ from cm_jax.models import Model, unet
 from cm_jax.models.layers import apply, multi_head_attention, resample
 from cm_jax.types import Array, Key, Params
 
-WIDTHS = {'s': 192, 'm': 256, 'l': 320, 'xl': 384}  # `channels` of the paper's sizes, table 6
+WIDTHS = {
+    'xs': 128,
+    's': 192,
+    'm': 256,
+    'l': 320,
+    'xl': 384,
+}  # `channels` of the paper's sizes, table 6
 EPSILON = 1e-4  # added to a norm before dividing by it
 CLIP = 256.0  # the output of a block is clipped to [-CLIP, CLIP]
 BALANCE = 0.3  # the weight of the residual branch, and of attention, in a block's sums

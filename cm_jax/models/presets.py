@@ -77,6 +77,7 @@ PRESETS = {
         NCSNPP | {'num_blocks': 8, 'augment_dim': 0, 'embedding_scale': 0.02}, num_classes=0
     ),
     'adm_imagenet64': Preset(settings=ADM, image_shape=(64, 64, 3), num_classes=1000, layout='edm'),
+    'edm2_imagenet64_xs': _edm2(128),
     'edm2_imagenet64_s': _edm2(192),
     'edm2_imagenet64_m': _edm2(256),
     'edm2_imagenet64_l': _edm2(320),

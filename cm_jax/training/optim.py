@@ -27,7 +27,7 @@ class Optimizer(NamedTuple):
 class Restarted(NamedTuple):
     """The state of `restarting`: the number of updates, and the state of the optimiser."""
 
-    count: Array
+    updates: Array
     inner: Any
 
 
@@ -93,11 +93,11 @@ def restarting(
         return Restarted(jnp.zeros((), jnp.int32), optimiser.init(params))
 
     def update(updates: Any, state: Restarted, params: Any = None) -> tuple[Any, Restarted]:
-        starts_now = jnp.any(state.count == starts)
+        starts_now = jnp.any(state.updates == starts)
         fresh = optimiser.init(updates)
         inner = jax.tree.map(lambda a, b: jnp.where(starts_now, a, b), fresh, state.inner)
-        updates, inner = optimiser.update(updates, inner, params)
-        return updates, Restarted(state.count + 1, inner)
+        moves, inner = optimiser.update(updates, inner, params)
+        return moves, Restarted(state.updates + 1, inner)
 
     return optax.GradientTransformation(init, update)
 
