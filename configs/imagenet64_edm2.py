@@ -13,7 +13,7 @@ public networks are the paper's:
     m        497,803,173    0.0090  0.1      2,147           1.43
     l        777,492,325    0.0080  0.1      1,074           1.33
     xl       1,119,276,837  0.0070  0.1      671             1.33
-    xs       XSPARAMS    0.0120  0        1,074           not known
+    xs       124,711,461    0.0120  0        1,074           not known
 
 The rate rises over 10 million images and falls with the square root of the step from step 35,000.
 The loss is the paper's, weighted by the uncertainty that the network estimates. The averages kept
