@@ -229,8 +229,8 @@ def make(
     weights = {
         'catch_up_weight': catch_up_weight,
         'truth_weight': truth_weight,
-        'ramp_steps': ramp_steps,
         'high_frequency_weight': high_frequency_weight,
+        'ramp_steps': ramp_steps,
     }
     check(order, head, steps, step_size, discrete, **weights)
     couple = make_coupling(prior, prior_weight)
