@@ -10,6 +10,7 @@ Key = jax.Array  # a typed key, from jax.random.key
 Params = Any  # nested dict of arrays
 Batch = Mapping[str, Array]  # 'image' [B,H,W,C] float32 in [-1,1], 'label' [B] int32
 Metrics = Mapping[str, Array]  # name -> [B]
+LogVarianceFn = Callable[[Params, Array], Array]  # (params, cond [B,1]) -> u [B], see models.Model
 
 
 class NetFn(Protocol):

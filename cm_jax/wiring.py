@@ -70,6 +70,7 @@ def wire(
         teacher_denoise=frozen.teacher_denoise,
         lpips=frozen.lpips,
         prior=prior,
+        log_variance=model.log_variance,
     )
     name = settings.objective['name']
     heads = len(objective.heads) or 1

@@ -17,6 +17,6 @@ def get_config():
     c.steps = 8000
     c.ema_rates = (0.9993,)
     c.objective.update({'q': 256.0, 'double_every': c.get_ref('steps')})
-    c.trajectory.every = 100
+    c.trajectory.update({'every': 100, 'emas': False})
     c.sampling.update({'ema': '0.9993', 'every': 1000})
     return c

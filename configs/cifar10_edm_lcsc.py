@@ -8,7 +8,8 @@ arXiv 2404.02241.
 
 The sampler is DPM-Solver++ of order 3 on equal steps of logSNR, without lower orders at the end, as
 in the paper's code. The search over 52 snapshots has 2,010 candidates of 5,000 samples. The paper's
-FID-50k, of a DDPM: 3.97 at 9 evaluations with LCSC, 3.96 at 15 with EMA*. Ours: not run.
+FID-50k, of a DDPM, whose network is not here: 3.97 at 9 evaluations with LCSC, 3.96 at 15 with
+EMA*. Ours: not run.
 """
 
 from configs.common.lcsc import fid_search

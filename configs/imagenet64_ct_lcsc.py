@@ -1,6 +1,7 @@
-"""LCSC on the end of the trajectory of imagenet64_ct.py, a consistency model; arXiv 2404.02241.
+"""LCSC on the end of the trajectory of imagenet64_ct.py:scratch, a consistency model; arXiv 2404.02241.
 
-    python -m cm_jax.train --config=configs/imagenet64_ct.py --workdir=runs/imagenet64/ct \
+    python -m cm_jax.train --config=configs/imagenet64_ct.py:scratch \
+        --workdir=runs/imagenet64/ct_scratch \
         --config.trajectory.start=750_000 --config.trajectory.every=1000 \
         --config.dataset.path=PATH --config.lpips.features=vgg16.pth \
         --config.lpips.heads=vgg_lpips.pth
@@ -16,6 +17,6 @@ from configs.common.lcsc import fid_search
 
 
 def get_config():
-    c = fid_search('runs/imagenet64/ct', start=750_000)
+    c = fid_search('runs/imagenet64/ct_scratch', start=750_000)
     c.basis.storage = 'host'
     return c

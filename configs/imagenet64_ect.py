@@ -8,16 +8,16 @@
 FILE is one of EDM2's public snapshots of that size, and PATH a folder of images of 64x64 with one
 folder for each class. The variants are the sizes of EDM2; s is the default:
 
-    variant  parameters     rate    dropout  the paper's FID-50k, 1 and 2 steps
-    s        280,209,381    0.0010  0.4      5.51 and 3.18
-    m        497,803,173    0.0009  0.5      3.67 and 2.35
-    l        777,492,325    0.0008  0.5      3.55 and 2.14
-    xl       1,119,276,837  0.0007  0.5      3.35 and 1.96; with global batch 1024, 102.4 million
-                                             images: 2.49 and 1.67
+    variant  parameters     rate    dropout
+    s        280,209,381    0.0010  0.4
+    m        497,803,173    0.0009  0.5
+    l        777,492,325    0.0008  0.5
+    xl       1,119,276,837  0.0007  0.5
 
 The global batch is 128: 100,000 steps see 12.8 million images, those of the teacher not counted.
-There are four stages of 25,000 steps, with q = 4. Images are by ADM's crop, as EDM2's dataset tool
-makes them (docs/data.md), and not flipped. Ours: not run.
+There are four stages of 25,000 steps, with q = 4. Images are by ADM's crop, as EDM2's
+dataset tool makes them (docs/data.md), and not flipped. The paper's FID-50k of xl with global batch 1024,
+102.4 million images, 1 and 2 steps: 2.49 and 1.67; of this length not confirmed. Ours: not run.
 """
 
 from cm_jax.errors import check_name

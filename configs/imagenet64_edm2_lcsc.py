@@ -7,10 +7,11 @@ arXiv 2404.02241.
         --workdir=runs/imagenet64/edm2_lcsc \
         --config.evaluation.weights=pt_inception-2015-12-05-6726825d.pth
 
-The paper searches a DDPM. This is a diffusion model whose trajectory has the power-function
-averages beside the weights, so that the post-hoc averages are among the controls. The sampler is
-DPM-Solver++ of order 3 on equal steps of logSNR. The search over 33 snapshots of the second half,
-which stay in the host's memory, has 2,010 candidates of 5,000 samples. Ours: not run.
+The paper searches an iDDPM, whose network is not here. This is a diffusion model whose trajectory
+has the power-function averages beside the weights, so that the post-hoc averages are among the
+controls. The sampler is DPM-Solver++ of order 3 on equal steps of logSNR. The search over 33
+snapshots of the second half, which stay in the host's memory, has 2,010 candidates of 5,000
+samples. Ours: not run.
 """
 
 from configs.common.lcsc import fid_search

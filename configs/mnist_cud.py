@@ -24,7 +24,7 @@ def get_config(variant='rk12'):
     c.steps = 50_000
     c.ema_rates = (0.9999,)
     c.model.heads = order
-    c.prior.update(NETWORK)
+    c.prior.update({**NETWORK, 'shared_norm': True})
     c.optimizer.update({'name': 'adam', 'learning_rate': 3e-4, 'warmup_steps': 5000})
     c.sampling.update({'ema': '0.9999', 'every': 5000})
     return c

@@ -3,7 +3,8 @@
     python -m cm_jax.train --config=configs/mnist_cud_one_step.py --workdir=runs/mnist/cud_one_step
 
 It starts and learns from the run of mnist_cud.py:rk12. As in the paper's code, Adam trains three
-phases of 40,000 steps; unlike there, the noise never repeats, where the paper has 50,000 pairs. The
+phases of 40,000 steps, the student has no scaling of the skips (the teacher has), and the weights
+themselves are sampled. Unlike there, the noise never repeats, where the paper has 50,000 pairs. The
 global batch is 256: 120,000 steps see 30.7 million images of noise, those of that run not counted.
 Ours: not run.
 """

@@ -33,6 +33,10 @@ def folder_of(name):
     return f'runs/{dataset}/{method}'
 
 
+PUBLISHED = ('cifar10', 'imagenet64')  # data sets whose tables have the paper's FID
+NO_NUMBER = ('not confirmed', 'in a figure', 'not known', 'none')
+
+
 def rows():
     """The cells of each row of the tables that is about a config."""
     lines = [line for line in INDEX.splitlines() if line.startswith('| `')]
@@ -57,8 +61,9 @@ def test_the_commands_are_those_of_every_config_and_variant_and_nothing_else():
 
 @pytest.mark.parametrize('row', rows(), ids=lambda row: row[0].strip('`'))
 def test_a_row_says_where_the_config_starts_what_it_costs_and_its_state(row):
-    name, _, start, cost, state = row
+    name, _, start, cost, *papers, state = row
     name = name.strip('`')
+    assert len(papers) == name.startswith(PUBLISHED)
     config = config_of(name)
     if 'basis' in config:
         before = config.basis.workdir
@@ -72,8 +77,13 @@ def test_a_row_says_where_the_config_starts_what_it_costs_and_its_state(row):
         expected = f'{config.steps:,} steps of {config.batch_size:,}'
     assert cost.partition(';')[0] == expected
     assert start.partition(',')[0].strip('`') == before.rpartition('/')[2]
-    docstring = importlib.import_module(f'configs.{name.partition(".")[0]}').__doc__
-    assert state.startswith('not run' if 'not run' in ' '.join(docstring.split()) else 'run by us')
+    text = ' '.join(importlib.import_module(f'configs.{name.partition(".")[0]}').__doc__.split())
+    assert state.startswith('not run' if 'not run' in text else 'run by us')
+    for fid in papers:
+        numbers = re.findall(r'\d+\.\d+', fid)
+        assert numbers or fid in NO_NUMBER
+        assert not numbers or 'FID' in text
+        assert set(numbers) <= set(re.findall(r'\d+\.\d+', text))
 
 
 @pytest.mark.parametrize('name', NAMES)

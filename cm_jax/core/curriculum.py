@@ -4,6 +4,8 @@ Each is a pure function of the step. The step may be a traced value, so a change
 compile the train step again.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,15 +56,19 @@ def ict_num_scales(step: Array, total_steps: int, s0: int, s1: int) -> Array:
     return jnp.minimum(s0 * 2**stage, s1).astype(jnp.int32) + 1
 
 
-def pd_num_steps(step: Array, halve_every: int, start_steps: int) -> Array:
+def pd_num_steps(step: Array, halve_every: int | Sequence[int], start_steps: int) -> Array:
     """Returns the number of sampling steps of progressive distillation's student, a scalar int32.
 
-    n = max(1, start_steps / 2^(1 + floor(step / halve_every)))
+    n = max(1, start_steps / 2^(1 + stage))
 
     (arXiv 2202.00512, algorithm 2): half the number of its teacher's steps, and at least 1.
-    `start_steps` is the number of steps of the first teacher, a power of 2.
+    `start_steps` is the number of steps of the first teacher, a power of 2. The stage, from 0 on, is
+    floor(step / halve_every), or with a sequence of lengths the number of stages that have ended.
     """
-    stage = jnp.minimum(step // halve_every, start_steps.bit_length())
+    if isinstance(halve_every, int):
+        stage = jnp.minimum(step // halve_every, start_steps.bit_length())
+    else:
+        stage = jnp.sum(jnp.asarray(np.cumsum(halve_every)) <= step)
     return jnp.maximum(1, start_steps // 2 ** (stage + 1)).astype(jnp.int32)
 
 

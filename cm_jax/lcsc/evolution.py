@@ -1,15 +1,17 @@
 """The evolutionary search of LCSC: parents from the archive's best, crossover, Gaussian mutation.
 
-The paper's algorithm 1 (arXiv 2404.02241) in words: an archive of (coefficients, score) starts from
-EMA profiles; each epoch takes the best of it as parents, crosses two of them, mutates the child and
-adds it; nothing leaves the archive. Its authors have not released the search. The operators and their
-numbers are those of their sibling code for mixtures of experts (EEP, arXiv 2407.00945), which runs
-the same loop. What is the same, and what is not:
+The paper's algorithm 1 (arXiv 2404.02241) in words, as far as it is known: an archive of
+(coefficients, score) starts from EMA profiles; each epoch takes the best of it as parents, crosses two
+of them, mutates the child and adds it; nothing leaves the archive. Its authors have not released the
+search, so the operators and their numbers are ours. They begin at those of their sibling code for
+mixtures of experts (EEP, arXiv 2407.00945), which runs the same loop. What is the same, and what not:
 
-    parent pool   EEP 'ranking': the best R of the archive         `parents`
+    parent pool   EEP 'absolute', all within a margin of the best,
+                  or 'ranking', the best R of the archive: this     `parents`
     crossover     EEP p = 0.3, else a copy of one parent            `crossover`
-      entry-wise  EEP first parent with p = 0.6, else the second    `first`
-      blend       named for LCSC, its numbers not known             `blend`, a + u (b - a)
+      rows        EEP swaps whole rows, the first parent's with
+                  p = 0.6; LCSC has one row, so this is a copy      ours: entries, `first`
+      blend       neither                                           ours: `blend`, a + u (b - a)
     mutation      EEP each entry p = 0.25, N(0, 0.065^2)            `mutation`, `scale`
     groups        EEP each touched with p = 0.25, at least one      `touch`
     sum           EEP divides by it with p = 0.1                    ours: 1 exactly, by a_1

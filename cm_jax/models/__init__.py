@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from cm_jax.errors import build_from, check_name
-from cm_jax.types import Key, NetFn, Params
+from cm_jax.types import Key, LogVarianceFn, NetFn, Params
 
 NETWORKS = ('song_unet', 'adm_unet', 'edm2_unet')
 PRIORS = ('song_unet',)  # the networks that can have two heads, as a prior needs
@@ -28,7 +28,8 @@ class Model(NamedTuple):
     augmentation labels that the network takes in `cond` after its noise level. `project(params)`
     returns the parameters with the network's constraint enforced: training applies it to the initial
     parameters and after each optimiser step. It is the identity, except for EDM2, whose weights keep
-    a fixed norm.
+    a fixed norm. `log_variance(params, cond)` returns the network's estimate u(t) [B] of the logarithm
+    of its own loss at a noise level; None for a network that makes none, and for combined ones.
     """
 
     init: Callable[[Key], Params]
@@ -36,6 +37,7 @@ class Model(NamedTuple):
     augment_dim: int = 0
     project: Callable[[Params], Params] = lambda params: params
     heads: int = 1
+    log_variance: LogVarianceFn | None = None
 
 
 def build(
@@ -106,5 +108,7 @@ def side_by_side(net: Model, **others: Model) -> tuple[Model, dict[str, NetFn]]:
     def net_on_combined_params(name: str) -> NetFn:
         return lambda params, *args, **kwargs: models[name].net(params[name], *args, **kwargs)
 
-    combined = net._replace(init=init, net=net_on_combined_params(NET), project=project)
+    combined = net._replace(
+        init=init, net=net_on_combined_params(NET), project=project, log_variance=None
+    )
     return combined, {name: net_on_combined_params(name) for name in others}

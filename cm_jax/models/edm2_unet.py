@@ -6,7 +6,7 @@ and the effective learning rate would fall. The paper does this inside the forwa
 the model's `project`, which training applies to the initial parameters and after each optimiser step.
 
 `log_variance(params, cond)` is the uncertainty u(t) of equation 21. Only EDM2's training loss needs
-it, so it is a function of its own beside the common interface `net(params, x, cond, label, key)`. Its
+it (`objective.uncertainty` of `edm`), so it is a function of its own, `Model.log_variance`. Its
 parameters, 'logvar_...', are part of the network's; a loss that does not use them gives them a
 gradient of zero.
 
@@ -27,7 +27,13 @@ from cm_jax.models import Model, unet
 from cm_jax.models.layers import apply, multi_head_attention, resample
 from cm_jax.types import Array, Key, Params
 
-WIDTHS = {'s': 192, 'm': 256, 'l': 320, 'xl': 384}  # `channels` of the paper's sizes, table 6
+WIDTHS = {
+    'xs': 128,
+    's': 192,
+    'm': 256,
+    'l': 320,
+    'xl': 384,
+}  # `channels` of the paper's sizes, table 6
 EPSILON = 1e-4  # added to a norm before dividing by it
 CLIP = 256.0  # the output of a block is clipped to [-CLIP, CLIP]
 BALANCE = 0.3  # the weight of the residual branch, and of attention, in a block's sums
@@ -328,4 +334,4 @@ def build(
         head = LogVariance(logvar_channels).init(key, jnp.zeros(1))['params']
         return model.init(key) | head
 
-    return model._replace(init=init, project=normalize_weights)
+    return model._replace(init=init, project=normalize_weights, log_variance=log_variance)

@@ -7,6 +7,7 @@
     ncsnpp_cifar10_cond        56,400,643     EDM CIFAR-10, class-conditional, VE
     ncsnpp_deep_cifar10        97,610,499     none public: iCT-deep
     adm_imagenet64             295,899,267    EDM ImageNet-64
+    edm2_imagenet64_xs         124,711,461    EDM2
     edm2_imagenet64_{s..xl}    280,209,381 / 497,803,173 / 777,492,325 / 1,119,276,837    EDM2
     cm_imagenet64              295,899,267    OpenAI consistency models, ImageNet-64
     cm_lsun256                 552,807,171    OpenAI consistency models, LSUN
@@ -77,6 +78,7 @@ PRESETS = {
         NCSNPP | {'num_blocks': 8, 'augment_dim': 0, 'embedding_scale': 0.02}, num_classes=0
     ),
     'adm_imagenet64': Preset(settings=ADM, image_shape=(64, 64, 3), num_classes=1000, layout='edm'),
+    'edm2_imagenet64_xs': _edm2(128),
     'edm2_imagenet64_s': _edm2(192),
     'edm2_imagenet64_m': _edm2(256),
     'edm2_imagenet64_l': _edm2(320),

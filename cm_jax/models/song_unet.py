@@ -95,6 +95,7 @@ class SongUNet(nn.Module):
     channel_mult_emb: int
     skip_scaling: float | None
     heads: int
+    shared_norm: bool
     remat: tuple[int, ...]
 
     @nn.compact
@@ -128,6 +129,8 @@ class SongUNet(nn.Module):
             skips.append(x)
         for stage in unet.decoder(*sizes, last_attends=True):
             x = block(stage, unet.join(x, skips.pop(), phi) if stage.joins else x)
+        if self.shared_norm:
+            return self._head(x, 'out', self.heads * out_channels)
         heads = ['out', *(f'head{i}' for i in range(2, self.heads + 1))]
         return jnp.concatenate([self._head(x, name, out_channels) for name in heads], axis=-1)
 
@@ -184,6 +187,7 @@ def build(
     label_dropout: float = 0.0,
     skip_scaling: float | None = None,
     heads: int = 1,
+    shared_norm: bool = False,
     remat: Sequence[int] = (),
 ) -> Model:
     """Returns a DDPM++ or NCSN++ network (see the table at the top of this file).
@@ -213,6 +217,8 @@ def build(
         meet. The noise input must be the time t in [0, 1] itself. None means no scaling.
       heads: the number of outputs, at least 1. Each is computed from the last features by its own norm
         and convolution; they lie one after the other along the channels. CUD has up to 3.
+      shared_norm: whether the outputs have one norm and one convolution in common instead, as the two
+        of the prior have in CUD's code.
       remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
 
     Raises UserError if sizes are out of range or contradict each other, or a name is unknown.
@@ -243,6 +249,7 @@ def build(
         channel_mult_emb=channel_mult_emb,
         skip_scaling=skip_scaling,
         heads=heads,
+        shared_norm=shared_norm,
         remat=tuple(remat),
     )
     return unet.as_model(module, image_shape, num_classes, augment_dim, label_dropout, heads)

@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError, build_from, check_name
-from cm_jax.types import Array, Batch, DenoiseFn, Distance, Key, Metrics, NetFn, Params
+from cm_jax.types import (
+    Array,
+    Batch,
+    DenoiseFn,
+    Distance,
+    Key,
+    LogVarianceFn,
+    Metrics,
+    NetFn,
+    Params,
+)
 
 LPIPS = 'lpips'  # the one distance that is a network
 # Settings that must be > 0 in every objective that has them.
@@ -109,6 +119,7 @@ def build(
     teacher_denoise: DenoiseFn | None = None,
     lpips: Distance | None = None,
     prior: NetFn | None = None,
+    log_variance: LogVarianceFn | None = None,
 ) -> Objective:
     """Returns the objective that the section `objective` of a config describes.
 
@@ -123,6 +134,7 @@ def build(
         the loss is not called.
       lpips: the network behind the distance 'lpips'. None is enough where the loss is not called.
       prior: the network of config.prior, or None if the config has none.
+      log_variance: that of the network's Model, for an objective that can use it.
     """
     settings = dict(settings)
     name = settings.pop('name', None)
@@ -142,4 +154,6 @@ def build(
         wired['prior'] = prior
     elif prior is not None:
         raise UserError(f'objective {name!r} takes no prior; config.prior must be empty')
+    if 'log_variance' in inspect.signature(maker(name)).parameters:
+        wired['log_variance'] = log_variance
     return build_from('objective', maker(name), settings, **wired)

@@ -17,6 +17,13 @@ t < t_min + order h, every v_i is the ground truth x1 - x0. The noise x1 does no
 or it is drawn from a learned prior (config.prior; see _coupling.py), as in the paper on small images.
 `skip_scaling` of the networks is the paper's "Prior ShakeDrop".
 
+The paper's code for ImageNet adds high_frequency_weight times the mean of the largest fifth of
+
+    | W(x1 - F_order(x_t, t)) - W(x0) | / 2
+
+where W gives the details of the finest level of a wavelet transform (core.wavelet); the half is there
+because the code takes images in [0, 1].
+
 | paper and code | here |
 | X_0 (data), X_1 (noise), t, h (dt) | x0, x1, t, h |
 | g_1(f), g_2(f), g_3(f) | the heads of the network: model.heads = order |
@@ -25,6 +32,7 @@ or it is drawn from a learned prior (config.prior; see _coupling.py), as in the 
 | w1, w2; adaptive_weight | catch_up_weight, truth_weight; ramp_steps |
 | prior weight 20 | prior_weight |
 | two forward passes in train mode | share_dropout False: each pass has its own dropout mask |
+| loss_dwt (cm/karras_diffusion.py of the code for ImageNet) | high_frequency_weight 1 |
 | discrete: h = U{0 .. t N - 1}/N (uniform, one step), 1/N | discrete, any order |
 """
 
@@ -34,6 +42,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from cm_jax.core import wavelet
 from cm_jax.core.distance import l2
 from cm_jax.core.ode import Velocity
 from cm_jax.core.precond import flow_scalings, precondition
@@ -45,6 +54,7 @@ from cm_jax.types import Array, Batch, DenoiseFn, Key, Metrics, NetFn, Params
 
 STEP_SIZES = ('uniform', 'proportional', 'fixed')
 OFF_GRID = 'proportional'  # the one step size that has no discrete form
+LARGEST = 0.2  # the share of the details that `high_frequency` averages
 # (params, x, t [B], label, key) -> the velocities that the heads give, each of x's shape, head 1 first
 Heads = Callable[[Params, Array, Array, Array | None, Key | None], list[Array]]
 
@@ -164,6 +174,18 @@ def summed_l2(predictions: list[Array], target_velocities: list[Array]) -> Array
     return sum(distances[1:], start=distances[0])
 
 
+def high_frequency(prediction: Array, velocity: Array) -> Array:
+    """Returns the mean of the largest fifth of the differences of two images' details, [B].
+
+    The images are (x1 - prediction)/2 and (x1 - velocity)/2, so that x1 [B,H,W,C] cancels. Their
+    details are the absolute values of the three high-pass bands of `wavelet.analyse`.
+    """
+    details = wavelet.analyse((velocity - prediction) / 2)[1:]
+    sizes = jnp.abs(jnp.moveaxis(details, 1, 0)).reshape(prediction.shape[0], -1)
+    largest, _ = jax.lax.top_k(sizes, max(1, int(LARGEST * sizes.shape[1])))
+    return jnp.mean(largest, axis=1)
+
+
 def make(
     net: NetFn,
     *,
@@ -179,8 +201,9 @@ def make(
     truth_weight: float = 1.0,
     ramp_steps: int = 0,
     share_dropout: bool = False,
+    high_frequency_weight: float = 0.0,
 ) -> Objective:
-    """Returns CUD's objective; the defaults are the paper's.
+    """Returns CUD's objective; the defaults are those of the paper's code for CIFAR-10.
 
     Raises UserError on another process and on settings out of their ranges.
 
@@ -199,11 +222,14 @@ def make(
       catch_up_weight, truth_weight: a and b, >= 0. See `loss_weights`.
       ramp_steps: the length in training steps of the ramp of a and b, >= 0; 0 means no ramp.
       share_dropout: whether the passes of the student and of its targets have the same dropout mask.
+      high_frequency_weight: the factor of `high_frequency` of the last head, >= 0; 1 in the paper's
+        code for ImageNet. 0 means that it is not computed.
     """
     require_process('catch_up', process, 'rf')
     weights = {
         'catch_up_weight': catch_up_weight,
         'truth_weight': truth_weight,
+        'high_frequency_weight': high_frequency_weight,
         'ramp_steps': ramp_steps,
     }
     check(order, head, steps, step_size, discrete, **weights)
@@ -230,7 +256,11 @@ def make(
         truth = summed_l2(predictions, [x1 - x0] * order)
         a, b = loss_weights(step, catch_up_weight, truth_weight, ramp_steps)
         metrics = {**prior_metrics, 't': t, 'catch_up': catch_up, 'truth': truth}
-        return a * catch_up + b * truth + prior_loss, metrics
+        total = a * catch_up + b * truth + prior_loss
+        if not high_frequency_weight:
+            return total, metrics
+        details = high_frequency(predictions[-1], x1 - x0)
+        return total + high_frequency_weight * details, metrics | {'high_frequency': details}
 
     denoisers = tuple(head_denoiser(heads, index) for index in range(order))
     return Objective(

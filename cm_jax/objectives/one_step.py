@@ -21,12 +21,13 @@ classes. The second term of the loss keeps the student near the moving average o
 | iterations of each of 3 phases | total_steps / 3 |
 | 0.1; ema decay 0.9999 | ema_weight; ema_rate |
 
-The paper's code makes 50,000 pairs (z, x0_hat_j) once, with x0_hat_j rounded to bytes. Here each
-training step draws new noise, from which the teacher walks j steps and makes one more evaluation for
-the estimate: 9, 12 and 15 evaluations in the three phases. With the digits' network on two CPU cores a
-training step takes 4 to 5.5 times as long as one with stored pairs would. In return there is no pool of
-pairs that has to fit in memory, has to be spread over the devices, has to be made again when a run
-continues, or that the student could memorise.
+The paper's code builds the student without its teacher's scaling of skips (`model.skip_scaling`), as
+the configs here do, and saves the student's weights themselves. It makes 50,000 pairs (z, x0_hat_j)
+once, with x0_hat_j rounded to bytes. Here each training step draws new noise, from which the teacher
+walks j steps and makes one more evaluation for the estimate: 9, 12 and 15 evaluations in the three
+phases. With the digits' network on two CPU cores a training step takes 4 to 5.5 times as long as one
+with stored pairs would. In return there is no pool of pairs that has to fit in memory, has to be spread
+over the devices, has to be made again when a run continues, or that the student could memorise.
 """
 
 from collections.abc import Sequence

@@ -1,16 +1,18 @@
 """Optimisers by name, from optax, and the learning rate of a step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from cm_jax.errors import UserError, build_from, check_name
 from cm_jax.types import Array
 
 OPTIMISERS = {'adam': optax.adam, 'radam': optax.radam}
-DECAYS = ('constant', 'inverse_sqrt')
+DECAYS = ('constant', 'inverse_sqrt', 'linear')
 MAX_RADAM_B2 = 0.999
 
 
@@ -22,13 +24,25 @@ class Optimizer(NamedTuple):
     learning_rate: Callable[[Array], Array | float]
 
 
+class Restarted(NamedTuple):
+    """The state of `restarting`: the number of updates, and the state of the optimiser."""
+
+    updates: Array
+    inner: Any
+
+
 def schedule(
-    learning_rate: float, warmup_steps: int = 0, decay: str = 'constant', decay_steps: int = 0
+    learning_rate: float,
+    warmup_steps: int = 0,
+    decay: str = 'constant',
+    decay_steps: int | Sequence[int] = 0,
 ) -> optax.Schedule:
     """Returns the learning rate after n updates: learning_rate min(n / warmup_steps, 1) d(n).
 
     d is 1 for 'constant', and 1 / sqrt(max(n / decay_steps, 1)) for 'inverse_sqrt' (EDM2, arXiv
-    2312.02696, and ECT's from it on ImageNet). Raises UserError on a setting out of its range.
+    2312.02696, and ECT's from it on ImageNet). For 'linear' it falls from 1 to 0 in each of the stages,
+    one after the other, whose lengths `decay_steps` lists (progressive distillation, arXiv 2202.00512),
+    and stays 0 after them; a number is one stage. Raises UserError on a setting out of its range.
     """
     check_name('optimizer.decay', decay, DECAYS)
     if learning_rate <= 0 or warmup_steps < 0:
@@ -36,17 +50,56 @@ def schedule(
             'optimizer needs learning_rate > 0 and warmup_steps >= 0, got '
             f'{learning_rate}, {warmup_steps}'
         )
-    if (decay_steps < 1) if decay == 'inverse_sqrt' else (decay_steps != 0):
+    lengths = stage_lengths(decay_steps)
+    is_legal = min(lengths, default=0) >= 1 and (len(lengths) == 1 or decay == 'linear')
+    if decay == 'constant':
+        is_legal = lengths == [0]
+    if not is_legal:
         raise UserError(
-            "optimizer.decay_steps is 0 for decay 'constant' and at least 1 for 'inverse_sqrt', got "
-            f'{decay_steps} for {decay!r}'
+            "optimizer.decay_steps is 0 for decay 'constant', at least 1 for 'inverse_sqrt', and for "
+            f"'linear' the lengths of one or more stages, each at least 1; got {decay_steps} for "
+            f'{decay!r}'
         )
     rate = optax.constant_schedule(learning_rate)
     if warmup_steps:
         rate = optax.linear_schedule(0.0, learning_rate, warmup_steps)
     if decay == 'constant':
         return rate
-    return lambda n: rate(n) / jnp.sqrt(jnp.maximum(n / decay_steps, 1.0))
+    if decay == 'linear':
+        return lambda n: rate(n) * _left_of_stage(n, lengths)
+    return lambda n: rate(n) / jnp.sqrt(jnp.maximum(n / lengths[0], 1.0))
+
+
+def stage_lengths(steps: int | Sequence[int]) -> list[int]:
+    """Returns the lengths of stages that a setting names: a number is one stage."""
+    return [steps] if isinstance(steps, int) else list(steps)
+
+
+def _left_of_stage(n: Array, lengths: Sequence[int]) -> Array:
+    """Returns the share of its stage that is left after n updates, from 1 to 0; 0 after the last."""
+    ends = np.cumsum(lengths)
+    stage = jnp.minimum(jnp.searchsorted(jnp.asarray(ends), n, side='right'), len(lengths) - 1)
+    left = (jnp.asarray(ends)[stage] - n) / jnp.asarray(lengths)[stage]
+    return jnp.maximum(left, 0.0)
+
+
+def restarting(
+    optimiser: optax.GradientTransformation, lengths: Sequence[int]
+) -> optax.GradientTransformation:
+    """Returns the optimiser with a new state at the start of each stage; the last one does not end."""
+    starts = np.cumsum(lengths)[:-1]
+
+    def init(params: Any) -> Restarted:
+        return Restarted(jnp.zeros((), jnp.int32), optimiser.init(params))
+
+    def update(updates: Any, state: Restarted, params: Any = None) -> tuple[Any, Restarted]:
+        starts_now = jnp.any(state.updates == starts)
+        fresh = optimiser.init(updates)
+        inner = jax.tree.map(lambda a, b: jnp.where(starts_now, a, b), fresh, state.inner)
+        moves, inner = optimiser.update(updates, inner, params)
+        return moves, Restarted(state.updates + 1, inner)
+
+    return optax.GradientTransformation(init, update)
 
 
 def make(
@@ -57,12 +110,14 @@ def make(
     eps: float = 1e-8,
     warmup_steps: int = 0,
     decay: str = 'constant',
-    decay_steps: int = 0,
+    decay_steps: int | Sequence[int] = 0,
     clip: float = 0.0,
 ) -> Optimizer:
     """Returns the optimiser `name`, one of OPTIMISERS, with the learning rate of `schedule`.
 
     A gradient whose global norm is above `clip` is scaled down to it; 0 leaves gradients as they are.
+    With several stages of 'linear' decay the optimiser begins anew in each, as in the code of
+    progressive distillation. Stages are counted in updates: a step that is skipped delays them.
 
     'radam' is optax's. It rectifies where rho_t >= 5, and PyTorch's where rho_t > 5: in both the sixth
     and later steps. But optax computes rho_t in float32 as a difference of numbers near 2 / (1 - b2).
@@ -80,7 +135,12 @@ def make(
     if name == 'radam' and b2 > MAX_RADAM_B2:
         raise UserError(f"optimizer 'radam' needs b2 <= {MAX_RADAM_B2}, got {b2}")
     varies = warmup_steps or decay != 'constant'  # else the state needs no counter of its own
-    optimiser = OPTIMISERS[name](rate if varies else learning_rate, b1=b1, b2=b2, eps=eps)
+    lengths = stage_lengths(decay_steps)
+    if len(lengths) > 1:
+        of_rate_1 = OPTIMISERS[name](1.0, b1=b1, b2=b2, eps=eps)
+        optimiser = optax.chain(restarting(of_rate_1, lengths), optax.scale_by_schedule(rate))
+    else:
+        optimiser = OPTIMISERS[name](rate if varies else learning_rate, b1=b1, b2=b2, eps=eps)
     if clip:
         optimiser = optax.chain(optax.clip_by_global_norm(clip), optimiser)
     return Optimizer(optimiser.init, optimiser.update, rate)

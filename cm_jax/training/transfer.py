@@ -14,6 +14,8 @@ from cm_jax.types import DenoiseFn, Params
 from cm_jax.weights.lpips import distance_of
 from cm_jax.wiring import Frozen, net_params, prior_settings, weights_meaning
 
+SCALING = 'skip_scaling'  # the setting of a network that scales its skips
+
 
 def initial_weights(
     settings: RunSettings, template: Params, image_shape: tuple[int, int, int]
@@ -21,7 +23,8 @@ def initial_weights(
     """Returns the weights of `init_from`, or None where it names no run.
 
     `template` has the shapes of the weights that the run needs. A prior that was learnt there and is
-    not learnt here is left behind. Raises UserError, by name, if the weights do not fit.
+    not learnt here is left behind, and so is the scaling of skips (`model.skip_scaling`), which has no
+    weights, where this run has none. Raises UserError, by name, if the weights do not fit.
     """
     origin = settings.init_from
     if not origin.workdir:
@@ -31,7 +34,10 @@ def initial_weights(
     leaves_prior = not prior_settings(settings)
     if leaves_prior:
         theirs['prior'] = {}
-    differing = differences(theirs, weights_meaning(settings, image_shape))
+    ours = weights_meaning(settings, image_shape)
+    if SCALING in ours['model'] and ours['model'][SCALING] is None:
+        theirs['model'] |= {SCALING: None}
+    differing = differences(theirs, ours)
     if differing:
         raise UserError(f'config.init_from {origin.workdir} does not fit: {"; ".join(differing)}')
     params = run.params(origin.step, origin.ema)

@@ -1,4 +1,4 @@
-"""What the configs on CIFAR-10 share: 50,000 images of 32x32 pixels, without their classes."""
+"""What the configs on CIFAR-10 share: 50,000 images of 32x32 pixels; all but two ignore the classes."""
 
 from cm_jax.config import base_config
 from cm_jax.models.presets import PRESETS

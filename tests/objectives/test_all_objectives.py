@@ -53,7 +53,7 @@ TABLE = [
         for order, settings, prior in (
             (1, SHARED, False),
             (1, SHARED | {'step_size': 'proportional', 'ramp_steps': 8 * STAGE}, True),
-            (2, SHARED | {'head': 2, 'discrete': True}, False),
+            (2, SHARED | {'head': 2, 'discrete': True, 'high_frequency_weight': 1.0}, False),
             (2, SHARED, True),
             (3, SHARED | {'step_size': 'fixed', 'head': 3}, False),
             (3, SHARED, True),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax.core import ode
+from cm_jax.core import ode, wavelet
 from cm_jax.core.process import expand, perturb
 from cm_jax.errors import UserError
 from cm_jax.objectives import catch_up
@@ -201,3 +201,22 @@ def test_wrong_settings_of_catch_up_are_refused(settings, message):
         build(1, **settings) if 'order' not in settings else build(
             settings.pop('order'), **settings
         )
+
+
+# The details of an image
+
+
+def test_the_details_are_the_largest_fifth_of_the_high_bands_of_the_image():
+    """Of images in [0, 1], where the data are in [-1, 1]; of the last head."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    v, prediction = (jax.random.normal(key, (3, 6, 7, 2)) for key in keys)
+    bands = np.asarray(wavelet.analyse(prediction) - wavelet.analyse(v))[1:] / 2
+    expected = [np.sort(np.abs(bands[:, i]), axis=None)[::-1] for i in range(3)]
+    count = int(0.2 * 3 * 5 * 6 * 2)
+    found = jax.jit(catch_up.high_frequency)(prediction, v)
+    np.testing.assert_allclose(found, [sizes[:count].mean() for sizes in expected], rtol=1e-4)
+    loss, metrics = run_loss(build(2, high_frequency_weight=3.0))
+    plain, _ = run_loss(build(2))
+    np.testing.assert_allclose(loss - plain, 3 * metrics['high_frequency'], rtol=1e-3)
+    with pytest.raises(UserError, match=r'high_frequency_weight=-1'):
+        build(1, high_frequency_weight=-1.0)

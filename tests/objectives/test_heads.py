@@ -60,3 +60,30 @@ def test_a_sampler_names_the_head():
         build_sampler('euler@3+head3', generative_models[0])
     with pytest.raises(UserError, match=r'has 1 head\(s\); legal: no \+head'):
         build_sampler('euler@3+head1', generative_models[0]._replace(heads=()))
+
+
+def test_heads_with_one_norm_are_those_whose_norms_are_equal():
+    image, x, t = (
+        (8, 8, 2),
+        jax.random.normal(jax.random.key(1), (2, 8, 8, 2)),
+        jnp.full((2, 1), 0.4),
+    )
+    settings = {
+        'name': 'song_unet',
+        'channels': 4,
+        'channel_mult': (1,),
+        'num_blocks': 1,
+        'heads': 2,
+    }
+    own, shared = (models.build(settings | {'shared_norm': on}, image, 0) for on in (False, True))
+    params = jax.tree.map(lambda p: p + 0.1, jax.jit(shared.init)(jax.random.key(0)))
+    kernel, bias = params['out_conv']['kernel'], params['out_conv']['bias']
+    halves = [{'kernel': kernel[..., i : i + 2], 'bias': bias[i : i + 2]} for i in (0, 2)]
+    split = (
+        params | {'head2_norm': params['out_norm']} | dict(zip(('out_conv', 'head2_conv'), halves))
+    )
+    outputs = [jax.jit(m.net)(p, x, t) for m, p in ((own, split), (shared, params))]
+    np.testing.assert_allclose(*outputs, atol=1e-5)
+    assert jax.tree.structure(split) == jax.tree.structure(
+        jax.eval_shape(own.init, jax.random.key(0))
+    )

@@ -5,9 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from cm_jax.core import curriculum, noise, ode, precond
 from cm_jax.core.process import expand
+from cm_jax.errors import UserError
 from tests.helpers.consistency import behind, build
 from tests.helpers.gaussian import DATA
 from tests.helpers.objectives import SIGMA_DATA, VE, make_batch
@@ -24,6 +26,24 @@ def test_pd_halves_its_steps_and_takes_the_student_as_teacher():
         refs = objective.update(refs, jnp.float32(k + 1), jnp.int32(k))
     assert steps == [4] * 3 + [2] * 3 + [1] * 9
     assert teachers == [0] * 3 + [3] * 3 + [6] * 9
+
+
+def test_pd_takes_the_length_of_each_stage():
+    lengths = (1, 3, 2)
+    objective = build('pd', start_steps=8, halve_every=lengths)
+    refs = objective.init(jnp.float32(0))
+    teachers, steps = [], []
+    for k in range(8):
+        steps.append(int(refs['n']))
+        teachers.append(float(refs['teacher']))
+        refs = objective.update(refs, jnp.float32(k + 1), jnp.int32(k))
+    assert steps == [4] * 1 + [2] * 3 + [1] * 4
+    assert teachers == [0] * 1 + [1] * 3 + [4] * 4
+    for wrong in ((1, 3), (5,), (1, 3, 2, 2)):
+        with pytest.raises(UserError, match='lengths of all 3 stages'):
+            build('pd', start_steps=8, halve_every=wrong)
+    with pytest.raises(UserError, match='halve_every >= 1'):
+        build('pd', start_steps=8, halve_every=(1, 0, 2))
 
 
 def test_pd_changes_its_teacher_late_where_the_last_step_of_a_stage_is_passed_over():

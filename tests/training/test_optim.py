@@ -37,6 +37,29 @@ def test_rate_falls_with_the_root_of_the_step(warmup_steps):
     np.testing.assert_allclose(moves, expected, rtol=1e-4)
 
 
+def test_rate_falls_to_zero_in_each_stage_and_the_optimiser_begins_anew():
+    rate = optim.schedule(0.1, decay='linear', decay_steps=(4, 2))
+    found = [float(rate(n)) for n in range(8)]
+    np.testing.assert_allclose(found, [0.1, 0.075, 0.05, 0.025, 0.1, 0.05, 0, 0], rtol=1e-5)
+    gradients = np.random.default_rng(0).uniform(-1, 1, (7, 3)).astype(np.float32)
+
+    def moves(gradients, **settings):
+        optimizer = optim.make('adam', 0.1, **settings)
+        state, found = optimizer.init(jnp.zeros(3)), []
+        for g in gradients:
+            move, state = optimizer.update(jnp.asarray(g), state)
+            found.append(move)
+        return np.array(found)
+
+    stages = [
+        moves(part, decay='linear', decay_steps=n)
+        for part, n in ((gradients[:4], 4), (gradients[4:], 2))
+    ]
+    whole = moves(gradients, decay='linear', decay_steps=[4, 2])
+    np.testing.assert_allclose(whole, np.concatenate(stages), rtol=1e-5, atol=1e-9)
+    assert np.abs(whole[4] - moves(gradients)[4]).max() > 1e-3 and np.all(whole[6] == 0)
+
+
 def test_logged_rate_is_that_of_the_update_and_waits_where_a_step_is_skipped():
     optimizer = optim.make('adam', 0.1, warmup_steps=2, decay='inverse_sqrt', decay_steps=2)
     state, step = start(optimizer=optimizer)
@@ -119,8 +142,12 @@ def test_clip_bounds_the_gradients_norm():
         ({'clip': -1.0}, 'clip >= 0'),
         ({'b1': 1.0}, 'b1 and b2 in'),
         ({'decay': 'cosine'}, "'cosine'; legal: constant, inverse_sqrt"),
-        ({'decay': 'inverse_sqrt'}, "at least 1 for 'inverse_sqrt', got 0"),
+        ({'decay': 'inverse_sqrt'}, "at least 1 for 'inverse_sqrt'.*got 0"),
         ({'decay_steps': 5}, "0 for decay 'constant'.*got 5"),
+        ({'decay': 'inverse_sqrt', 'decay_steps': (5, 5)}, r"got \(5, 5\) for 'inverse_sqrt'"),
+        ({'decay': 'linear'}, "got 0 for 'linear'"),
+        ({'decay': 'linear', 'decay_steps': ()}, r"got \(\) for 'linear'"),
+        ({'decay': 'linear', 'decay_steps': (5, 0)}, r"got \(5, 0\) for 'linear'"),
         ({'momentum': 0.9}, r'config\.optimizer\.momentum.*legal: b1, b2, clip'),
     ],
 )

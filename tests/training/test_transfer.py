@@ -123,6 +123,18 @@ def test_a_prior_that_is_not_learnt_here_is_left_behind(velocity):
     chex.assert_trees_all_equal(found, velocity.params()[NET])
 
 
+def test_a_scaling_of_skips_may_be_left_behind_and_no_other_may_be_taken(velocity):
+    def scaling(value):
+        return lambda c: c.model.update({'skip_scaling': value})
+
+    for value in (0.75, None):
+        ours = settings('catch_up', run=velocity, change=scaling(value))
+        chex.assert_trees_all_equal(initial_weights(ours, template(ours), SHAPE), velocity.params())
+    ours = settings('catch_up', run=velocity, change=scaling(0.5))
+    said = refusal(initial_weights, ours, {}, SHAPE)
+    assert 'model.skip_scaling: 0.75 there, 0.5 here' in said
+
+
 def test_a_prior_that_is_not_there_is_refused(velocity, tmp_path):
     config = tiny.get_config('catch_up')
     config.prior.name = ''
