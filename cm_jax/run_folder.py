@@ -80,6 +80,11 @@ def weights_file_label(ema: str) -> str:
     return weights_label(ema).replace(' ', '')
 
 
+def sampler_file_label(spec: str) -> str:
+    """Returns a sampler's text as a part of a file's name: without commas and slashes."""
+    return spec.replace(',', '-').replace('/', '-')
+
+
 def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -> bool:
     """Returns whether `workdir` is free for a run of `config`; False if it holds this very run.
 
@@ -91,7 +96,7 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
         stored = json.loads(path.read_text())
         if name == SEARCH:
             stored, config = earlier_search(stored), earlier_search(config)
-        differing = differences(_with_second(stored, config), config)
+        differing = differences(_with_later(stored, config), config)
         if differing:
             raise UserError(
                 f'{workdir} holds another run; differing keys: {"; ".join(differing)}. Choose '
@@ -106,15 +111,15 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
     return True
 
 
-def _with_second(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns a stored config with the extractors of a second opinion, which decide nothing in a run.
+def _with_later(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a stored config with the keys of `evaluation` that an earlier version did not have.
 
-    They are those of `config` if an earlier version, which had none, has stored it.
+    They decide nothing in a run, and have the values of `config`. (`earlier_search` has given a search
+    those that decide something in it.)
     """
     then, now = stored.get('evaluation', {}), config.get('evaluation', {})
-    if 'second' in then or 'second' not in now:
-        return stored
-    return {**stored, 'evaluation': {**then, 'second': now['second']}}
+    later = {key: now[key] for key in ('second', 'bytes') if key in now and key not in then}
+    return {**stored, 'evaluation': {**then, **later}} if later else stored
 
 
 def claim(

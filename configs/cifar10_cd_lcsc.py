@@ -18,4 +18,4 @@ from configs.common.lcsc import fid_search
 
 
 def get_config():
-    return fid_search('runs/cifar10/cd_more', start=0)
+    return fid_search('runs/cifar10/cd_more', start=0, byte_rule='truncate')

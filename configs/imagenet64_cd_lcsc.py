@@ -17,6 +17,6 @@ from configs.common.lcsc import fid_search
 
 
 def get_config():
-    c = fid_search('runs/imagenet64/cd_more', start=0)
+    c = fid_search('runs/imagenet64/cd_more', start=0, byte_rule='truncate')
     c.basis.storage = 'host'
     return c

@@ -8,7 +8,8 @@ PATH is a folder of images of 64x64 with one folder for each class. The settings
 paper's code: ADM with skip scaling and dropout 0.1, independent noise, h ~ U(0, 1/16), and the
 global batch 1024: 1,200,000 steps see 1,229 million images. The paper samples with the average at
 step 500,000. Not the paper's are bfloat16 (it has float16), the scale of the noise input, and that
-there is no wavelet loss beside the squared error. Ours: not run.
+there is no wavelet loss beside the squared error. Images truncate to bytes, as in the paper's code.
+Ours: not run.
 """
 
 from configs.common.flow import catch_up, rectified_flow
@@ -23,4 +24,5 @@ def get_config():
     c.model.update({'dropout': 0.1, 'skip_scaling': 0.75, 'noise_scale': 1000.0})
     c.optimizer.update({'name': 'adam', 'learning_rate': 4e-4})
     c.sampling.ema = '0.9999432'
+    c.evaluation.bytes = 'truncate'
     return c
