@@ -49,7 +49,7 @@ def test_the_truncating_rule_is_that_of_consistency_models():
     np.testing.assert_array_equal(stored, expected)
     np.testing.assert_allclose(round_uint8(x, 'truncate'), to_float(expected), atol=2e-7)
     lower = to_bytes(x).astype(int) - stored
-    assert set(np.unique(lower)) == {0, 1} and 0.4 < lower.mean() < 0.6
+    assert set(np.unique(lower)) == {0, 1} and 0.3 < lower.mean() < 0.5  # a sixth is clipped
     np.testing.assert_array_equal(
         round_uint8(jnp.array([-9.0, 9, np.nan]), 'truncate'), [-1, 1, np.nan]
     )
