@@ -33,11 +33,13 @@ from cm_jax.evaluation.extractors import override
 from cm_jax.evaluation.references import describe
 from cm_jax.evaluation.scores import FeatureSpace, Scorer
 from cm_jax.files import append_json_line
-from cm_jax.generate import LABELS, build_sampler, labels_policy
+from cm_jax.generate import LABELS, labels_policy
 from cm_jax.metrics import named
+from cm_jax.metrics.features import ROUNDING
 from cm_jax.models import lenet
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import RAW, SCORES, weights_label
+from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import Evaluation, parse_run
 from cm_jax.types import Extractor
 from cm_jax.wiring import open_spaces
@@ -69,6 +71,9 @@ _LABELS = flags.DEFINE_enum(
 _REFERENCE = flags.DEFINE_string(
     'reference', None, 'split of the data set, or an .npz file of reference statistics'
 )
+_BYTES = flags.DEFINE_enum(
+    'bytes', None, list(ROUNDING), 'how images become bytes, as config.evaluation.bytes'
+)
 _METRICS = flags.DEFINE_list(
     'metrics',
     [],
@@ -91,6 +96,7 @@ NOT_STRAIGHTNESS = (
     'metrics',
     'second',
     'labels',
+    'bytes',
     'save_images',
 )
 
@@ -105,6 +111,7 @@ def asked_evaluation(evaluation: Evaluation) -> Evaluation:
         'weights': _EXTRACTOR.weights.value,
         'batch_size': _EXTRACTOR.batch_size.value,
         'reference': _REFERENCE.value,
+        'bytes': _BYTES.value,
         'second': None if _SECOND.value is None else tuple(_SECOND.value),
         'samples': _SAMPLES.value,
         'seeds': cli.integers('seeds', _SEEDS.value) or None,
@@ -201,20 +208,23 @@ class Request(NamedTuple):
     spec: str
 
 
-def requests(run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation) -> list[Request]:
-    """Returns the scores that the flags ask for. Raises UserError if one of them is not possible."""
-    model = run.parts.generative_model
+def requests(
+    run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation
+) -> tuple[list[Request], GenerativeModel]:
+    """Returns the scores that the flags ask for, and the model that makes their samples.
+
+    Raises UserError if one of them is not possible.
+    """
     asked = [
         Request(step, ema, run.sampler_spec(spec, step, ema))
         for step, ema in weights
         for spec in _SAMPLER.value or evaluation.samplers
     ]
-    for request in asked:
-        build_sampler(request.spec, model)
+    model = run.guided_model([request.spec for request in asked])
     labels_policy(model, _LABELS.value)
     for step, ema in weights:
         run.check_ema(step, ema)
-    return asked
+    return asked, model
 
 
 def protocols_of(row: Mapping[str, Any], spaces: Sequence[FeatureSpace]) -> list[Any]:
@@ -226,11 +236,12 @@ def protocols_of(row: Mapping[str, Any], spaces: Sequence[FeatureSpace]) -> list
 
 def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation) -> None:
     """Scores each of the weights with each sampler; everything is checked before the first sample."""
-    asked, metrics, root = requests(run, weights, evaluation), _METRICS.value, _SAVE_IMAGES.value
+    asked, model = requests(run, weights, evaluation)
+    metrics, root, mesh = _METRICS.value, _SAVE_IMAGES.value, sharding.make_mesh()
     folders = [images.folder(root, *request) if root else None for request in asked]
     spaces = open_spaces(run.settings.dataset, evaluation, metrics)
-    model, mesh = run.parts.generative_model, sharding.make_mesh()
-    scorer = Scorer(model, spaces, evaluation.batch_size, mesh, _LABELS.value)
+    batch_size, rule = evaluation.batch_size, evaluation.bytes
+    scorer = Scorer(model, spaces, batch_size, mesh, _LABELS.value, rule)
     extractor = spaces[0].extractor
     load = functools.lru_cache(maxsize=1)(run.params)  # one model in memory at a time
     names = [

@@ -22,14 +22,24 @@ LABELS = ('balanced', 'uniform')
 LABEL_STREAM = 1_000_003
 
 
-def build_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
-    """Returns the sampler that `spec` describes, e.g. 'heun@18'.
+def check_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
+    """Returns the sampler that `spec` describes, e.g. 'heun@18', whether its guide is open or not.
 
     Raises UserError on a sampler that does not exist or that the model does not allow.
     """
     sampler = samplers.build(spec, model.process)
     samplers.check_guidance(sampler, model.num_classes)
     samplers.check_head(sampler, len(model.heads))
+    return sampler
+
+
+def build_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
+    """Returns the sampler that `spec` describes, to sample with.
+
+    Raises UserError as `check_sampler` does, and if it is guided by a run that was not opened.
+    """
+    sampler = check_sampler(spec, model)
+    samplers.check_guide(sampler, model.guides)
     return sampler
 
 
@@ -85,7 +95,8 @@ def make_generator(
 
     It makes the samples x0 with the indices first .. first + batch_size - 1 and returns
     `finish(*weights, x0)` as numpy arrays, on every process. A fourth argument of `generate` replaces
-    the noise levels of the sampler by as many others, without compiling again.
+    the noise levels of the sampler by as many others, without compiling again. The weights of a network
+    that guides the sampler are read here.
 
     Args:
       model: the denoiser, and what sampling has to know of it.
@@ -100,8 +111,9 @@ def make_generator(
     padded = -(-batch_size // mesh.size) * mesh.size
 
     def program(
-        params: Params, weights: tuple[Params, ...], seed: Array, first: Array, ts: Array
+        params: Params, others: tuple[Params, ...], seed: Array, first: Array, ts: Array
     ) -> Any:
+        guide, *weights = others
         indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
         labelled = model
         if labels == 'uniform':
@@ -109,17 +121,24 @@ def make_generator(
             labelled = model._replace(
                 denoise=with_labels(model.denoise, classes),
                 heads=tuple(with_labels(head, classes) for head in model.heads),
+                guides={
+                    name: other._replace(denoise=with_labels(other.denoise, classes))
+                    for name, other in model.guides.items()
+                },
             )
+        if sampler.guide:
+            params = params, guide
         x0 = samplers.generate(samplers.at_levels(sampler, ts), labelled, params, seed, indices)
         return finish(*weights, x0)
 
     jitted = jax.jit(program, out_shardings=by_example(mesh))
-    weights = jax.device_put(weights, replicated(mesh))
+    guide = model.guides[sampler.guide].load() if sampler.guide else ()
+    others = jax.device_put((guide, *weights), replicated(mesh))
 
     def generate(
         params: Params, seed: int, first: int, levels: Sequence[float] = sampler.levels
     ) -> Any:
-        outputs = jitted(params, weights, seed, first, np.asarray(levels, np.float32))
+        outputs = jitted(params, others, seed, first, np.asarray(levels, np.float32))
         return jax.tree.map(lambda leaf: to_host(leaf)[:batch_size], outputs)
 
     return generate

@@ -7,8 +7,9 @@ images = run.sample(weights, 'multistep@80,0.8', count=64, seed=0)
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +18,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cm_jax import checkpoint, run_folder, sharding
+from cm_jax.config import differences
 from cm_jax.core import ema as averages
 from cm_jax.core import tree
 from cm_jax.errors import UserError, check_name
 from cm_jax.files import read_json_lines
-from cm_jax.generate import build_sampler, make_generator
+from cm_jax.generate import build_sampler, check_sampler, make_generator
 from cm_jax.metrics.features import to_bytes
 from cm_jax.run_folder import (
     DATA_CARD,
@@ -33,6 +35,7 @@ from cm_jax.run_folder import (
     averages_in,
     item_name,
 )
+from cm_jax.samplers import GenerativeModel, Guide, parse_autoguidance, parse_guide
 from cm_jax.settings import RunSettings, parse_run
 from cm_jax.types import Params
 from cm_jax.wiring import Parts, wire
@@ -148,15 +151,40 @@ class Run:
     def generator(self, spec: str, count: int) -> Callable[[Params, int], np.ndarray]:
         """Returns `generate(params, seed)`, which gives `count` samples: uint8 [count,H,W,C].
 
-        `spec` describes the sampler. The program is compiled once for all weights and seeds.
+        `spec` describes the sampler. The bytes are those of config.evaluation.bytes. The program is
+        compiled once for all weights and seeds.
         """
-        model, mesh = self.parts.generative_model, sharding.make_mesh()
-        generate = make_generator(model, build_sampler(spec, model), mesh, count, to_bytes)
+        model, mesh = self.guided_model([spec]), sharding.make_mesh()
+        finish = functools.partial(to_bytes, rule=self.settings.evaluation.bytes)
+        generate = make_generator(model, build_sampler(spec, model), mesh, count, finish)
         return lambda params, seed: generate(params, seed, 0)
 
     def sample(self, params: Params, spec: str, count: int, seed: int = 0) -> np.ndarray:
         """Returns `count` samples of the sampler that `spec` describes: uint8 [count,H,W,C]."""
         return self.generator(spec, count)(params, seed)
+
+    def guided_model(self, specs: Iterable[str]) -> GenerativeModel:
+        """Returns the generative model of the run with the runs opened that guide these samplers.
+
+        Raises UserError if one of them is no run with these weights, or is of other images, classes or
+        another process.
+        """
+        model = self.parts.generative_model
+        built = [check_sampler(spec, model) for spec in specs]
+        guides = dict.fromkeys(sampler.guide for sampler in built if sampler.guide)
+        return model._replace(guides={guide: self._open_guide(guide) for guide in guides})
+
+    def _open_guide(self, guide: str) -> Guide:
+        folder, step, ema = parse_guide(guide)
+        other = open_run(folder)
+        step = other.step(step)
+        other.check_ema(step, ema)
+        differing = differences(_kind_of_samples(other), _kind_of_samples(self))
+        if differing:
+            raise UserError(f'guide {folder} does not fit {self.workdir}: {"; ".join(differing)}')
+        return Guide(
+            other.parts.generative_model.denoise, functools.partial(other.params, step, ema)
+        )
 
     def tuned(self) -> list[dict[str, Any]]:
         """Returns the records of tuned_levels.json, the newest last; [] if there is no such file."""
@@ -167,9 +195,18 @@ class Run:
         """Returns the full description of the sampler `spec`.
 
         'tuned', or 'tuned@n' for n levels, is replaced by the sampler that tune_levels chose last for
-        these weights. Any other description is returned as it is. Raises UserError if no levels were
-        tuned for these weights.
+        these weights, and a run that guides gets its last step if none is written. Any other
+        description is returned as it is. Raises UserError if no levels were tuned for these weights.
         """
+        bare, weight, guide = parse_autoguidance(spec)
+        if guide:
+            folder, guide_step, guide_ema = parse_guide(guide)
+            words = [
+                folder,
+                str(open_run(folder).step(guide_step)),
+                *([guide_ema] * bool(guide_ema)),
+            ]
+            return f'{self.sampler_spec(bare, step, ema)}+auto{weight:.10g}={",".join(words)}'
         name, _, count = spec.partition('@')
         if name != 'tuned':
             return spec
@@ -214,6 +251,16 @@ def open_run(workdir: str | epath.Path) -> Run:
     return Run(
         workdir=workdir, config=ConfigDict(config), settings=settings, card=card, parts=parts
     )
+
+
+def _kind_of_samples(run: Run) -> dict[str, Any]:
+    """Returns what must be equal in a run and in one that guides it."""
+    model = run.parts.generative_model
+    return {
+        'process': run.settings.process,
+        'classes': model.num_classes,
+        'images': list(model.image_shape),
+    }
 
 
 def _listed(steps: list[int]) -> str:

@@ -48,6 +48,14 @@ COMBINED_SAMPLES = 'samples/lcsc.png'
 EMA_ITEM = 'ema_'  # how the name of an average begins in a step of the trajectory
 RAW = ''  # names the weights themselves, where an average of them could be named
 
+# What earlier versions did not know, by section: the value that means what they did, or ANY for a key
+# that decides nothing in a run, whose value is free. (`earlier_search` does the same for searches.)
+ANY = object()
+LATER: dict[str, dict[str, Any]] = {
+    'dataset': {'flip': False, 'crop': ANY},
+    'evaluation': {'second': ANY, 'bytes': ANY},
+}
+
 
 def candidates_file(search: str) -> str:
     """Returns the name of the file with every candidate of the search named `search`."""
@@ -80,6 +88,11 @@ def weights_file_label(ema: str) -> str:
     return weights_label(ema).replace(' ', '')
 
 
+def sampler_file_label(spec: str) -> str:
+    """Returns a sampler's text as a part of a file's name: without commas and slashes."""
+    return spec.replace(',', '-').replace('/', '-')
+
+
 def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -> bool:
     """Returns whether `workdir` is free for a run of `config`; False if it holds this very run.
 
@@ -91,7 +104,7 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
         stored = json.loads(path.read_text())
         if name == SEARCH:
             stored, config = earlier_search(stored), earlier_search(config)
-        differing = differences(_with_later_keys(stored, config), config)
+        differing = differences(_completed(stored, config), config)
         if differing:
             raise UserError(
                 f'{workdir} holds another run; differing keys: {"; ".join(differing)}. Choose '
@@ -106,18 +119,14 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
     return True
 
 
-def _with_later_keys(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns a stored config with the keys that the earlier version which stored it did not have.
-
-    The extractors of a second opinion, and the rule by which the data must have been cropped, decide
-    nothing in a run: they are those of `config`. Nothing was flipped then.
-    """
+def _completed(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a stored config with those keys of LATER that `config` has and the stored one has not."""
     filled = dict(stored)
-    for section, key in (('evaluation', 'second'), ('dataset', 'crop'), ('dataset', 'flip')):
+    for section, keys in LATER.items():
         now = config.get(section, {})
-        if key in now:
-            then = False if key == 'flip' else now[key]
-            filled[section] = {key: then, **filled.get(section, {})}
+        later = {k: now[k] if then is ANY else then for k, then in keys.items() if k in now}
+        if later:
+            filled[section] = later | filled.get(section, {})
     return filled
 
 

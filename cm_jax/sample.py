@@ -16,7 +16,7 @@ from cm_jax import cli
 from cm_jax.errors import UserError
 from cm_jax.plotting import write_grid
 from cm_jax.run import open_run
-from cm_jax.run_folder import SAMPLES, weights_file_label, write_json
+from cm_jax.run_folder import SAMPLES, sampler_file_label, weights_file_label, write_json
 from cm_jax.settings import parse_run
 
 _CONFIG = cli.config_flag("a config whose section `sampling` is used in place of the run's own")
@@ -24,7 +24,9 @@ _WORKDIR = cli.workdir_flag()
 _STEP = cli.step_flag()
 _EMA = cli.ema_flag()
 _SAMPLER = flags.DEFINE_string(
-    'sampler', None, 'the sampler, e.g. onestep, multistep@80,0.8, tuned, heun@18+cfg1.5'
+    'sampler',
+    None,
+    'the sampler, e.g. onestep, multistep@80,0.8, tuned, heun@18+cfg1.5, heun@32+auto1.7=RUN',
 )
 _COUNT = flags.DEFINE_integer('count', None, 'how many images')
 _SEED = flags.DEFINE_integer('seed', 0, 'seed of the noise')
@@ -46,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     sampler = sampling.sampler if _SAMPLER.value is None else _SAMPLER.value
     sampler = run.sampler_spec(sampler, step, ema)
     images = run.sample(run.params(step, ema), sampler, count, seed)
-    name = f'{sampler}_step{step}_{weights_file_label(ema)}_seed{seed}'.replace(',', '-')
+    name = f'{sampler_file_label(sampler)}_step{step}_{weights_file_label(ema)}_seed{seed}'
     folder = run.workdir / SAMPLES
     folder.mkdir(exist_ok=True)
     write_grid(folder / f'{name}.png', images, _COLUMNS.value)

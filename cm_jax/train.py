@@ -5,6 +5,7 @@
 The same command again continues a run that was stopped or killed, and says so if it is done.
 """
 
+import functools
 import json
 import signal
 import sys
@@ -128,7 +129,8 @@ def make_picture_writer(setup: Setup) -> Callable[[TrainState, int], None]:
     """Returns `write(state, step)`, which writes the grid of samples of a step."""
     sampling = setup.settings.sampling
     sampler = build_sampler(sampling.sampler, setup.generative_model)
-    generate = make_generator(setup.generative_model, sampler, setup.mesh, sampling.count, to_bytes)
+    finish = functools.partial(to_bytes, rule=setup.settings.evaluation.bytes)
+    generate = make_generator(setup.generative_model, sampler, setup.mesh, sampling.count, finish)
     columns = 10 if setup.generative_model.num_classes == 10 else 8
 
     def write(state: TrainState, step: int) -> None:

@@ -116,7 +116,7 @@ def main(argv: Sequence[str]) -> None:
     run.check_ema(step, ema)
     space = open_reference(run.settings.dataset, evaluation)
     model, mesh = run.parts.generative_model, sharding.make_mesh()
-    scorer = Scorer(model, [space], evaluation.batch_size, mesh)
+    scorer = Scorer(model, [space], evaluation.batch_size, mesh, rule=evaluation.bytes)
     protocol = scorer.protocol('onestep', samples, (_SEED.value,), ema=ema, step=step)
     records = run.tuned()
     record = next((stored for stored in records[::-1] if is_same_search(stored, protocol)), None)

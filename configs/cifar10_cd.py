@@ -11,11 +11,13 @@ commands name no files. The rate of l1 is 2e-4, that of the others 4e-4, without
 global batch is 512: 800,000 steps see 410 million images, those of the teacher not counted. There
 are 18 levels, and the solver is Heun's. (The paper's teacher is an NCSN++ of its own, trained as
 EDM's.) The paper's FID-50k of lpips, 1 and 2 steps: 3.55 and 2.93; it draws those of l1 and l2 in a
-figure, above them. Images are flipped at random, as in its code. Ours: not run.
+figure, above them. The two steps
+are those of its code, which clips x0: indices 0 and 11 of the 18 levels, 80 and 0.585; images
+truncate to bytes. Images are flipped at random, as in its code. Ours: not run.
 """
 
 from cm_jax.errors import check_name
-from configs.common.cifar10 import cifar10_config
+from configs.common.cifar10 import CM_TWO_STEPS, cifar10_config
 
 VARIANTS = {'lpips': 4e-4, 'l1': 2e-4, 'l2': 4e-4}  # the distance: learning rate
 
@@ -34,4 +36,5 @@ def get_config(variant='lpips'):
     c.init_from.workdir = 'runs/cifar10/edm_ve'
     c.teacher.workdir = 'runs/cifar10/edm_ve'
     c.sampling.ema = '0.9999'
+    c.evaluation.update({'samplers': CM_TWO_STEPS, 'bytes': 'truncate'})
     return c

@@ -29,4 +29,4 @@ VARIANTS = {'enhance': ('cd_more', 0), 'reduce': ('cd_short', 60_000)}  # the ru
 def get_config(variant='enhance'):
     check_name('variant', variant, VARIANTS)
     run, start = VARIANTS[variant]
-    return fid_search(f'runs/cifar10/{run}', start)
+    return fid_search(f'runs/cifar10/{run}', start, byte_rule='truncate')

@@ -11,4 +11,4 @@ from configs.common.lcsc import fid_search
 
 
 def get_config():
-    return fid_search('runs/cifar10/ct', start=760_000)
+    return fid_search('runs/cifar10/ct', start=760_000, byte_rule='truncate')

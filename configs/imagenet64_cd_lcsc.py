@@ -33,6 +33,6 @@ VARIANTS = {'enhance': ('cd_more', 0), 'reduce': ('cd_short', 60_000)}  # the ru
 def get_config(variant='enhance'):
     check_name('variant', variant, VARIANTS)
     run, start = VARIANTS[variant]
-    c = fid_search(f'runs/imagenet64/{run}', start)
+    c = fid_search(f'runs/imagenet64/{run}', start, byte_rule='truncate')
     c.basis.storage = 'host'
     return c

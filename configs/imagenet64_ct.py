@@ -14,7 +14,9 @@ of them gave its numbers is not known.
 PATH is a folder of images of 64x64 with one folder for each class. The distance is LPIPS with
 average pooling, as in the paper's code, with the features of VGG-16 as torchvision publishes it and
 the heads of the lpips package. The network is ADM. The global batch is 2048: 800,000 steps see
-1,638 million images. The paper's FID-50k: not confirmed. Ours: not run.
+1,638 million images. The two steps are those of the paper's code, which clips x0 (`--ts 0,106,200
+--steps 201`: levels 80 and 1.913); images truncate to bytes. The paper's FID-50k: not confirmed.
+Ours: not run.
 """
 
 from cm_jax.errors import check_name
@@ -40,5 +42,6 @@ def get_config(variant='scratch'):
     c.optimizer.update({'name': 'radam', 'learning_rate': 1e-4})
     c.lpips.pooling = 'average'
     c.sampling.update({'sampler': 'onestep', 'ema': '0.9999432'})
-    c.evaluation.samplers = ('onestep', 'multistep@80,1.526')
+    c.evaluation.samplers = ('onestep', 'multistep@idx:0,106,200/201,clip')
+    c.evaluation.bytes = 'truncate'
     return c

@@ -17,6 +17,6 @@ from configs.common.lcsc import fid_search
 
 
 def get_config():
-    c = fid_search('runs/imagenet64/ct_scratch', start=750_000)
+    c = fid_search('runs/imagenet64/ct_scratch', start=750_000, byte_rule='truncate')
     c.basis.storage = 'host'
     return c

@@ -10,7 +10,7 @@ PATH is a folder of images of 64x64 with one folder for each class. The settings
 paper's code: ADM with skip scaling and dropout 0.1, independent noise, h ~ U(0, 1/16), the loss of
 the wavelet's details, and the global batch 1024: 1,200,000 steps see 1,229 million images. The
 paper samples with the average at step 500,000, so each snapshot holds the average. Not the paper's
-is bfloat16 (it has float16). The paper's FID-50k is not known here. Ours: not run.
+is bfloat16 (it has float16). Images truncate to bytes, as in the paper's code. The paper's FID-50k is not known here. Ours: not run.
 """
 
 from configs.common.flow import catch_up, rectified_flow
@@ -28,4 +28,5 @@ def get_config():
     c.optimizer.update({'name': 'adam', 'learning_rate': 4e-4})
     c.trajectory.emas = True
     c.sampling.ema = '0.9999432'
+    c.evaluation.bytes = 'truncate'
     return c

@@ -9,7 +9,8 @@ arXiv 2404.02241.
 
 The paper searches an iDDPM, whose network is not here. This is a diffusion model whose trajectory
 has the power-function averages beside the weights, so that the post-hoc averages are among the
-controls. The sampler is DPM-Solver++ of order 3 on equal steps of logSNR. The search over 33
+controls. The sampler is DPM-Solver++ of order 3 on equal steps of logSNR, with its official
+coefficients. The search over 33
 snapshots of the second half, which stay in the host's memory, has 2,010 candidates of 5,000
 samples. Ours: not run.
 """
@@ -18,6 +19,6 @@ from configs.common.lcsc import fid_search
 
 
 def get_config():
-    c = fid_search('runs/imagenet64/edm2_s', start=262_144, sampler='dpm3@9')
+    c = fid_search('runs/imagenet64/edm2_s', start=262_144, sampler='dpm3@9,official')
     c.basis.storage = 'host'
     return c

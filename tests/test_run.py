@@ -4,15 +4,17 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import re
 
 import chex
 import numpy as np
 import pytest
 from etils import epath
 
-from cm_jax import checkpoint, run_folder
+from cm_jax import checkpoint, run_folder, sharding
 from cm_jax.config import to_plain
 from cm_jax.errors import UserError
+from cm_jax.generate import build_sampler, make_generator
 from cm_jax.lcsc import combine
 from cm_jax.run import open_run
 from cm_jax.run_folder import DATA_CARD, TRAJECTORY
@@ -20,7 +22,8 @@ from cm_jax.weights import names
 from cm_jax.wiring import net_params
 from tests.helpers import tiny
 from tests.helpers.averages import KEPT, STEPS, averaged, walk
-from tests.helpers.run_folders import untrained_run
+from tests.helpers.refusals import refusal
+from tests.helpers.run_folders import DIGITS, untrained_run
 from tests.helpers.tiny import settings_of
 
 # Averages
@@ -182,3 +185,50 @@ def test_tuned_stands_for_the_levels_that_were_tuned_for_these_weights(opened, t
     (run.workdir / run_folder.TUNED_LEVELS).write_text(json.dumps(more))
     with pytest.raises(UserError, match=r"'tuned'.*legal: tuned@2, tuned@3$"):
         run.sampler_spec('tuned', 3, '')
+
+
+# Guided by another run
+
+
+def test_a_run_is_guided_by_another_network(opened, tmp_path):
+    """The guide has fewer channels; its last step is written into the sampler's text."""
+    config = tiny.get_config('edm')
+    config.model.channels = 2
+    guide = untrained_run(tmp_path / 'guide', config)
+    written = f'onestep+auto2.5={guide.workdir}'
+    spec = opened.sampler_spec(written, 3, '')
+    assert spec == f'{written},2'
+    assert opened.sampler_spec(f'{written},1,0.9', 3, '') == f'{written},1,0.9'
+
+    def images(run, params, spec):
+        model, mesh = run.guided_model([spec]), sharding.make_mesh()
+        return make_generator(model, build_sampler(spec, model), mesh, 4, lambda x0: x0)(
+            params, 5, 0
+        )
+
+    own, worse = (images(run, run.params(), 'onestep') for run in (opened, guide))
+    found = images(opened, opened.params(), spec)
+    np.testing.assert_allclose(found, worse + 2.5 * (own - worse), atol=1e-4)
+    assert np.abs(found - own).max() > 1e-2
+    first = images(opened, opened.params(), f'{written},2,0.9')
+    np.testing.assert_array_equal(first, images(opened, opened.params(), f'{written},1'))
+    assert opened.sample(opened.params(), spec, 4, 5).dtype == np.uint8
+
+
+def test_guides_that_do_not_fit_are_refused_in_one_line(opened, tmp_path):
+    kinds = {name: tiny.get_config('edm') for name in ('noise', 'classes', 'images')}
+    kinds['noise'].process.t_max = 40.0
+    kinds['classes'].class_conditional = False
+    cards = {'images': DIGITS | {'image_shape': [16, 16, 1]}}
+    for name, config in kinds.items():
+        untrained_run(tmp_path / name, config, steps=(2,), card=cards.get(name, DIGITS))
+    for guide, words in (
+        (tmp_path / 'noise', r'does not fit .*process\.t_max: 40\.0 there, 80\.0 here'),
+        (tmp_path / 'classes', r'classes: 0 there, 10 here'),
+        (tmp_path / 'images', r'images: \[16, 16, 1\] there, \[8, 8, 1\] here'),
+        (tmp_path / 'nothing', 'nothing is no run folder'),
+        (f'{opened.workdir},7', 'has no step 7; there are 0, 3'),
+        (f'{opened.workdir},3,0.7', r"unknown average.*'0\.7'.*legal: 0\.9"),
+    ):
+        said = refusal(opened.guided_model, [f'onestep+auto2={guide}'])
+        assert re.search(words, said) and '\n' not in said, said

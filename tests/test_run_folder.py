@@ -98,6 +98,21 @@ def test_a_run_of_an_earlier_version_goes_on_unflipped_whatever_crop_is_asked_fo
             run_folder.is_new(folder, ONE | {'dataset': dataset | {'flip': flip, 'crop': crop}})
 
 
+def test_the_byte_rule_of_an_earlier_version_is_rounding_and_binds_a_search_alone(folder):
+    """Nothing in a training run depends on it, as on the extractors of a second opinion."""
+    run_folder.write_config(folder, {'seed': 0, 'evaluation': {'samples': 9}})
+    now = {'seed': 0, 'evaluation': {'samples': 9, 'second': ['pixel'], 'bytes': 'truncate'}}
+    assert not run_folder.is_new(folder, now)
+    with pytest.raises(UserError, match=r'evaluation\.samples: 9 there, 8 here'):
+        run_folder.is_new(folder, now | {'evaluation': now['evaluation'] | {'samples': 8}})
+    search = folder.parent / 'search'
+    run_folder.write_config(search, {'seed': 0, 'evaluation': {'samples': 9}}, run_folder.SEARCH)
+    rounding = {'seed': 0, 'evaluation': {'samples': 9, 'bytes': 'round'}}
+    assert not run_folder.is_new(search, rounding, run_folder.SEARCH)
+    with pytest.raises(UserError, match=r"evaluation\.bytes: 'round' there, 'truncate' here"):
+        run_folder.is_new(search, now, run_folder.SEARCH)
+
+
 # Claimed and set aside
 
 

@@ -1,4 +1,5 @@
-"""Classifier-free guidance: a denoiser is pushed away from its own prediction without the label."""
+"""Guidance: a denoiser is pushed away from a worse prediction, which is its own without the label
+(classifier-free guidance) or that of another network (autoguidance)."""
 
 from cm_jax.errors import UserError
 from cm_jax.types import Array, DenoiseFn, Key, Params
@@ -25,5 +26,27 @@ def guided(denoise: DenoiseFn, weight: float) -> DenoiseFn:
             raise UserError(f'guidance (weight {weight:g}) needs labels, and none were given')
         without = denoise(params, x, t, None, key)
         return without + weight * (denoise(params, x, t, label, key) - without)
+
+    return combined
+
+
+def autoguided(denoise: DenoiseFn, guide: DenoiseFn, weight: float) -> DenoiseFn:
+    """Returns the denoiser D that a worse one guides; each call evaluates both networks.
+
+    D_w(x, t, label) = D_guide(x, t, label) + weight (D(x, t, label) - D_guide(x, t, label))
+
+    It is the autoguidance of Karras et al. (arXiv 2406.02507), whose guide is a smaller network or one
+    that was trained for a shorter time. The parameters of the result are the pair (those of D, those of
+    the guide). With weight 1 it is D, and the guide is not evaluated.
+    """
+
+    def combined(
+        params: Params, x: Array, t: Array, label: Array | None = None, key: Key | None = None
+    ) -> Array:
+        own, of_guide = params
+        if weight == 1:
+            return denoise(own, x, t, label, key)
+        worse = guide(of_guide, x, t, label, key)
+        return worse + weight * (denoise(own, x, t, label, key) - worse)
 
     return combined

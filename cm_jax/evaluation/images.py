@@ -7,13 +7,13 @@ import PIL.Image
 
 from cm_jax.errors import UserError
 from cm_jax.evaluation.scores import SaveImages
-from cm_jax.run_folder import weights_file_label
+from cm_jax.run_folder import sampler_file_label, weights_file_label
 from cm_jax.sharding import is_primary
 
 
 def folder(root: str, step: int, ema: str, spec: str) -> pathlib.Path:
     """Returns the folder of one score below `root`. Raises UserError if it is not empty."""
-    name = f'step{step}_{weights_file_label(ema)}_{spec}'.replace(',', '-')
+    name = f'step{step}_{weights_file_label(ema)}_{sampler_file_label(spec)}'
     place = pathlib.Path(root).expanduser() / name
     if place.exists() and any(place.iterdir()):
         raise UserError(f'--save_images: {place} is not empty; choose another folder')

@@ -1,6 +1,7 @@
 """Scores of generated images: generate, round, extract features, compare with a reference set."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -110,17 +111,20 @@ def make_features(
     mesh: Mesh,
     labels: str = LABELS[0],
     save: bool = False,
+    rule: str = 'round',
 ) -> Callable[..., Iterator[list[np.ndarray]]]:
     """Returns `sample_features(params, seed, samples, levels)`, which compiles one program.
 
     It yields, for each batch of exactly that many samples, their features [B, dim] by each extractor.
-    With `save`, a fifth argument, `SaveImages`, is called with the images behind each batch.
+    The samples become bytes by `rule`, one of metrics.features.ROUNDING. With `save`, a fifth argument,
+    `SaveImages`, is called with the images behind each batch.
     """
 
     def finish(*weights_and_x0: Any) -> tuple[Array, ...]:
         *weights, x0 = weights_and_x0
-        extracted = [features.of_samples(e, w, x0) for e, w in zip(extractors, weights)]
-        return (*extracted, features.to_bytes(x0)) if save else tuple(extracted)
+        rounding = functools.partial(features.round_uint8, rule=rule)
+        extracted = [features.of_samples(e, w, x0, rounding) for e, w in zip(extractors, weights)]
+        return (*extracted, features.to_bytes(x0, rule)) if save else tuple(extracted)
 
     weights = tuple(extractor.params for extractor in extractors)
     generate = make_generator(model, sampler, mesh, batch_size, finish, weights, labels)
@@ -150,6 +154,7 @@ class _Parts:
     batch_size: int
     mesh: Mesh
     labels: str
+    rule: str  # by which samples become bytes
 
 
 class Scorer:
@@ -157,6 +162,7 @@ class Scorer:
 
     Samplers that differ in the values of their noise levels alone share one compiled program. The first
     of the feature spaces is that of the score; in the others the same samples are measured beside it.
+    Samples become bytes by `rule` (metrics.features.ROUNDING).
     Raises UserError on `labels` that the model does not have, and on a reference of images of another
     shape.
     """
@@ -168,6 +174,7 @@ class Scorer:
         batch_size: int,
         mesh: Mesh,
         labels: str = LABELS[0],
+        rule: str = 'round',
     ):
         labels_policy(model, labels)
         for space in spaces:
@@ -178,6 +185,7 @@ class Scorer:
             batch_size=batch_size,
             mesh=mesh,
             labels=labels,
+            rule=rule,
         )
         self._programs: dict[tuple, Callable[..., Iterator[list[np.ndarray]]]] = {}
 
@@ -220,7 +228,8 @@ class Scorer:
 
     def _program(self, sampler: Sampler, save: bool) -> Callable[..., Iterator[list[np.ndarray]]]:
         """Returns the program of a sampler: one for all that differ in the values of their levels."""
-        compiled_in = sampler.name, sampler.options, sampler.head, sampler.guidance
+        guidance = sampler.guidance, sampler.guide, sampler.autoguidance
+        compiled_in = sampler.name, sampler.options, sampler.head, *guidance
         key = *compiled_in, len(sampler.levels), sampler.evaluations, save
         if key not in self._programs:
             parts = self._parts
@@ -232,6 +241,7 @@ class Scorer:
                 parts.mesh,
                 parts.labels,
                 save,
+                parts.rule,
             )
         return self._programs[key]
 
@@ -251,6 +261,7 @@ class Scorer:
             ema=ema,
             step=step,
             labels=labels_policy(parts.model, parts.labels),
+            rounding=features.ROUNDING[parts.rule],
         )
 
 

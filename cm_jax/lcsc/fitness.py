@@ -24,6 +24,7 @@ from cm_jax.lcsc.criterion import Criterion
 from cm_jax.lcsc.measure import Measured
 from cm_jax.lcsc.space import ONE, Space
 from cm_jax.lcsc.storage import Placed
+from cm_jax.metrics.features import round_uint8
 from cm_jax.samplers import GenerativeModel, Sampler
 from cm_jax.sharding import AXIS, by_example, replicated, to_host
 from cm_jax.types import Array, Params
@@ -42,6 +43,7 @@ def make_values(
     batch_size: int,
     space: Space = ONE,
     at_once: int = 16,
+    rounding: Callable[[Array], Array] = round_uint8,
 ) -> Values:
     """Returns `values(coefficients [P, G K], seed) -> [P, M]`: each metric of each candidate.
 
@@ -57,11 +59,13 @@ def make_values(
       samples: a multiple of `batch_size`.
       at_once: how many candidates' weights are in memory together, rounded up to a multiple of the
         devices; as many share one reading of streamed snapshots.
+      rounding: of the samples.
     """
     if samples % batch_size:
         raise ValueError(f'{samples} samples are no multiple of the batch of {batch_size}')
     mesh = placed.mesh
-    program = _on_each_device(_make_measure(model, sampler, criterion, samples, batch_size), mesh)
+    measure_one = _make_measure(model, sampler, criterion, samples, batch_size, rounding)
+    program = _on_each_device(measure_one, mesh)
     combined = storage.make_combine(placed, space, by_example(mesh))
     extractors = [part.space.extractor for part in criterion.parts]
     weights = jax.device_put([e.params for e in extractors], replicated(mesh))
@@ -127,7 +131,12 @@ def _on_each_device(measure_one: Callable[..., Measured], mesh: Mesh) -> Callabl
 
 
 def _make_measure(
-    model: GenerativeModel, sampler: Sampler, criterion: Criterion, samples: int, batch_size: int
+    model: GenerativeModel,
+    sampler: Sampler,
+    criterion: Criterion,
+    samples: int,
+    batch_size: int,
+    rounding: Callable[[Array], Array],
 ) -> Callable[..., Measured]:
     """Returns `measure_one(params, weights, seed)`: all that is measured of a candidate's samples.
 
@@ -141,7 +150,7 @@ def _make_measure(
     ) -> tuple[list, list[Array]]:
         indices = first + jnp.arange(batch_size)
         x0 = samplers.generate(sampler, model, params, seed, indices)
-        measured = measure.of_images(criterion, weights, x0)
+        measured = measure.of_images(criterion, weights, x0, rounding)
         sums = [m for part, m in zip(parts, measured) if not part.needs_features]
         extracted = [m[0] for part, m in zip(parts, measured) if part.needs_features]
         return jax.tree.map(jnp.add, totals, sums), extracted

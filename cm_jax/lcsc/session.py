@@ -23,6 +23,7 @@ from cm_jax.lcsc.job import SEARCH, Job
 from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.lcsc.space import Space
 from cm_jax.lcsc.storage import Placed
+from cm_jax.metrics.features import round_straight_through, round_uint8
 from cm_jax.run_folder import write_json
 from cm_jax.types import Params
 from cm_jax.wiring import open_spaces
@@ -97,6 +98,7 @@ class Session:
             batch_size=budget.batch_size,
             space=space,
             at_once=population if placed.streamed else at_once,
+            rounding=functools.partial(round_uint8, rule=job.evaluation.bytes),
         )
 
     @functools.cached_property
@@ -135,6 +137,7 @@ class Session:
             batch_size=job.gradient_batch,
             space=job.space,
             units=self.units,
+            rounding=functools.partial(round_straight_through, rule=job.evaluation.bytes),
         )
 
     def combined(self, coefficients: np.ndarray) -> Params:
@@ -158,7 +161,8 @@ def open_session(job: Job, workdir: epath.Path) -> Session:
     spaces = open_spaces(run.settings.dataset, evaluation, metrics, unused_kinds=('pr',))
     metric = job.metric or {spaces[0].extractor.score: 1.0}
     criterion = criteria.build(spaces, metric, job.settings.budget.samples)
-    scorer = Scorer(run.parts.generative_model, spaces, evaluation.batch_size, mesh)
+    model, rule = run.parts.generative_model, evaluation.bytes
+    scorer = Scorer(model, spaces, evaluation.batch_size, mesh, rule=rule)
     return Session(
         job=job, workdir=workdir, mesh=mesh, spaces=spaces, criterion=criterion, scorer=scorer
     )

@@ -59,7 +59,7 @@ def protocol(
     ema: str,
     step: int,
     labels: str,
-    rounding: str = ROUNDING,
+    rounding: str = ROUNDING['round'],
 ) -> dict[str, Any]:
     """Returns the protocol of one score, which can be written as JSON.
 
@@ -70,6 +70,7 @@ def protocol(
         evaluations  the network evaluations of the sampler for each sample
         ema          the name of the average of the weights; '' for the weights themselves
         step         the training step of the weights
+        rounding     how the samples became bytes, one of the texts of metrics.features.ROUNDING
         labels       how classes were chosen: 'none', 'index modulo 10', 'uniform over 10'
 
     The entry `rank_deficient` is True if the samples or the reference images are not more than the

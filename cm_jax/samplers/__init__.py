@@ -11,26 +11,30 @@ Each sampler is a file of this folder that has these functions:
         The levels that the arguments mean; see below.
     evaluations(ts) -> int
         The number of network evaluations for one sample.
-    options(arguments) -> tuple of words
-        Only if a sampler has choices beside the levels; its `sample` takes the words after `unroll`.
+    options(arguments) -> tuple of words or numbers
+        Only if a sampler has choices beside the levels; its `sample` takes the tuple after `unroll`.
 
 A sampler is written `name` or `name@arguments`: `onestep`, `multistep@80,0.8`, `heun@18`. Two things
 may follow, in this order: `+head<i>` (`euler@16+head1`) names the head of a network that has several,
-and `+cfg<weight>` (`heun@18+cfg1.5`) asks for classifier-free guidance, see core/guidance.py.
+and one of two kinds of guidance, see core/guidance.py: `+cfg<weight>` (`heun@18+cfg1.5`) is
+classifier-free, and `+auto<weight>=RUN` (`heun@32+auto1.7=runs/small`) is by the weights of another
+run; a step of it and an average may follow, as in `+auto1.7=runs/small,8192,0.999`.
 """
 
 import importlib
-import math
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from cm_jax.core.guidance import guided
+from cm_jax.core.guidance import autoguided, guided
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError, check_name
+from cm_jax.samplers._suffixes import parse_autoguidance as parse_autoguidance
+from cm_jax.samplers._suffixes import parse_guidance, parse_head
+from cm_jax.samplers._suffixes import parse_guide as parse_guide
 from cm_jax.types import Array, DenoiseFn, Params
 
 
@@ -42,10 +46,12 @@ class Sampler(NamedTuple):
 
     spec: str  # the whole text, 'heun@18+cfg1.5'
     name: str  # the file of the sampler, 'heun'
-    options: tuple[str, ...]  # the choices beside the levels; most samplers have none
+    options: tuple  # the choices beside the levels; most samplers have none
     levels: tuple[float, ...]
     head: int  # the head of the network, from 1; 0 is the head that its objective samples with
     guidance: float  # the weight of classifier-free guidance; 1 is no guidance
+    autoguidance: float  # the weight of the guidance by `guide`; 1 is none
+    guide: str  # whose weights guide, 'RUN,step,average' or a beginning of it; '' is nobody
     evaluations: int  # the number of network evaluations for one sample
     sample: Callable[..., Array]  # sample(denoise, x_T, keys, ts=levels, unroll=False) -> x0
 
@@ -106,38 +112,6 @@ def parse_steps(arguments: str, sampler: str) -> int:
     return int(arguments)
 
 
-def parse_guidance(spec: str) -> tuple[str, float]:
-    """Splits 'heun@18+cfg1.5' into ('heun@18', 1.5); the weight is 1 if none is written.
-
-    Raises UserError unless the weight is one finite number >= 0.
-    """
-    bare, *weights = spec.split('+cfg')
-    if not weights:
-        return bare, 1.0
-    try:
-        (weight,) = map(float, weights)
-    except ValueError:
-        weight = math.nan
-    if not 0 <= weight < math.inf:
-        raise UserError(
-            f'guidance of {spec!r}: write +cfg and one weight >= 0 at the end, as {bare}+cfg1.5'
-        )
-    return bare, weight
-
-
-def parse_head(spec: str) -> tuple[str, int]:
-    """Splits 'euler@16+head2' into ('euler@16', 2); the head is 0 if none is written.
-
-    Raises UserError unless the head is one whole number >= 1.
-    """
-    bare, *heads = spec.split('+head')
-    if not heads:
-        return bare, 0
-    if len(heads) > 1 or not heads[0].isdecimal() or int(heads[0]) < 1:
-        raise UserError(f'head of {spec!r}: write +head and its number from 1, as {bare}+head1')
-    return bare, int(heads[0])
-
-
 def check_guidance(sampler: Sampler, num_classes: int) -> None:
     """Raises UserError if the sampler guides by class and the network has no classes."""
     if sampler.guidance != 1 and not num_classes:
@@ -158,7 +132,10 @@ def build(spec: str, process: Process) -> Sampler:
 
     Raises UserError on an unknown name, and on illegal levels, head or guidance.
     """
-    bare, guidance = parse_guidance(spec)
+    bare, autoguidance, guide = parse_autoguidance(spec)
+    bare, guidance = parse_guidance(bare)
+    if guide and guidance != 1:
+        raise UserError(f'sampler {spec!r} has two kinds of guidance: write one of +cfg and +auto')
     bare, head = parse_head(bare)
     name, _, arguments = bare.partition('@')
     check_name('sampler', name, names())
@@ -177,7 +154,7 @@ def build(spec: str, process: Process) -> Sampler:
     ) -> Array:
         return module.sample(denoise, process, x_T, ts, keys, unroll, *options_argument)
 
-    evaluations = module.evaluations(levels) * (1 if guidance == 1 else 2)
+    evaluations = module.evaluations(levels) * (1 if guidance == autoguidance == 1 else 2)
     return Sampler(
         spec=spec,
         name=name,
@@ -185,9 +162,18 @@ def build(spec: str, process: Process) -> Sampler:
         levels=tuple(levels.tolist()),
         head=head,
         guidance=guidance,
+        autoguidance=autoguidance,
+        guide=guide,
         evaluations=evaluations,
         sample=sample,
     )
+
+
+class Guide(NamedTuple):
+    """Another network that guides samplers (`+auto`), on the same images, classes and process."""
+
+    denoise: DenoiseFn
+    load: Callable[[], Params]  # reads its weights
 
 
 class GenerativeModel(NamedTuple):
@@ -198,6 +184,7 @@ class GenerativeModel(NamedTuple):
     image_shape: tuple[int, int, int]  # (H, W, C)
     num_classes: int  # 0 for an unconditional network
     heads: tuple[DenoiseFn, ...] = ()  # of a network with several heads; `denoise` is one of them
+    guides: Mapping[str, Guide] = {}  # those that were opened, by `Sampler.guide`
 
 
 def check_head(sampler: Sampler, heads: int) -> None:
@@ -206,6 +193,14 @@ def check_head(sampler: Sampler, heads: int) -> None:
         legal = f'+head1 to +head{heads}' if heads else 'no +head'
         raise UserError(
             f'sampler {sampler.spec!r}: the network has {heads or 1} head(s); legal: {legal}'
+        )
+
+
+def check_guide(sampler: Sampler, guides: Mapping[str, Guide]) -> None:
+    """Raises UserError if the sampler is guided by a run that was not opened."""
+    if sampler.guide and sampler.guide not in guides:
+        raise UserError(
+            f'sampler {sampler.spec!r} is guided by another run, which only sample and evaluate open'
         )
 
 
@@ -241,13 +236,18 @@ def generate(
     """Returns the samples number `indices` [B] of the stream `seed`, [B,H,W,C]; meant to be jitted.
 
     A sample depends only on the seed and on its index (see `start`), so it is the same for every batch
-    size and number of devices. Raises UserError as `check_guidance` and `check_head` do.
+    size and number of devices. If the sampler has a `guide`, `params` are the pair (those of the
+    model, those of the guide). Raises UserError as `check_guidance`, `check_head` and `check_guide` do.
 
     With `unroll` there is no loop: the denoiser is called once for each evaluation, which it can see.
     """
     check_guidance(sampler, model.num_classes)
     check_head(sampler, len(model.heads))
+    check_guide(sampler, model.guides)
     denoise = model.heads[sampler.head - 1] if sampler.head else model.denoise
     denoise = guided(denoise, sampler.guidance)
+    if sampler.guide:
+        guide = model.guides[sampler.guide].denoise
+        denoise = autoguided(denoise, guide, sampler.autoguidance)
     x_T, label, fresh = start(model, seed, indices)
     return sampler.sample(lambda x, t: denoise(params, x, t, label), x_T, fresh, unroll=unroll)

@@ -25,14 +25,16 @@ A sampler is written `dpm3@n`. Choices that differ from the defaults follow afte
                        and the default
     lower_order_final  the last two steps have at most order 2 and 1. The paper's code advises it for
                        n < 10; LCSC's code does not do it
+    official           of dpm3 alone: the coefficients of the paper's code; see below
 
 The result is x at t_min, where the network is not evaluated, as in the paper's code. If a(t_max) = 0,
 as on rectified flow with t_max = 1, lambda is -inf there. The step from t_max is then Euler's, and no
 divided difference uses the prediction at t_max.
 
-For order 3 the paper's code, and the copies of it, have half of the D'' term above. On Gaussian data,
-where the solution is known in closed form, that has order 2 as the steps get small. The term here is
-that of the expansion, and has order 3 (tests/samplers/test_dpm_solver.py).
+For order 3 the paper's code, and the copies of it that LCSC and CMT have, take half of the D'' term
+above. On Gaussian data, where the solution is known in closed form, that has order 2 as the steps get
+small. The term here is that of the expansion, and has order 3 (tests/samplers/test_dpm_solver.py);
+`dpm3@n,official` is the paper's code. Orders 1 and 2 are the same in both.
 """
 
 import functools
@@ -49,7 +51,12 @@ from cm_jax.samplers import parse_steps
 from cm_jax.types import Array
 
 SPACINGS = ('logsnr', 'karras')
-FINAL = 'lower_order_final'
+FINAL, OFFICIAL = 'lower_order_final', 'official'
+
+
+def choices(sampler: str) -> tuple[str, ...]:
+    """Returns the words, beside a spacing, that may stand in the arguments of a sampler."""
+    return (FINAL, OFFICIAL) if sampler == 'dpm3' else (FINAL,)
 
 
 def parse(arguments: str, process: Process, sampler: str) -> np.ndarray:
@@ -57,18 +64,30 @@ def parse(arguments: str, process: Process, sampler: str) -> np.ndarray:
 
     Raises UserError on arguments that the module's table does not have, and as `logsnr_levels` does.
     """
-    count, *words = arguments.split(',')
-    n = parse_steps(count, sampler)
-    spacings = [word for word in words if word in SPACINGS]
-    if len(set(words)) < len(words) or len(spacings) > 1 or set(words) - {*SPACINGS, FINAL}:
-        raise UserError(
-            f'sampler {sampler}@{arguments}: write {sampler}@n, with one of {", ".join(SPACINGS)} '
-            f'and {FINAL} behind commas, as {sampler}@9,karras,{FINAL}'
-        )
-    spacing = spacings[0] if spacings else 'karras' if process.name == 'rf' else 'logsnr'
+    n, spacing = parse_words(arguments, process, sampler, choices(sampler))
     if spacing == 'karras':
         return np.asarray(noise.levels(process, n + 1), np.float64)
     return logsnr_levels(process, n + 1, f'{sampler}@{arguments}')
+
+
+def parse_words(
+    arguments: str, process: Process, sampler: str, others: tuple[str, ...] = ()
+) -> tuple[int, str]:
+    """Returns the number n and the spacing of the levels of `sampler@arguments`.
+
+    Raises UserError unless the words behind n are at most one of SPACINGS and those of `others`, each
+    once.
+    """
+    count, *words = arguments.split(',')
+    n = parse_steps(count, sampler)
+    spacings = [word for word in words if word in SPACINGS]
+    if len(set(words)) < len(words) or len(spacings) > 1 or set(words) - {*SPACINGS, *others}:
+        legal = ''.join(f' and {word}' for word in others)
+        raise UserError(
+            f'sampler {sampler}@{arguments}: write {sampler}@n, with one of {", ".join(SPACINGS)}'
+            f'{legal} behind commas, as {sampler}@9,{",".join(("karras", *others))}'
+        )
+    return n, spacings[0] if spacings else 'karras' if process.name == 'rf' else 'logsnr'
 
 
 def logsnr_levels(process: Process, n: int, spec: str) -> np.ndarray:
@@ -91,15 +110,21 @@ def logsnr_levels(process: Process, n: int, spec: str) -> np.ndarray:
 
 
 def options(arguments: str) -> tuple[str, ...]:
-    """Returns the choices in the arguments beside the levels: ('lower_order_final',) or ()."""
-    return (FINAL,) if FINAL in arguments.split(',') else ()
+    """Returns the choices in the arguments beside the levels, as ('lower_order_final',) or ()."""
+    return tuple(word for word in (FINAL, OFFICIAL) if word in arguments.split(','))
 
 
 def evaluations(ts: np.ndarray) -> int:
     return len(ts) - 1
 
 
-def weights(process: Process, ts: Array, order: int, lower_order_final: bool = False) -> Array:
+def weights(
+    process: Process,
+    ts: Array,
+    order: int,
+    lower_order_final: bool = False,
+    official: bool = False,
+) -> Array:
     """Returns the weights [n, 3] of D_i, D_{i-1} and D_{i-2} in the n steps between ts [n + 1]."""
     n = len(ts) - 1
     steps = np.arange(n)
@@ -114,7 +139,8 @@ def weights(process: Process, ts: Array, order: int, lower_order_final: bool = F
     p3 = h**2 / 2 - p2
     # The term of p2 is p2 (D_i - D_{i-1}) / last. Order 3 adds `bend` times the difference between
     # that slope and the slope before it. The slope over an infinite step is 0.
-    bend = jnp.where(used == 3, (last * p2 + 2 * p3) / (last + earlier), 0.0)
+    curvature = p3 if official else 2 * p3
+    bend = jnp.where(used == 3, (last * p2 + curvature) / (last + earlier), 0.0)
     bend = jnp.where(jnp.isfinite(bend), bend, 0.0)
     slope = jnp.where(used == 2, h * p1 / 2, p2) + bend
     slope = jnp.where(used > 1, slope, 0.0) / last
@@ -136,7 +162,7 @@ def dpm_solver(
     """Returns x at ts[-1] on the path from x_T at ts[0]; `chosen` are the words of `options`."""
     del keys  # the sampler is deterministic
     levels = jnp.asarray(ts, x_T.dtype)
-    table = weights(process, levels, order, FINAL in chosen).astype(x_T.dtype)
+    table = weights(process, levels, order, FINAL in chosen, OFFICIAL in chosen).astype(x_T.dtype)
     past = jnp.zeros((table.shape[1], *x_T.shape), x_T.dtype)  # predictions, the newest first
 
     def step(

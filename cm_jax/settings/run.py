@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, check_name
+from cm_jax.metrics.features import ROUNDING
 
 MAX_SEED = 2**31 - 1  # the largest seed of training and of noise
 
@@ -149,8 +150,12 @@ class Evaluation:
     # The real images to compare with: a split of the data set, or the path of an .npz file of their
     # statistics, which `python -m cm_jax.reference` makes.
     reference: str = 'train'
+    # How an image becomes the bytes of a picture before it is measured: 'round', or 'truncate' as in
+    # the code of Consistency Models (metrics/features.py). Scores by different rules do not compare.
+    bytes: str = 'round'
 
     def __post_init__(self) -> None:
+        check_name('config.evaluation.bytes', self.bytes, ROUNDING)
         check_numbers(self.samples, self.seeds, self.batch_size)
 
 

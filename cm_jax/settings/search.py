@@ -124,6 +124,7 @@ EARLIER = {
     'controls': {'windows': 0, 'bema': (), 'reported': ()},
     'budget': {'units': 'given'},
     'gradient': GRADIENT,
+    'evaluation': {'bytes': 'round'},
 }
 
 

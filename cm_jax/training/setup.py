@@ -14,7 +14,7 @@ from cm_jax.core.ema import Share
 from cm_jax.data import Source
 from cm_jax.errors import UserError, check_name
 from cm_jax.evaluation.extractors import check_extractor
-from cm_jax.generate import build_sampler
+from cm_jax.generate import build_sampler, check_sampler
 from cm_jax.run_folder import RAW
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import MAX_SEED, RunSettings
@@ -59,8 +59,9 @@ def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
     frozen = open_frozen(settings, source.image_shape)
     parts = wire(settings, source.image_shape, source.num_classes, frozen)
     check_extractor(settings.evaluation)
-    for spec in (settings.sampling.sampler, *settings.evaluation.samplers):
-        build_sampler(spec, parts.generative_model)
+    build_sampler(settings.sampling.sampler, parts.generative_model)
+    for spec in settings.evaluation.samplers:
+        check_sampler(spec, parts.generative_model)
     optimizer = optim.build(settings.optimizer)
     init_key, train_key = jax.random.split(jax.random.key(settings.seed))
     initial_state, shardings, template = _state(

@@ -4,6 +4,10 @@ from cm_jax.config import base_config
 from cm_jax.models.presets import PRESETS
 from configs.common.flow import rectified_flow
 
+# One and two steps as in the code of Consistency Models (consistency_models_cifar10, the notebook
+# editing_multistep_sampling: ts = [0, 11, 17] of 18 levels, x0 clipped).
+CM_TWO_STEPS = ('onestep', 'multistep@idx:0,11,17/18,clip')
+
 
 def cifar10_config(network):
     """Returns a config with the data and a published network, a name of `cm_jax/models/presets.py`.

@@ -211,3 +211,22 @@ def test_the_benchmark_of_memory_runs():
         command, capture_output=True, text=True, check=True, env=commands.environment()
     ).stdout
     assert 'precision and recall of 300 x 2048' in out and 'recall 0.' in out
+
+
+def test_another_run_guides_and_images_are_truncated(made, tmp_path):
+    """evaluate and sample name the guide with its step, and evaluate the rule of the bytes."""
+    run, spec = tmp_path / 'run', f'onestep+auto2={made},2'
+    shutil.copytree(made, run)
+    flags = (f'--workdir={run}', '--ema=', f'--sampler=onestep+auto2={made}')
+    commands.run('evaluate', *flags, '--bytes=truncate', '--step=2', '--step=4')
+    commands.run('evaluate', *flags, '--bytes=truncate', '--sampler=onestep', '--step=2')
+    protocols = [row['protocol'] for row in rows(run)]
+    full = spec.replace(',2', ',4')
+    assert [p['sampler'] for p in protocols] == [full, full, 'onestep']
+    assert [p['evaluations'] for p in protocols] == [2, 2, 1]
+    assert {p['rounding'] for p in protocols} == {'floor(clip(127.5*x + 127.5, 0, 255))'}
+    commands.run('sample', f'--workdir={run}', '--ema=', f'--sampler={spec}', '--count=4')
+    (record,) = (run / 'samples').glob('*.json')
+    assert json.loads(record.read_text())['sampler'] == spec
+    line = commands.error('sample', f'--workdir={run}', f'--sampler=onestep+auto2={tmp_path}/no')
+    assert 'no is no run folder' in line

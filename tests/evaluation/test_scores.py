@@ -23,10 +23,10 @@ def reference(extractor):
     return scores.reference(data.open_source('digits', 'train'), extractor, 500)
 
 
-def score(extractor, reference, samples, batch_size, labels='balanced', **more):
+def score(extractor, reference, samples, batch_size, labels='balanced', rule='round', **more):
     mesh = sharding.make_mesh()
     space = scores.FeatureSpace(extractor, reference)
-    scorer = scores.Scorer(GENERATIVE_MODEL, [space], batch_size, mesh, labels)
+    scorer = scores.Scorer(GENERATIVE_MODEL, [space], batch_size, mesh, labels, rule)
     return scorer.score(np.float32(0.9), 'onestep', samples, (3,), ema='', step=0, **more)
 
 
@@ -49,6 +49,25 @@ def test_5003_samples_at_batch_64_are_5003_samples(extractor, reference):
     other = score(extractor, reference, 5003, 1000)
     np.testing.assert_allclose(other['fd_lenet'], row['fd_lenet'], rtol=1e-6)
     assert other['protocol'] == row['protocol']
+
+
+def test_truncated_samples_are_scored_as_they_are_stored(extractor, reference):
+    """And never taken for rounded ones."""
+    seen = []
+    save = lambda seed, first, images: seen.append(images)  # noqa: E731
+    rows = [
+        score(extractor, reference, 200, 100, rule=rule, save=save) for rule in features.ROUNDING
+    ]
+    rounded, truncated = np.concatenate(seen[:2]), np.concatenate(seen[2:])
+    assert set(np.unique(rounded.astype(int) - truncated)) == {0, 1}
+    extract = jax.jit(extractor.apply)
+    for row, images in zip(rows, (rounded, truncated)):
+        found = moments.of(np.asarray(extract(extractor.params, data.to_float(images))))
+        by_hand = frechet(found, reference.moments).distance
+        np.testing.assert_allclose(row['fd_lenet'], by_hand, rtol=1e-5)
+    protocols = [row['protocol'] for row in rows]
+    assert [protocol['rounding'] for protocol in protocols] == list(features.ROUNDING.values())
+    assert protocols[0]['id'] != protocols[1]['id']
 
 
 def test_fewer_samples_than_features_are_told(extractor, reference):

@@ -9,10 +9,13 @@ SPECS = (
     'onestep',
     'multistep@80,0.8',
     'multistep@80,10,1,0.002',
+    'multistep@idx:0,22,39/40,clip',
     'euler@7',
     'ddim@8',
     'heun@1',
     'heun@18',
+    'churn@1',
+    'churn@9,S_churn=40,S_min=0.05,S_max=50,S_noise=1.003',
     'adams2@1',
     'adams2@9',
     'adams3@1',
@@ -27,6 +30,12 @@ SPECS = (
     'dpm3@9',
     'dpm3@9,lower_order_final',
     'dpm3@15,karras,lower_order_final',
+    'dpm3@9,official',
+    'dpm2s@1',
+    'dpm2s@9',
+    'dpm3s@2',
+    'dpm3s@9',
+    'dpm3s@10,karras',
 )
 
 

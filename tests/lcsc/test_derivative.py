@@ -1,5 +1,7 @@
 """The derivative of the score: against finite differences, and the same however it is computed."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from cm_jax.evaluation import scores
 from cm_jax.lcsc import criterion, derivative, storage
 from cm_jax.lcsc import space as spaces
 from cm_jax.lcsc.fitness import make_fitness, make_values
+from cm_jax.metrics.features import round_straight_through, round_uint8
 from cm_jax.models import lenet, pixels
 from cm_jax.samplers import GenerativeModel
 from cm_jax.types import Extractor
@@ -89,12 +92,19 @@ def test_it_is_that_of_finite_differences_in_float64(spec):
 
 
 def test_its_score_is_that_of_fitness_and_samples_follow_one_another(lenet_space):
+    """By either rule of bytes."""
     metric, sampler = {'fd_lenet': 2.0}, samplers.build('multistep@80,1', VE)
-    built = criterion.build([lenet_space], metric, 40)
-    values = make_values(MODEL, sampler, built, placed(), samples=40, batch_size=20)
-    expected = make_fitness(built, values)(CANDIDATE[None], 5)[0]
-    differentiate = made('multistep@80,1', placed(), metric, [lenet_space])
-    np.testing.assert_allclose(differentiate(CANDIDATE, 5, 0).score, expected, rtol=1e-5)
+    built, found = criterion.build([lenet_space], metric, 40), []
+    for rule in ('truncate', 'round'):
+        rounding = functools.partial(round_uint8, rule=rule)
+        settings = {'samples': 40, 'batch_size': 20, 'rounding': rounding}
+        values = make_values(MODEL, sampler, built, placed(), **settings)
+        expected = make_fitness(built, values)(CANDIDATE[None], 5)[0]
+        through = functools.partial(round_straight_through, rule=rule)
+        differentiate = made('multistep@80,1', placed(), metric, [lenet_space], rounding=through)
+        np.testing.assert_allclose(differentiate(CANDIDATE, 5, 0).score, expected, rtol=1e-5)
+        found.append(expected)
+    assert abs(found[0] / found[1] - 1) > 1e-4
     shifted = differentiate(CANDIDATE, 5, 40).score
     assert abs(shifted / expected - 1) > 1e-3
     both = made('multistep@80,1', placed(), metric, [lenet_space], samples=80, batch=40)

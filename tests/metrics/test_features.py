@@ -1,5 +1,7 @@
 """Images are rounded to bytes before features are taken of them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,4 +37,27 @@ def test_rounding_straight_through_rounds_and_has_the_slope_of_a_clip():
     x = jnp.array([-1.5, -1.0, -0.3, 0.0, 0.7001, 1.0, 1.5])
     value, slope = jax.vmap(jax.value_and_grad(lambda x: 3 * round_straight_through(x)))(x)
     np.testing.assert_allclose(value, 3 * round_uint8(x), rtol=1e-6)
+    np.testing.assert_array_equal(slope, [0, 3, 3, 3, 3, 3, 0])
+
+
+def test_the_truncating_rule_is_that_of_consistency_models():
+    """((x + 1) * 127.5).clamp(0, 255).to(uint8), for what is stored and for what the features see."""
+    x = np.random.default_rng(0).uniform(-1.2, 1.2, (4, 8, 8, 3)).astype(np.float32)
+    expected = np.clip((x.astype(np.float64) + 1) * 127.5, 0, 255).astype(np.uint8)
+    stored = np.asarray(jax.jit(lambda x: to_bytes(x, 'truncate'))(x))
+    assert stored.dtype == np.uint8
+    np.testing.assert_array_equal(stored, expected)
+    np.testing.assert_allclose(round_uint8(x, 'truncate'), to_float(expected), atol=2e-7)
+    lower = to_bytes(x).astype(int) - stored
+    assert set(np.unique(lower)) == {0, 1} and 0.3 < lower.mean() < 0.5  # a sixth is clipped
+    np.testing.assert_array_equal(
+        round_uint8(jnp.array([-9.0, 9, np.nan]), 'truncate'), [-1, 1, np.nan]
+    )
+
+
+def test_truncating_straight_through_truncates_and_has_the_slope_of_a_clip():
+    x = jnp.array([-1.5, -1.0, -0.3, 0.0, 0.7001, 1.0, 1.5])
+    straight = functools.partial(round_straight_through, rule='truncate')
+    value, slope = jax.jit(jax.vmap(jax.value_and_grad(lambda x: 3 * straight(x))))(x)
+    np.testing.assert_allclose(value, 3 * round_uint8(x, 'truncate'), rtol=1e-6)
     np.testing.assert_array_equal(slope, [0, 3, 3, 3, 3, 3, 0])

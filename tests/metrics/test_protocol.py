@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from cm_jax.metrics import moments as mo
+from cm_jax.metrics.features import ROUNDING
 from cm_jax.metrics.protocol import protocol, reference_id, score_name
 from cm_jax.types import Extractor
 from tests.helpers.moments import features
@@ -54,7 +55,10 @@ def test_protocol_marks_rank_deficiency_on_either_side():
 def test_protocol_id_tells_what_is_comparable():
     assert record(step=7, ema='0.999', seeds=[9])['id'] == record()['id']
     other = reference_id('digits', 'test', mo.of(features()), 'beef')
-    for changed in (record(reference=other), record(samples=4000), record(labels='uniform')):
+    truncated = record(rounding=ROUNDING['truncate'])
+    assert record()['rounding'] == ROUNDING['round'] == 'clip(round(127.5*x + 127.5), 0, 255)'
+    others = record(reference=other), record(samples=4000), record(labels='uniform'), truncated
+    for changed in others:
         assert changed['id'] != record()['id']
     edited = reference_id('digits', 'train', mo.of(features()), 'feed')
     assert record(reference=edited)['id'] != record()['id']

@@ -31,6 +31,8 @@ from tests.helpers.objectives import (
         ({'c': -0.1}, 'c >= 0'),
         ({'k': -1.0}, 'k >= 0'),
         ({'b': 0.0}, 'b > 0'),
+        ({'boundary': -0.1}, r'boundary in \[0, t_max = 80\), or None, got -0.1'),
+        ({'boundary': 80.0}, 'boundary in'),
         ({'weight': 'edm'}, "unknown weighting 'edm'; legal: inverse_gap, karras, snr, "),
     ],
 )
@@ -178,3 +180,21 @@ def test_ect_samples_behind_the_boundary_condition():
     x = make_batch()['image']
     found = build('ect').denoise(make_params(), x, jnp.full(BATCH, VE.t_min))
     np.testing.assert_array_equal(found, x)
+
+
+def test_samplers_see_the_boundary_that_is_set_and_the_loss_does_not():
+    """D(x, boundary) = x; without a boundary it is the denoiser that is trained. None is t_min."""
+    x, params = jax.random.normal(jax.random.key(0), (4, *SHAPE)), make_params()
+    at = lambda objective, t: objective.denoise(params, x, jnp.full(4, t))  # noqa: E731
+    plain, set_to, none = (build('ect', boundary=boundary) for boundary in (None, 0.003, 0.0))
+    np.testing.assert_array_equal(at(plain, VE.t_min), x)
+    np.testing.assert_array_equal(at(set_to, 0.003), x)
+    edm = precond.precondition(dropped_net, lambda t: precond.edm_scalings(t, SIGMA_DATA))
+    np.testing.assert_allclose(at(none, 0.1), edm(params, x, jnp.full(4, 0.1)), rtol=1e-6)
+    assert np.abs(at(set_to, 0.1) - at(plain, 0.1)).max() > 1e-5
+    losses = [
+        objective.loss(params, (), (), make_batch(), jax.random.key(1), jnp.int32(0))[0]
+        for objective in (plain, set_to, none)
+    ]
+    np.testing.assert_array_equal(losses[0], losses[1])
+    np.testing.assert_array_equal(losses[0], losses[2])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cm_jax import samplers
-from cm_jax.core import ode, process
+from cm_jax.core import ode, precond, process
 from cm_jax.samplers import _dpm_solver
 from tests.helpers.gaussian import DATA, PROCESSES, measured_order, points
 
@@ -39,6 +39,49 @@ def test_dpm_solver_of_lower_order_at_the_end_still_converges():
     p, ns = HALF['ve'], np.array([32, 64, 128])
     errors = [dpm_error(p, f'dpm3@{n},lower_order_final') for n in ns]
     assert 1.8 < measured_order(errors, ns) < 2.6, errors
+
+
+@pytest.mark.parametrize('spacing', ['logsnr', 'karras'])
+@pytest.mark.parametrize('order', [2, 3])
+@pytest.mark.parametrize('p', HALF.values(), ids=HALF)
+def test_single_step_solvers_converge_at_their_order(p, order, spacing):
+    """With as many evaluations as order 3 takes without a lower order in the middle of the way."""
+    ns = 3 * np.array([32, 64, 128]) + 2 if order == 3 else np.array([64, 128, 256])
+    errors = [dpm_error(p, f'dpm{order}s@{n},{spacing}') for n in ns]
+    assert abs(measured_order(errors, ns) - order) < 0.3, errors
+
+
+def test_official_order_3_has_order_2_and_its_lower_orders_are_ours():
+    ns = np.array([256, 512, 1024])
+    errors = [dpm_error(HALF['ve'], f'dpm3@{n},official') for n in ns]
+    assert abs(measured_order(errors, ns) - 2) < 0.2, errors
+    ts = jnp.geomspace(80, 0.002, 10)
+    ours, official = (_dpm_solver.weights(HALF['ve'], ts, 3, official=o) for o in (False, True))
+    np.testing.assert_array_equal(ours[:2], official[:2])
+    # The weights of the public code at 9 steps of logSNR.
+    np.testing.assert_allclose(official[-1], [1.385, -0.974, 0.281], atol=5e-4)
+
+
+def test_official_dpm_solver_ends_where_the_papers_code_does(recorded):
+    arrays, config = recorded('objective_fewstep')
+    assert config['cmt']['steps'] == 16 and config['cmt']['spacing'] == 'uniform in logSNR'
+    assert 'F2(x_in, c) = 0.8 sin(1.7 x_in + 0.1) + 0.1 c x_in' in config['edm_net']
+
+    def net(params, x, cond, label=None, key=None):
+        return 0.8 * jnp.sin(1.7 * x + 0.1) + 0.1 * cond[:, :, None, None] * x
+
+    edm = precond.precondition(net, lambda t: precond.edm_scalings(t, 0.5))
+    sampler = samplers.build('dpm3@16,official,lower_order_final', PROCESSES['ve'])
+    np.testing.assert_allclose(sampler.levels, arrays['cmt/levels'], rtol=1e-12)
+    trajectory = []
+    with jax.enable_x64(True):
+        x, ts = jnp.asarray(arrays['cmt/x_T_nchw']), np.array(sampler.levels)
+        keys = jax.random.split(jax.random.key(0), len(x))
+        denoise = lambda x, t: trajectory.append(x) or edm((), x, t)  # noqa: E731
+        end = sampler.sample(denoise, x, keys, ts, unroll=True)
+    found = np.array([*trajectory, end])
+    np.testing.assert_allclose(found, arrays['cmt/trajectory_nchw'], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(end, arrays['cmt/end_nchw'], rtol=0, atol=1e-9)
 
 
 def dpm_error(p, spec):

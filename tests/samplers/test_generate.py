@@ -26,7 +26,9 @@ def generate(spec, indices, *, p=VE, num_classes=0, seed=3):
     return np.asarray(jax.jit(program)(seed, jnp.asarray(indices)))
 
 
-@pytest.mark.parametrize('spec, num_classes', [('multistep@80,10,1', 3), ('heun@4', 0)])
+@pytest.mark.parametrize(
+    'spec, num_classes', [('multistep@80,10,1', 3), ('heun@4', 0), ('churn@4,S_churn=2', 0)]
+)
 def test_samples_do_not_depend_on_the_batch_size_or_order(spec, num_classes):
     whole = generate(spec, range(8), num_classes=num_classes)
     halves = [generate(spec, range(i, i + 4), num_classes=num_classes) for i in (0, 4)]
@@ -88,7 +90,17 @@ def test_samples_without_a_loop_are_the_samples_and_call_the_network_once_an_eva
         return params * jnp.tanh(x) / (1 + 0.01 * expand(t, x))
 
     model = GenerativeModel(denoise, VE, SHAPE, 0)
-    for spec in ('onestep', 'multistep@80,1,0.5', 'heun@3', 'euler@3', 'adams3@4', 'dpm3@4'):
+    for spec in (
+        *(
+            'onestep',
+            'multistep@80,1,0.5',
+            'multistep@80,1,0.5,clip',
+            'heun@3',
+            'euler@3',
+            'adams3@4',
+        ),
+        *('dpm3@4', 'dpm3@4,official', 'dpm2s@5', 'dpm3s@7', 'churn@3,S_churn=1'),
+    ):
         sampler = samplers.build(spec, VE)
         expected = samplers.generate(sampler, model, 0.7, 3, jnp.arange(4))
         calls.clear()

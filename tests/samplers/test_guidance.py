@@ -8,11 +8,12 @@ import pytest
 
 from cm_jax import samplers
 from cm_jax.core import precond
-from cm_jax.core.guidance import guided
+from cm_jax.core.guidance import autoguided, guided
 from cm_jax.errors import UserError
-from cm_jax.generate import build_sampler
+from cm_jax.generate import build_sampler, make_generator
 from cm_jax.models import unet
-from cm_jax.samplers import GenerativeModel
+from cm_jax.samplers import GenerativeModel, Guide
+from cm_jax.sharding import make_mesh
 from tests.helpers.samplers import SHAPE, VE
 
 
@@ -79,3 +80,52 @@ def test_guided_samples_of_a_network_lie_on_the_line_through_both():
     assert np.abs(given - without).max() > 1e-2
     np.testing.assert_allclose(images('onestep+cfg0'), without, atol=1e-5)
     np.testing.assert_allclose(images('onestep+cfg3'), 3 * given - 2 * without, atol=1e-4)
+
+
+def other(params, x, t, label=None, key=None):
+    """Another network, of other weights."""
+    return params['w'] * jnp.cos(x) + labelled(0.5, x, t, label, key)
+
+
+@pytest.mark.parametrize('weight', [0.0, 0.7, 1.0, 2.1])
+def test_autoguided_is_the_line_through_both_networks(weight):
+    x = jax.random.normal(jax.random.key(0), (3, *SHAPE))
+    t, label, key = jnp.array([0.1, 1.0, 10.0]), jnp.arange(3), jax.random.key(1)
+    for given in (label, None):
+        found = autoguided(labelled, other, weight)((2.0, {'w': 3.0}), x, t, given, key)
+        own, worse = labelled(2.0, x, t, given, key), other({'w': 3.0}, x, t, given, key)
+        np.testing.assert_allclose(found, worse + weight * (own - worse), atol=1e-5)
+
+
+@pytest.mark.parametrize('labels', ['balanced', 'uniform'])
+def test_autoguided_samples_lie_on_the_line_and_see_the_same_noise_and_labels(labels):
+    guide = Guide(other, lambda: {'w': 3.0})
+    model = GenerativeModel(labelled, VE, SHAPE, 3, guides={'runs/small,8': guide})
+
+    def images(spec, model=model, params=2.0):
+        sampler = build_sampler(spec, model)
+        made = make_generator(model, sampler, make_mesh(), 6, lambda x0: x0, labels=labels)
+        return made(params, 4, 0)
+
+    own = images('onestep')
+    worse = images('onestep', model._replace(denoise=other), {'w': 3.0})
+    for weight in (0, 1, 2.1):
+        found = images(f'onestep+auto{weight}=runs/small,8')
+        np.testing.assert_allclose(found, worse + weight * (own - worse), atol=1e-4)
+
+
+def test_an_autoguided_sampler_says_what_it_costs_and_needs_its_guide_opened():
+    model = GenerativeModel(labelled, VE, SHAPE, 0)
+    for spec, evaluations in (
+        ('heun@3+auto2=a', 10),
+        ('heun@3+auto1=a', 5),
+        ('onestep+auto0=a,8', 2),
+    ):
+        sampler = samplers.build(spec, VE)
+        assert sampler.evaluations == evaluations
+        with pytest.raises(
+            UserError, match='guided by another run, which only sample and evaluate'
+        ):
+            build_sampler(spec, model)
+        with pytest.raises(UserError, match='guided by another run'):
+            samplers.generate(sampler, model, (1.0, 1.0), 0, jnp.arange(2))

@@ -50,6 +50,37 @@ def test_a_rectified_flow_has_no_steps_that_start_below_t_min():
         samplers.build('euler@1001', RF)
 
 
+def test_levels_by_index_are_those_of_the_commands_of_consistency_models():
+    """`--ts 0,22,39 --steps 40` and the others; the last index is not evaluated."""
+    for spec, second in (
+        ('multistep@idx:0,22,39/40', 1.382),
+        ('multistep@idx:0,106,200/201', 1.913),
+        ('multistep@idx:0,11,17/18,clip', 0.585),
+    ):
+        np.testing.assert_allclose(samplers.build(spec, VE).levels, [80, second], rtol=1e-3)
+    every = samplers.build('multistep@idx:0,1,2,3/4', VE).levels
+    np.testing.assert_allclose(every, noise.karras_sigmas(4, 0.002, 80.0)[:3])
+    np.testing.assert_allclose(samplers.build('multistep@idx:0,1,2/3', RF).levels, [1, 0.5005])
+
+
+@pytest.mark.parametrize('p', [VE, RF._replace(t_max=0.99)], ids=['ve', 'rf'])
+def test_levels_of_single_steps_are_equal_outside_and_inside(p):
+    for spec, orders in (
+        ('dpm3s@9', [3, 3, 2, 1]),
+        ('dpm3s@10', [3, 3, 3, 1]),
+        ('dpm3s@8', [3, 3, 2]),
+        ('dpm2s@7', [2, 2, 2, 1]),
+        ('dpm2s@8', [2, 2, 2, 2]),
+        ('dpm3s@3', [2, 1]),
+    ):
+        levels = np.array(samplers.build(f'{spec},logsnr', p).levels)
+        assert levels[0] == p.t_max and levels[-1] == p.t_min
+        lambdas = np.log((1 - levels if p.name == 'rf' else 1) / levels)
+        length = (lambdas[-1] - lambdas[0]) / len(orders)
+        expected = np.repeat(length / np.array(orders), orders)
+        np.testing.assert_allclose(np.diff(lambdas), expected, rtol=1e-8, err_msg=spec)
+
+
 @pytest.mark.parametrize('p', [VE, RF._replace(t_max=0.99)], ids=['ve', 'rf'])
 def test_logsnr_levels_have_equal_steps_of_the_log_signal_to_noise_ratio(p):
     levels = np.array(samplers.build('dpm3@9,logsnr', p).levels)

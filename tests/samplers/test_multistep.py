@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cm_jax import samplers
-from tests.helpers.gaussian import DATA, MEAN, STD, each_process, points
+from tests.helpers.gaussian import DATA, MEAN, PROCESSES, STD, each_process, points
 
 
 @each_process
@@ -44,6 +44,27 @@ def test_multistep_noise_is_fresh_at_each_level_and_differs_between_examples(p):
     np.testing.assert_allclose(noise.std(), 1, atol=0.1)
     correlation = np.abs(np.corrcoef(noise) - np.eye(100))
     assert correlation.max() < 0.95
+
+
+def test_clip_clips_every_x0_and_nothing_else():
+    """Levels and noise are those without it; an x0 inside [-1, 1] is left as it is."""
+    x, keys = jnp.full((50, 4, 4, 1), 3.0), jax.random.split(jax.random.key(0), 50)
+
+    def shown(spec, scale):
+        """What the network, D = scale x, is shown, and the result."""
+        seen = []
+        denoise = lambda x, t: seen.append(x) or scale * x  # noqa: E731
+        end = samplers.build(spec, PROCESSES['ve']).sample(denoise, x, keys, unroll=True)
+        return np.array([*seen, end])
+
+    plain, clipped = 'multistep@80,0.8,0.6', 'multistep@80,0.8,0.6,clip'
+    np.testing.assert_array_equal(shown(plain, 0.1), shown(clipped, 0.1))
+    first, second, third, end = shown(clipped, 1.0)
+    noise = [shown(plain, 0.0)[i] for i in (1, 2)]
+    np.testing.assert_allclose(second, np.clip(first, -1, 1) + noise[0], atol=1e-6)
+    np.testing.assert_allclose(third, np.clip(second, -1, 1) + noise[1], atol=1e-6)
+    np.testing.assert_allclose(end, np.clip(third, -1, 1))
+    assert np.abs(third).max() > 1.5
 
 
 @each_process

@@ -9,7 +9,10 @@ from cm_jax.errors import UserError
 from tests.helpers.refusals import refusal
 from tests.helpers.samplers import RF, VE
 
-LEGAL = 'legal: adams2, adams3, cud3, ddim, dpm1, dpm2, dpm3, euler, heun, multistep, onestep'
+LEGAL = (
+    'legal: adams2, adams3, churn, cud3, ddim, dpm1, dpm2, dpm2s, dpm3, dpm3s, euler, heun, multistep, '
+    'onestep'
+)
 
 
 WRONG = [  # (what is written, what the refusal says)
@@ -30,7 +33,22 @@ WRONG = [  # (what is written, what the refusal says)
     ('adams3', 'write adams3@n with n >= 1'),
     ('dpm3', 'write dpm3@n with n >= 1'),
     ('dpm3@karras', 'write dpm3@n with n >= 1'),
-    ('dpm3@9,cosine', 'one of logsnr, karras and lower_order_final behind commas'),
+    ('dpm3@9,cosine', 'one of logsnr, karras and lower_order_final and official behind commas'),
+    ('dpm2@9,official', 'one of logsnr, karras and lower_order_final behind commas'),
+    ('dpm3@9,official,official', 'write dpm3@n'),
+    ('dpm3s@9,lower_order_final', 'write dpm3s@n, with one of logsnr, karras behind commas'),
+    ('dpm2s@0', 'write dpm2s@n with n >= 1'),
+    ('churn', 'write churn@n with n >= 1'),
+    ('churn@0,S_churn=1', 'write churn@n with n >= 1'),
+    ('churn@9,40', r'churn@9,40: write churn@n.* S_churn >= 0'),
+    ('churn@9,s_churn=40', 'S_churn >= 0'),
+    ('churn@9,S_churn=', 'S_churn >= 0'),
+    ('churn@9,S_churn=nan', 'S_churn >= 0'),
+    ('churn@9,S_churn=inf', 'S_churn >= 0'),
+    ('churn@9,S_churn=-1', 'S_churn >= 0'),
+    ('churn@9,S_churn=1,S_churn=2', 'each once'),
+    ('churn@9,S_min=2,S_max=1', 'S_min <= S_max'),
+    ('churn@9,S_noise=0', 'S_noise > 0'),
     ('dpm2@9,logsnr,karras', 'write dpm2@n, with one of logsnr, karras'),
     ('dpm2@9,karras,karras', 'write dpm2@n, with one of logsnr, karras'),
     ('dpm_solver@9', "unknown sampler 'dpm_solver'"),
@@ -47,6 +65,14 @@ WRONG = [  # (what is written, what the refusal says)
     ('multistep@80,0', r'must lie in \[0.002, 80\], got 80, 0'),
     ('multistep@0', r'must lie in \[0.002, 80\], got 0'),
     ('multistep@80,-1', r'must lie in \[0.002, 80\], got 80, -1'),
+    ('multistep@clip', 'as multistep@80,0.8'),
+    ('multistep@80,0.8,clip,clip', 'as multistep@80,0.8'),
+    ('multistep@idx:0,22,39', r'idx:0,22,39: write indices .* as multistep@idx:0,22,39/40'),
+    ('multistep@idx:0,22/40', 'from 0, that of t_max, to n - 1'),
+    ('multistep@idx:1,39/40', 'from 0, that of t_max, to n - 1'),
+    ('multistep@idx:0,22,22,39/40', 'indices that ascend'),
+    ('multistep@idx:0/1', 'indices that ascend'),
+    ('multistep@idx:0,x,39/40', 'indices that ascend'),
     ('multistep@nan', r'must lie in \[0.002, 80\], got nan'),
     ('multistep@80,nan', 'got 80, nan'),
     ('multistep@inf,1', r'must lie in \[0.002, 80\], got inf'),
@@ -58,6 +84,17 @@ WRONG = [  # (what is written, what the refusal says)
     ('heun@18+cfginf', 'one weight >= 0'),
     ('heun@18+cfg2+cfg2', 'one weight >= 0'),
     ('+cfg2', "unknown sampler ''"),
+    ('heun@18+auto', r"autoguidance of 'heun@18\+auto': write .* as heun@18\+auto1.7=runs/small"),
+    ('heun@18+auto2', 'the folder of the run that guides'),
+    ('heun@18+auto2=', 'the folder of the run that guides'),
+    ('heun@18+auto=runs/small', 'one weight >= 0'),
+    ('heun@18+auto-1=runs/small', 'one weight >= 0'),
+    ('heun@18+autonan=runs/small', 'one weight >= 0'),
+    ('heun@18+auto2=runs/a+auto2=runs/b', 'one weight >= 0'),
+    ('heun@18+auto2=runs/small,last', "guide 'runs/small,last': write the folder"),
+    ('heun@18+auto2=runs/small,8,0.9,1', 'perhaps a step and an average'),
+    ('heun@18+cfg2+auto2=runs/small', 'two kinds of guidance'),
+    ('heun@0+auto2=runs/small', 'write heun@n with n >= 1'),
     ('heun@18+head', r"head of 'heun@18\+head': write .* as heun@18\+head1"),
     ('heun@18+head0', 'its number from 1'),
     ('heun@18+head1+head1', 'its number from 1'),
@@ -72,6 +109,14 @@ WRONG = [  # (what is written, what the refusal says)
 def test_logsnr_needs_a_signal_at_t_max():
     with pytest.raises(UserError, match=r't_max = 1 is 0.*write karras'):
         samplers.build('dpm3@9,logsnr', RF)
+
+
+def test_samplers_that_rectified_flow_lacks():
+    with pytest.raises(UserError, match="churn raises the noise of process ve; this one is 'rf'"):
+        samplers.build('churn@9', RF)
+    for spec in ('dpm2s@9', 'dpm3s@9,logsnr'):
+        with pytest.raises(UserError, match=f'{spec} needs a signal at t_max.*below 1, or dpm'):
+            samplers.build(spec, RF)
 
 
 def test_wrong_spec_is_one_line_with_what_is_legal():
