@@ -12,11 +12,11 @@ one step.
 The paper's FID-50k with its stochastic sampler, 511 network evaluations: 1.36. Ours: not run.
 """
 
-from configs.common.imagenet64 import imagenet64_config
+from configs.common.imagenet64 import EDM_REFERENCE, imagenet64_config
 
 
 def get_config():
-    c = imagenet64_config('adm_imagenet64')
+    c = imagenet64_config('adm_imagenet64', EDM_REFERENCE)
     c.steps = 610_352
     c.batch_size = 4096
     c.ema_rates = (0.999943,)

@@ -13,10 +13,11 @@ search over these 41 snapshots, which stay in the host's memory, has 2,010 candi
 samples. Ours: not run.
 """
 
+from configs.common.imagenet64 import ADM_REFERENCE
 from configs.common.lcsc import fid_search
 
 
 def get_config():
-    c = fid_search('runs/imagenet64/cd_more', start=0)
+    c = fid_search('runs/imagenet64/cd_more', start=0, reference=ADM_REFERENCE)
     c.basis.storage = 'host'
     return c

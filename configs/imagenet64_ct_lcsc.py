@@ -12,10 +12,11 @@ The search over 51 snapshots of the last 50,000 steps, which stay in the host's 
 candidates of 5,000 samples. (The paper's enhanced weights are of step 1,000,000.) Ours: not run.
 """
 
+from configs.common.imagenet64 import ADM_REFERENCE
 from configs.common.lcsc import fid_search
 
 
 def get_config():
-    c = fid_search('runs/imagenet64/ct', start=750_000)
+    c = fid_search('runs/imagenet64/ct', start=750_000, reference=ADM_REFERENCE)
     c.basis.storage = 'host'
     return c

@@ -128,8 +128,9 @@ class Evaluation:
     """
 
     # The features that are compared: 'inception' for FID, 'dinov2_vitl14', 'vgg16', a packaged LeNet
-    # ('lenet_digits', 'lenet_fashion_mnist'), or the pixels themselves ('pixel', 'pixel_rgb').
-    extractor: str = 'lenet_digits'
+    # ('lenet_digits', 'lenet_fashion_mnist'), or the pixels themselves ('pixel', 'pixel_rgb'). With ''
+    # nothing can be scored before one is named: which one suits depends on the data.
+    extractor: str = ''
     # The path of the file of the extractor's weights, for the extractors whose weights are not part of
     # the package ('inception', 'dinov2_vitl14' and 'vgg16'); '' for the others, and where the extractor
     # names its file itself, as 'vgg16=FILE'.

@@ -13,7 +13,7 @@ from cm_jax.core import ema, tree
 from cm_jax.core.ema import Share
 from cm_jax.data import Source
 from cm_jax.errors import UserError, check_name
-from cm_jax.evaluation.extractors import check_extractor
+from cm_jax.evaluation.extractors import check_unscored
 from cm_jax.generate import build_sampler
 from cm_jax.run_folder import RAW
 from cm_jax.samplers import GenerativeModel
@@ -58,7 +58,7 @@ def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
     )
     frozen = open_frozen(settings, source.image_shape)
     parts = wire(settings, source.image_shape, source.num_classes, frozen)
-    check_extractor(settings.evaluation)
+    check_unscored(settings.evaluation)
     for spec in (settings.sampling.sampler, *settings.evaluation.samplers):
         build_sampler(spec, parts.generative_model)
     optimizer = optim.build(settings.optimizer)

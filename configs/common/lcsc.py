@@ -3,7 +3,7 @@
 from cm_jax.config import search_config
 
 
-def fid_search(run, start, sampler='onestep'):
+def fid_search(run, start, sampler='onestep', reference='train'):
     """Returns a search over the snapshots of the folder `run` from the step `start` on.
 
     The paper ranks candidates by the FID of 5,000 to 10,000 samples on fixed noise and reports the
@@ -15,4 +15,5 @@ def fid_search(run, start, sampler='onestep'):
     c.budget.update({'sampler': sampler, 'generations': 125, 'samples': 5000, 'batch_size': 250})
     c.controls.landscape = 21
     c.evaluation.update({'extractor': 'inception', 'samplers': (sampler,), 'samples': 50_000})
+    c.evaluation.reference = reference
     return c
