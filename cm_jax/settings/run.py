@@ -60,6 +60,12 @@ class Loop:
     resume_every: int = 500
     # How many full training states are kept; older ones are deleted. At least 1.
     resume_keep: int = 2
+    # The weights are scored every so many steps, and at the end, as `evaluation` has it but on fewer
+    # samples: those of the noise of the pictures, by the sampler and the average of `sampling`. The
+    # score stands among the metrics under a name with the number of samples, as 'fid_1k'. 0 is never.
+    evaluate_every: int = 0
+    # How many images are generated for such a score, at least 2.
+    evaluate_samples: int = 1000
     # Training stops with an error after so many steps in a row whose loss or gradient is not finite.
     # At least 1. (A single such step is skipped and logged.)
     stop_after_skipped: int = 20
@@ -70,6 +76,11 @@ class Loop:
                 raise UserError(
                     f'config.train.{name} must be at least 1, got {getattr(self, name)}'
                 )
+        if self.evaluate_every < 0 or self.evaluate_samples < 2:
+            raise UserError(
+                'config.train.evaluate_every must be at least 0 and evaluate_samples at least 2, got '
+                f'{self.evaluate_every} and {self.evaluate_samples}'
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

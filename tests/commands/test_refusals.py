@@ -39,6 +39,14 @@ def trained(tmp_path_factory) -> pathlib.Path:
         (['--config.sampling.ema=0.7'], ["'0.7'", '0.5, 0.9']),
         (['--config.ema_sigma_rels=(0.1,0.3)'], ['config.ema_sigma_rels', '(0.1, 0.3)']),
         (['--config.evaluation.extractor=lenet'], ["'lenet'", 'inception', 'lenet_digits']),
+        (
+            ['--config.train.evaluate_every=4', '--config.evaluation.extractor=inception'],
+            ['config.evaluation.weights', 'pt_inception-2015-12-05-6726825d.pth', 'https://'],
+        ),
+        (
+            ['--config.train.evaluate_every=4', '--config.evaluation.reference=none.npz'],
+            ['no file of reference statistics none.npz'],
+        ),
         (['--config.process.t_min=100.0'], ['t_min=100.0', 't_max=80.0']),
         (['--config.model.channels=6'], ['model.channels', '6']),
         (['--config.init_from.workdir=nowhere/run'], ['nowhere/run is no run folder']),
