@@ -61,7 +61,7 @@ def ema_flag(meaning: str = '') -> flags.FlagHolder[str | None]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtractorFlags:
-    """The flags of `evaluate` and `reference` that choose the extractor, and how it is run."""
+    """The flags of a command that scores: which extractor it takes, and how that is run."""
 
     extractor: flags.FlagHolder[str | None]
     weights: flags.FlagHolder[str | None]

@@ -42,7 +42,7 @@ from cm_jax.run_folder import (
     write_json,
 )
 from cm_jax.types import Params
-from cm_jax.weights import fixtures, names
+from cm_jax.weights import fixtures, inception, names
 from cm_jax.weights.read import read_tensors
 from cm_jax.weights.write import write_safetensors
 from cm_jax.wiring import net_params
@@ -143,7 +143,9 @@ def run_config(preset: Preset, kind: str) -> ConfigDict:
     config.objective = ConfigDict(OBJECTIVES[kind])
     config.dataset.update(DATA[preset.image_shape[0]])
     config.sampling.sampler = SAMPLERS[kind]
-    config.evaluation.samplers = (SAMPLERS[kind],)
+    config.evaluation.update(
+        {'extractor': inception.NAME, 'samplers': (SAMPLERS[kind],), 'samples': 50_000}
+    )
     return config
 
 

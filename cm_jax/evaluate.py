@@ -16,6 +16,7 @@ The FID needs the file of the Inception's weights, pt_inception-2015-12-05-67268
 --reference=FILE.npz compares with statistics that `python -m cm_jax.reference` has written.
 """
 
+import dataclasses
 import functools
 import math
 import os
@@ -101,6 +102,17 @@ NOT_STRAIGHTNESS = (
 )
 
 
+def asked_samples(evaluation: Evaluation) -> Evaluation:
+    """Returns an evaluation with the samples that the flags ask for instead of its own."""
+    given: dict[str, Any] = {
+        'batch_size': _EXTRACTOR.batch_size.value,
+        'samples': _SAMPLES.value,
+        'seeds': cli.integers('seeds', _SEEDS.value) or None,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(evaluation, **given)
+
+
 def asked_evaluation(evaluation: Evaluation) -> Evaluation:
     """Returns an evaluation with what the flags say instead of its own settings.
 
@@ -109,14 +121,11 @@ def asked_evaluation(evaluation: Evaluation) -> Evaluation:
     given = {
         'extractor': _EXTRACTOR.extractor.value,
         'weights': _EXTRACTOR.weights.value,
-        'batch_size': _EXTRACTOR.batch_size.value,
         'reference': _REFERENCE.value,
         'bytes': _BYTES.value,
         'second': None if _SECOND.value is None else tuple(_SECOND.value),
-        'samples': _SAMPLES.value,
-        'seeds': cli.integers('seeds', _SEEDS.value) or None,
     }
-    return override(evaluation, given, fetch=_EXTRACTOR.download.value)
+    return override(asked_samples(evaluation), given, fetch=_EXTRACTOR.download.value)
 
 
 def chosen_weights(run: Run) -> list[tuple[int, str]]:
@@ -289,7 +298,7 @@ def main(argv: Sequence[str]) -> None:
     euler_steps = _STRAIGHTNESS.value
     if euler_steps is not None:
         cli.refuse_flags(NOT_STRAIGHTNESS, '--straightness')
-        measure_straightness(run, weights, asked_evaluation(evaluation), euler_steps)
+        measure_straightness(run, weights, asked_samples(evaluation), euler_steps)
     else:
         score_weights(run, weights, asked_evaluation(evaluation))
 

@@ -54,6 +54,7 @@ ANY = object()
 LATER: dict[str, dict[str, Any]] = {
     'dataset': {'flip': False, 'crop': ANY},
     'evaluation': {'second': ANY, 'bytes': ANY},
+    'train': {'evaluate_every': 0, 'evaluate_samples': ANY},
 }
 
 

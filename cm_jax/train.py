@@ -30,7 +30,7 @@ from cm_jax.settings import parse_run
 from cm_jax.training.logs import Log
 from cm_jax.training.setup import Setup, describe, set_up
 from cm_jax.training.step import TrainState
-from cm_jax.types import Distance, Metrics, Params
+from cm_jax.types import Distance, Metrics
 
 _CONFIG = cli.config_flag()
 _WORKDIR = cli.workdir_flag()
@@ -68,18 +68,19 @@ class MetricsWriter:
     """Takes the metrics of each step, one step late, and logs their means every `log_every` steps.
 
     The device never waits for the host: the metrics of a step are fetched after the next step was
-    started. Raises UserError from `add` or `flush` when too many steps in a row were not finite.
+    started. A step that was scored is logged too. Raises UserError from `add` or `flush` when too many
+    steps in a row were not finite.
     """
 
     def __init__(self, setup: Setup, log: Log):
         self._setup, self._log = setup, log
-        self._pending: tuple[int, Metrics] | None = None
+        self._pending: tuple[int, Metrics, dict[str, float]] | None = None
         self._since_last_log: list[dict[str, Any]] = []
 
-    def add(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics of `step`, and processes those of the step before."""
+    def add(self, step: int, metrics: Metrics, scores: dict[str, float]) -> None:
+        """Takes the metrics and scores of `step`, and processes those of the step before."""
         self.flush()
-        self._pending = step, metrics
+        self._pending = step, metrics, scores
 
     def flush(self) -> None:
         """Processes the metrics that are still pending."""
@@ -87,14 +88,14 @@ class MetricsWriter:
             self._process(*self._pending)
             self._pending = None
 
-    def _process(self, step: int, metrics: Metrics) -> None:
+    def _process(self, step: int, metrics: Metrics, scores: dict[str, float]) -> None:
         loop, values = self._setup.settings.train, jax.device_get(metrics)
         check_skips(step, values, loop.stop_after_skipped, self._setup.workdir)
         self._since_last_log.append(values)
-        if step % loop.log_every == 0 or step == self._setup.last_step:
+        if scores or step % loop.log_every == 0 or step == self._setup.last_step:
             rows = self._since_last_log
             means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-            self._log.write(step, means)
+            self._log.write(step, means | scores)
             rows.clear()
 
 
@@ -134,8 +135,7 @@ def make_picture_writer(setup: Setup) -> Callable[[TrainState, int], None]:
     columns = 10 if setup.generative_model.num_classes == 10 else 8
 
     def write(state: TrainState, step: int) -> None:
-        params: Params = state.emas[sampling.ema] if sampling.ema else state.params
-        images = generate(params, setup.settings.seed, 0)
+        images = generate(state.weights(sampling.ema), setup.settings.seed, 0)
         if sharding.is_primary():
             folder = setup.workdir / SAMPLES
             folder.mkdir(exist_ok=True)
@@ -155,6 +155,7 @@ def train(
     """Runs the loop from step `first_step`. Returns the signal that ended it early, or 0."""
     settings, last_step = setup.settings, setup.last_step
     write_picture, metrics_writer = make_picture_writer(setup), MetricsWriter(setup, log)
+    score = setup.scoring.start() if setup.scoring else None
     stopper = Stopper()
     # Fake devices on one CPU deadlock when many steps are queued.
     wait_for_each_step = jax.default_backend() == 'cpu' and setup.mesh.size > 1
@@ -164,7 +165,7 @@ def train(
         state, metrics = setup.train_step(state, batch, setup.teacher)
         if wait_for_each_step:
             jax.block_until_ready(state)
-        metrics_writer.add(step, metrics)
+        metrics_writer.add(step, metrics, score(state, step) if score else {})
         log.tick(step)
         save_snapshot(setup, trajectory, state, step)
         if step % settings.sampling.every == 0 or step == last_step:

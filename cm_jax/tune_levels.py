@@ -2,10 +2,11 @@
 
     python -m cm_jax.tune_levels --workdir=runs/digits/ect --levels=2
 
-The score is that of the run's own evaluation; lower is better. The levels are searched one after
-another, each by golden-section search (see core/tuning.py). The result is printed as a sampler, such as
-multistep@80,0.613, and stored in the run's `tuned_levels.json` with all tries and the protocol of its
-score. `sample` and `evaluate` then use it when they are given --sampler=tuned.
+The score is that of the run's own evaluation, or in the features of --extractor; lower is better. The
+levels are searched one after another, each by golden-section search (see core/tuning.py). The result is
+printed as a sampler, such as multistep@80,0.613, and stored in the run's `tuned_levels.json` with all
+tries and the protocol of its score. `sample` and `evaluate` then use it when they are given
+--sampler=tuned.
 
 The noise of the search must be none of config.evaluation.seeds, because the result is to be reported on
 those.
@@ -20,6 +21,7 @@ from absl import flags
 from cm_jax import cli, sharding
 from cm_jax.core import tuning
 from cm_jax.errors import UserError
+from cm_jax.evaluation.extractors import override
 from cm_jax.evaluation.scores import Scorer
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import TUNED_LEVELS, weights_label, write_json
@@ -33,6 +35,7 @@ _SAMPLES = flags.DEFINE_integer(
     'samples', None, 'samples generated for each score; default: config.evaluation.samples'
 )
 _SEED = flags.DEFINE_integer('seed', 100, 'seed of the noise; not one of config.evaluation.seeds')
+_EXTRACTOR = cli.extractor_flags()
 _STEP = cli.step_flag()
 _EMA = cli.ema_flag()
 
@@ -109,6 +112,12 @@ def main(argv: Sequence[str]) -> None:
     del argv
     run = open_run(cli.required_workdir(_WORKDIR))
     evaluation = run.settings.evaluation
+    given = {
+        'extractor': _EXTRACTOR.extractor.value,
+        'weights': _EXTRACTOR.weights.value,
+        'batch_size': _EXTRACTOR.batch_size.value,
+    }
+    evaluation = override(evaluation, given, fetch=_EXTRACTOR.download.value)
     samples = evaluation.samples if _SAMPLES.value is None else _SAMPLES.value
     check_flags(evaluation, samples)
     step = run.step(_STEP.value)

@@ -1,7 +1,7 @@
 """Builds what settings describe: the process, the networks, the objective, the data, the reference."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cm_jax import data, models, objectives
@@ -164,7 +164,7 @@ def open_reference(
     images if `metrics` need them. Raises UserError on metrics that the extractor does not have (see
     metrics.named), and on a file that was made with another extractor (see evaluation.references).
     """
-    return _space(open_extractor(evaluation), dataset, evaluation, metrics)
+    return later_space(open_extractor(evaluation), dataset, evaluation, metrics)()
 
 
 def open_spaces(
@@ -199,16 +199,21 @@ def open_spaces(
         first = next((i for i, names in enumerate(used) if not names), 0)
         kinds = named.names(opened[first]).items()
         own[first] += [n for n, kind in kinds if kind in unused_kinds and n not in own[first]]
-    return [_space(e, dataset, evaluation, names) for e, names in zip(opened, own)]
+    later = [later_space(e, dataset, evaluation, names) for e, names in zip(opened, own)]
+    return [space() for space in later]
 
 
-def _space(
+def later_space(
     extractor: Extractor,
     dataset: Mapping[str, Any],
     evaluation: Evaluation,
-    metrics: Sequence[str],
-) -> FeatureSpace:
-    """Returns an extractor with the reference of an evaluation."""
+    metrics: Sequence[str] = (),
+) -> Callable[[], FeatureSpace]:
+    """Returns a function that returns an extractor with the reference of an evaluation.
+
+    The reference is opened, and refused as `open_reference` does, before that function is called. What
+    takes long, the features of a split, is left to it.
+    """
     named.check(extractor, metrics, evaluation.samples)
     keep_features = bool(named.beyond(extractor, metrics))
     if references.is_file(evaluation.reference):
@@ -217,8 +222,12 @@ def _space(
         )
         if keep_features:
             named.check(extractor, metrics, evaluation.samples, len(made.kept_features()))
-    else:
-        source = open_data(dataset, evaluation.reference)
-        named.check(extractor, metrics, evaluation.samples, source.count)
+        return lambda: FeatureSpace(extractor, made, tuple(metrics))
+    source = open_data(dataset, evaluation.reference)
+    named.check(extractor, metrics, evaluation.samples, source.count)
+
+    def of_split() -> FeatureSpace:
         made = reference(source, extractor, evaluation.batch_size, keep_features)
-    return FeatureSpace(extractor, made, tuple(metrics))
+        return FeatureSpace(extractor, made, tuple(metrics))
+
+    return of_split

@@ -15,11 +15,11 @@ The paper's FID-50k with its stochastic sampler, 511 network evaluations: 1.36, 
 that stand below (its table 5). Ours: not run.
 """
 
-from configs.common.imagenet64 import imagenet64_config
+from configs.common.imagenet64 import EDM_REFERENCE, imagenet64_config
 
 
 def get_config():
-    c = imagenet64_config('adm_imagenet64')
+    c = imagenet64_config('adm_imagenet64', EDM_REFERENCE)
     c.dataset.crop = 'lanczos'
     c.steps = 610_352
     c.batch_size = 4096

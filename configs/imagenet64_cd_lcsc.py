@@ -25,6 +25,7 @@ snapshots, which stay in the host's memory, with 2,010 candidates of 5,000 sampl
 """
 
 from cm_jax.errors import check_name
+from configs.common.imagenet64 import ADM_REFERENCE
 from configs.common.lcsc import fid_search
 
 VARIANTS = {'enhance': ('cd_more', 0), 'reduce': ('cd_short', 60_000)}  # the run, the first step
@@ -33,6 +34,6 @@ VARIANTS = {'enhance': ('cd_more', 0), 'reduce': ('cd_short', 60_000)}  # the ru
 def get_config(variant='enhance'):
     check_name('variant', variant, VARIANTS)
     run, start = VARIANTS[variant]
-    c = fid_search(f'runs/imagenet64/{run}', start, byte_rule='truncate')
+    c = fid_search(f'runs/imagenet64/{run}', start, byte_rule='truncate', reference=ADM_REFERENCE)
     c.basis.storage = 'host'
     return c

@@ -13,10 +13,13 @@ The search over 51 snapshots of the last 50,000 steps, which stay in the host's 
 candidates of 5,000 samples. (The paper's enhanced weights are of step 1,000,000.) Ours: not run.
 """
 
+from configs.common.imagenet64 import ADM_REFERENCE
 from configs.common.lcsc import fid_search
 
 
 def get_config():
-    c = fid_search('runs/imagenet64/ct_scratch', start=750_000, byte_rule='truncate')
+    c = fid_search(
+        'runs/imagenet64/ct_scratch', 750_000, byte_rule='truncate', reference=ADM_REFERENCE
+    )
     c.basis.storage = 'host'
     return c

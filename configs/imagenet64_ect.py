@@ -35,7 +35,7 @@ VARIANTS = {  # the size: learning rate, dropout
 def get_config(variant='s'):
     check_name('variant', variant, VARIANTS)
     rate, dropout = VARIANTS[variant]
-    c = imagenet64_config(f'edm2_imagenet64_{variant}')
+    c = imagenet64_config(f'edm2_imagenet64_{variant}', 'train')
     c.dataset.crop = 'adm'
     c.steps = 100_000
     c.batch_size = 128

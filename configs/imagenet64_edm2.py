@@ -37,7 +37,7 @@ VARIANTS = {  # the size: learning rate, dropout, images
 def get_config(variant='s'):
     check_name('variant', variant, VARIANTS)
     rate, dropout, images = VARIANTS[variant]
-    c = imagenet64_config(f'edm2_imagenet64_{variant}')
+    c = imagenet64_config(f'edm2_imagenet64_{variant}', 'train')
     c.dataset.crop = 'adm'
     c.batch_size = 2048
     c.steps = images // c.batch_size

@@ -13,12 +13,16 @@ from cm_jax import models, samplers
 from cm_jax.config import base_config, search_config, to_plain
 from cm_jax.core import process
 from cm_jax.errors import UserError, build_from
+from cm_jax.evaluation import references
+from cm_jax.evaluation.extractors import check_extractor, check_unscored
 from cm_jax.lcsc import evolution, job
 from cm_jax.lcsc.session import cost
 from cm_jax.models.presets import PRESETS
+from cm_jax.settings import parse_run
 from cm_jax.training import optim
 from cm_jax.wiring import OF_TRAINING, wire
 from tests.helpers.paths import ROOT
+from tests.helpers.refusals import refusal
 from tests.helpers.tiny import search_settings_of, settings_of
 from tests.helpers.trained import trained
 
@@ -171,6 +175,28 @@ def test_a_docstring_says_whether_images_are_flipped_and_by_which_crop(path, con
         config.dataset.crop
     ] in text
     assert path.stem.startswith('imagenet64') or not config.dataset.crop
+
+
+def test_photographs_are_scored_by_the_inception_as_in_the_papers():
+    """FID on 50,000 samples, against the statistics that the papers' code took: CIFAR-10's training
+    images; of ImageNet-64 ADM's file, EDM's, or, in the code of EDM2 and ECT, the training images."""
+    files = {'imagenet64_adm': 'imagenet-64x64.npz'} | dict.fromkeys(
+        ('imagenet64_cd', 'imagenet64_ct', 'imagenet64_cud', 'imagenet64_ict'),
+        'VIRTUAL_imagenet64_labeled.npz',
+    )
+    configs = [(p.values[0].stem, p.values[1]) for p in CONFIGS_OF_RUNS]
+    configs += [(name.partition(':')[0], config_of(name)) for name in SEARCH_NAMES]
+    for name, config in configs:
+        evaluation = config.evaluation
+        if not name.startswith(('cifar10', 'imagenet64')):
+            check_extractor(parse_run({'evaluation': evaluation.to_dict()}).evaluation)
+            continue
+        assert (evaluation.extractor, evaluation.samples) == ('inception', 50_000), name
+        assert evaluation.reference == files.get(name.removesuffix('_lcsc'), 'train'), name
+        assert set(files.values()) <= set(references.PUBLISHED)
+        parsed = parse_run({'evaluation': evaluation.to_dict()}).evaluation
+        assert 'pt_inception-2015-12-05-6726825d.pth' in refusal(check_extractor, parsed)
+        check_unscored(parsed)
 
 
 def test_where_a_run_starts_and_its_teacher_are_set_apart():

@@ -113,6 +113,14 @@ def test_the_byte_rule_of_an_earlier_version_is_rounding_and_binds_a_search_alon
         run_folder.is_new(search, now, run_folder.SEARCH)
 
 
+def test_a_run_of_an_earlier_version_was_not_scored_during_training(folder):
+    run_folder.write_config(folder, {'seed': 0, 'train': {'log_every': 50}})
+    train = {'log_every': 50, 'evaluate_every': 0, 'evaluate_samples': 7}
+    assert not run_folder.is_new(folder, {'seed': 0, 'train': train})
+    with pytest.raises(UserError, match=r'keys: train\.evaluate_every: 0 there, 5 here\. Choose'):
+        run_folder.is_new(folder, {'seed': 0, 'train': train | {'evaluate_every': 5}})
+
+
 # Claimed and set aside
 
 

@@ -115,6 +115,8 @@ def test_numbers_that_cannot_be_are_refused_by_key_and_value():
         (parse_run, 'train', 'resume_every', -1, r'train\.resume_every must be at least 1, got -1'),
         (parse_run, 'train', 'resume_keep', 0, r'train\.resume_keep must be at least 1, got 0'),
         (parse_run, 'train', 'stop_after_skipped', 0, r'stop_after_skipped must be at least 1'),
+        (parse_run, 'train', 'evaluate_every', -1, r'evaluate_every must .* got -1 and 1000'),
+        (parse_run, 'train', 'evaluate_samples', 1, r'evaluate_samples at least 2, got 0 and 1$'),
         (parse_run, 'trajectory', 'every', 0, r'trajectory\.every must be at least 1, got 0'),
         (parse_run, 'sampling', 'every', 0, r'sampling\.every and count .* got 0 and 64'),
         (parse_run, 'sampling', 'count', 0, r'sampling\.every and count .* got 1000 and 0'),

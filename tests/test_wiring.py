@@ -141,9 +141,12 @@ def test_a_run_trains_on_flipped_images_and_says_if_it_does_not_know_their_crop(
     assert says in describe(run, 0) and 'rule' not in describe(plain, 0)
 
 
+DIGITS = Evaluation(extractor='lenet_digits')
+
+
 def test_a_reference_has_the_features_that_its_metrics_need():
     dataset = {'source': 'digits', 'split': 'train'}
-    evaluation = Evaluation(samples=40, batch_size=20, reference='test')
+    evaluation = dataclasses.replace(DIGITS, samples=40, batch_size=20, reference='test')
     extractor, plain, _ = open_reference(dataset, evaluation)
     assert extractor.name == 'lenet_digits' and plain.moments.count == 297
     assert plain.features is None
@@ -156,10 +159,15 @@ def test_a_reference_has_the_features_that_its_metrics_need():
 def test_metrics_and_references_that_cannot_be_are_refused():
     dataset = {'source': 'digits', 'split': 'train'}
     for evaluation, metrics, message in (
-        (Evaluation(), ['fid'], r"'fid'; legal: fd_lenet, is_lenet, kd_lenet, pr_lenet"),
-        (Evaluation(samples=2), ['kd_lenet'], r'need at least \d+ samples .*, got 2'),
-        (Evaluation(reference='valid'), [], r"'valid'.*legal: all, test, train"),
-        (Evaluation(reference='none.npz'), [], r'no file of reference statistics none\.npz'),
+        (DIGITS, ['fid'], r"'fid'; legal: fd_lenet, is_lenet, kd_lenet, pr_lenet"),
+        (
+            dataclasses.replace(DIGITS, samples=2),
+            ['kd_lenet'],
+            r'need at least \d+ samples .*, got 2',
+        ),
+        (dataclasses.replace(DIGITS, reference='valid'), [], r"'valid'.*legal: all, test, train"),
+        (dataclasses.replace(DIGITS, reference='none.npz'), [], r'no file of .* none\.npz$'),
+        (Evaluation(), [], r'no extractor is named.*legal: .*inception, lenet_digits'),
         (Evaluation(extractor='lenet'), [], r"'lenet'.*legal: .*lenet_digits"),
     ):
         with pytest.raises(UserError, match=message):
@@ -169,7 +177,9 @@ def test_metrics_and_references_that_cannot_be_are_refused():
 def test_other_extractors_measure_beside_the_first_each_its_own_metrics():
     dataset = {'source': 'digits', 'split': 'train'}
     second = ('lenet_digits_2', 'pixel')
-    evaluation = Evaluation(samples=40, batch_size=20, reference='test', second=second)
+    evaluation = dataclasses.replace(
+        DIGITS, samples=40, batch_size=20, reference='test', second=second
+    )
 
     def opened(metrics=(), kinds=(), evaluation=evaluation):
         found = open_spaces(dataset, evaluation, metrics, kinds)

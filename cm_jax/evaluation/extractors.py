@@ -46,18 +46,37 @@ def split(extractor: str, weights: str = '') -> tuple[str, str]:
 
 
 def check_spec(spec: str, weights: str = '') -> None:
-    """Raises UserError on an unknown extractor, and unless it names a file where it takes one.
+    """Raises UserError on no or an unknown extractor, and unless it names a file where it takes one.
 
     `spec` and `weights` are those of `split`. No file is opened.
     """
     name, file = split(spec, weights)
+    if not name:
+        raise UserError(
+            'no extractor is named: give config.evaluation.extractor, or --extractor where the command '
+            f'has it; legal: {", ".join(sorted(names()))} (docs/evaluation.md)'
+        )
     check_name('extractor', name, names())
-    if bool(file) != (name in FROM_FILES):
+    if file and name not in FROM_FILES:
         raise UserError(
             f"the file of the extractor's weights is {file!r}: {', '.join(map(repr, FROM_FILES))}, and "
-            'no others, take one, as NAME=FILE or in config.evaluation.weights; the extractor is '
-            f'{name!r}'
+            f'no others, take one; the extractor is {name!r}'
         )
+    if not file and name in FROM_FILES:
+        raise UserError(_missing(name))
+
+
+def _missing(name: str) -> str:
+    """Returns what is said of an extractor without the file of its weights: where to get it."""
+    published = download.PUBLISHED.get(name)
+    source, fetch = '', ''
+    if published is not None:
+        source = f', {published.url.split("/")[-1]} ({published.url})'
+        fetch = ', or --download, which fetches it'
+    return (
+        f'the extractor {name!r} needs the file of its weights{source}: give {name}=FILE or '
+        f'config.evaluation.weights=FILE; for evaluate also --weights=FILE{fetch} (docs/evaluation.md)'
+    )
 
 
 def open_spec(spec: str, weights: str = '') -> Extractor:
@@ -102,6 +121,16 @@ def check_extractor(evaluation: Evaluation) -> None:
     check_spec(evaluation.extractor, evaluation.weights)
 
 
+def check_unscored(evaluation: Evaluation) -> None:
+    """Raises UserError as `check_extractor`, but not on an extractor or a file that is not given.
+
+    A training run that scores nothing needs neither.
+    """
+    name, file = split(evaluation.extractor, evaluation.weights)
+    if name and (file or name not in FROM_FILES):
+        check_extractor(evaluation)
+
+
 def open_extractor(evaluation: Evaluation) -> Extractor:
     """Returns the extractor of an evaluation, with its weights."""
     return open_spec(evaluation.extractor, evaluation.weights)
@@ -114,20 +143,15 @@ def override(evaluation: Evaluation, given: dict[str, Any], fetch: bool) -> Eval
     those of its own extractor: with another one they are dropped. Of its own `second`, the
     extractor itself is left out, and all of them with a file as the reference, which is of one
     extractor. With `fetch` the weights of the extractor are downloaded if they are not at their
-    place. Raises UserError if an extractor lacks the file of its weights.
+    place. Raises UserError as `check_extractor` does.
     """
     given = {name: value for name, value in given.items() if value is not None}
     own, own_file = split(evaluation.extractor, evaluation.weights)
     extractor, weights = split(given.get('extractor', own), given.get('weights', ''))
     if not weights and extractor == own and 'weights' not in given:
         weights = own_file
-    if fetch:
+    if fetch and extractor:
         weights = str(download.place(extractor, weights))
-    if extractor in FROM_FILES and not weights:
-        fetched = ', or --download, which fetches it' if extractor in download.PUBLISHED else ''
-        raise UserError(
-            f'the extractor {extractor!r} needs the file of its weights: --weights=FILE{fetched}'
-        )
     if 'second' not in given:
         from_file = is_file(given.get('reference', evaluation.reference))
         second = () if from_file else evaluation.second

@@ -32,6 +32,12 @@ RECORD = 'record'
 UNTOLD = 'not told by the file'
 IDENTITY = ('source', 'split', 'count', 'checksum', 'rank_deficient')  # protocol.reference_id
 KEYS = ('extractor', 'image_shape', 'statistics', *IDENTITY)
+PUBLISHED = {  # where the files are that the papers compared with, by their names
+    'cifar10-32x32.npz': 'https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/cifar10-32x32.npz',
+    'imagenet-64x64.npz': 'https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/imagenet-64x64.npz',
+    'VIRTUAL_imagenet64_labeled.npz': 'https://openaipublic.blob.core.windows.net/diffusion/jul-2021/'
+    'ref_batches/imagenet/64/VIRTUAL_imagenet64_labeled.npz',
+}
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -66,7 +72,9 @@ def load(path: str, extractor: Extractor, batch_size: int, keep: bool = False) -
     """
     place = pathlib.Path(path).expanduser()
     if not place.is_file():
-        raise UserError(f'no file of reference statistics {path}')
+        published = PUBLISHED.get(place.name)
+        source = f'; it is published at {published}' if published else ''
+        raise UserError(f'no file of reference statistics {path}{source}')
     arrays, metadata = read_tensors(place)
     if RECORD in metadata:
         return _ours(path, arrays, _record(path, metadata[RECORD]), extractor, keep)

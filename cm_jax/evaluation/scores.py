@@ -80,7 +80,9 @@ def reference(
         digest.update(np.ascontiguousarray(images).data)
         missing = batch_size - len(images)  # the last batch is filled up, to compile once
         padded = np.pad(to_float(images), ((0, missing), (0, 0), (0, 0), (0, 0)))
-        batch = to_host(extract(weights, padded))[: len(images)]
+        # Each process gives the part of the batch that lies on its devices.
+        split = jax.make_array_from_callback(padded.shape, places[1], padded.__getitem__)
+        batch = to_host(extract(weights, split))[: len(images)]
         total = moments.update(total, batch)
         if keep:
             kept.append(batch)

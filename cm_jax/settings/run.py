@@ -61,6 +61,12 @@ class Loop:
     resume_every: int = 500
     # How many full training states are kept; older ones are deleted. At least 1.
     resume_keep: int = 2
+    # The weights are scored every so many steps, and at the end, as `evaluation` has it but on fewer
+    # samples: those of the noise of the pictures, by the sampler and the average of `sampling`. The
+    # score stands among the metrics under a name with the number of samples, as 'fid_1k'. 0 is never.
+    evaluate_every: int = 0
+    # How many images are generated for such a score, at least 2.
+    evaluate_samples: int = 1000
     # Training stops with an error after so many steps in a row whose loss or gradient is not finite.
     # At least 1. (A single such step is skipped and logged.)
     stop_after_skipped: int = 20
@@ -71,6 +77,11 @@ class Loop:
                 raise UserError(
                     f'config.train.{name} must be at least 1, got {getattr(self, name)}'
                 )
+        if self.evaluate_every < 0 or self.evaluate_samples < 2:
+            raise UserError(
+                'config.train.evaluate_every must be at least 0 and evaluate_samples at least 2, got '
+                f'{self.evaluate_every} and {self.evaluate_samples}'
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,8 +140,9 @@ class Evaluation:
     """
 
     # The features that are compared: 'inception' for FID, 'dinov2_vitl14', 'vgg16', a packaged LeNet
-    # ('lenet_digits', 'lenet_fashion_mnist'), or the pixels themselves ('pixel', 'pixel_rgb').
-    extractor: str = 'lenet_digits'
+    # ('lenet_digits', 'lenet_fashion_mnist'), or the pixels themselves ('pixel', 'pixel_rgb'). With ''
+    # nothing can be scored before one is named: which one suits depends on the data.
+    extractor: str = ''
     # The path of the file of the extractor's weights, for the extractors whose weights are not part of
     # the package ('inception', 'dinov2_vitl14' and 'vgg16'); '' for the others, and where the extractor
     # names its file itself, as 'vgg16=FILE'.

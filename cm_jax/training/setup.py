@@ -13,13 +13,14 @@ from cm_jax.core import ema, tree
 from cm_jax.core.ema import Share
 from cm_jax.data import Source
 from cm_jax.errors import UserError, check_name
-from cm_jax.evaluation.extractors import check_extractor
+from cm_jax.evaluation.extractors import check_unscored
 from cm_jax.generate import build_sampler, check_sampler
-from cm_jax.run_folder import RAW
+from cm_jax.run_folder import RAW, weights_label
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import MAX_SEED, RunSettings
 from cm_jax.training import optim
 from cm_jax.training.optim import Optimizer
+from cm_jax.training.scoring import Scoring, open_scoring
 from cm_jax.training.step import TrainState, TrainStep, init_state, make_train_step
 from cm_jax.training.transfer import initial_weights, open_frozen
 from cm_jax.types import Distance, Params
@@ -41,6 +42,7 @@ class Setup:
     train_step: Callable  # jitted: (state, batch, teacher) -> (state, metrics)
     lpips: Distance | None
     teacher: Params  # frozen weights that the objective learns from, or ()
+    scoring: Scoring | None  # the scores during training, if there are any
 
 
 def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
@@ -58,7 +60,7 @@ def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
     )
     frozen = open_frozen(settings, source.image_shape)
     parts = wire(settings, source.image_shape, source.num_classes, frozen)
-    check_extractor(settings.evaluation)
+    check_unscored(settings.evaluation)
     build_sampler(settings.sampling.sampler, parts.generative_model)
     for spec in settings.evaluation.samplers:
         check_sampler(spec, parts.generative_model)
@@ -75,6 +77,7 @@ def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
         settings.train.accumulate,
         parts.model.project,
     )
+    scoring = open_scoring(settings, parts.generative_model, mesh)
     train_step, teacher = _on_devices(step, settings, mesh, shardings, frozen)
     return Setup(
         settings=settings,
@@ -88,6 +91,7 @@ def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
         train_step=train_step,
         lpips=frozen.lpips,
         teacher=teacher,
+        scoring=scoring,
     )
 
 
@@ -161,6 +165,12 @@ def describe(run: Setup, first_step: int) -> str:
         f'{micro_batch}; {run.last_step:,} steps = {run.last_step * settings.batch_size:,} images',
         f'trajectory: {snapshots} snapshots of {4e-6 * params:.1f} MB',
     ]
+    if run.scoring is not None:
+        samples, every = settings.train.evaluate_samples, settings.train.evaluate_every
+        lines.append(
+            f'{run.scoring.name} every {every:,} steps: {samples:,} samples by '
+            f'{settings.sampling.sampler}, {weights_label(settings.sampling.ema)}'
+        )
     crop = settings.dataset.get('crop', '')
     if crop and not source.crop:
         lines.append(

@@ -34,6 +34,10 @@ class TrainState(NamedTuple):
     skipped: Array
     skipped_in_row: Array
 
+    def weights(self, ema: str) -> Params:
+        """Returns the average of the weights that is named `ema`, or the weights themselves for ''."""
+        return self.emas[ema] if ema else self.params
+
 
 def init_state(
     params: Params, objective: Objective, optimizer: Optimizer, averages: Mapping[str, Share]

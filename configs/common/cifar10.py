@@ -23,6 +23,7 @@ def cifar10_config(network):
     c.trajectory.every = 1000
     c.sampling.update({'sampler': 'onestep', 'every': 5000})
     c.evaluation.samplers = ('onestep', 'multistep@80,0.821')
+    c.evaluation.update({'extractor': 'inception', 'samples': 50_000, 'reference': 'train'})
     return c
 
 

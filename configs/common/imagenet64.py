@@ -3,11 +3,16 @@
 from cm_jax.config import base_config
 from cm_jax.models.presets import PRESETS
 
+# The statistics that EDM's and the consistency models' code compare with; docs/evaluation.md.
+EDM_REFERENCE = 'imagenet-64x64.npz'
+ADM_REFERENCE = 'VIRTUAL_imagenet64_labeled.npz'
 
-def imagenet64_config(network):
+
+def imagenet64_config(network, reference=ADM_REFERENCE):
     """Returns a config with the data and a published network, a name of `cm_jax/models/presets.py`.
 
-    Pictures and scores are those of a diffusion model.
+    Pictures and scores are those of a diffusion model. The FID compares with `reference`: a file of
+    statistics, or with 'train' the images that are trained on, as in the code of EDM2 and ECT.
     """
     c = base_config()
     c.class_conditional = True
@@ -19,4 +24,5 @@ def imagenet64_config(network):
     c.trajectory.every = 20_000
     c.sampling.update({'sampler': 'heun@40', 'every': 10_000})
     c.evaluation.samplers = ('heun@40',)
+    c.evaluation.update({'extractor': 'inception', 'samples': 50_000, 'reference': reference})
     return c

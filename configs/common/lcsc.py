@@ -3,7 +3,7 @@
 from cm_jax.config import search_config
 
 
-def fid_search(run, start, sampler='onestep', byte_rule='round'):
+def fid_search(run, start, sampler='onestep', byte_rule='round', reference='train'):
     """Returns a search over the snapshots of the folder `run` from the step `start` on.
 
     The paper ranks candidates by the FID of 5,000 to 10,000 samples on fixed noise and reports the
@@ -16,6 +16,6 @@ def fid_search(run, start, sampler='onestep', byte_rule='round'):
     c.basis.update({'workdir': run, 'start': start})
     c.budget.update({'sampler': sampler, 'generations': 125, 'samples': 5000, 'batch_size': 250})
     c.controls.landscape = 21
-    c.evaluation.bytes = byte_rule
     c.evaluation.update({'extractor': 'inception', 'samplers': (sampler,), 'samples': 50_000})
+    c.evaluation.update({'bytes': byte_rule, 'reference': reference})
     return c

@@ -142,7 +142,10 @@ def test_few_samples_are_told_on_the_terminal(curve, tmp_path):
         (['references'], ["'references'", 'reference']),
         (['--metrics=fid'], ["'fid'", 'fd_pixel, is_lenet']),
         (['--reference=none.npz'], ['no file of reference statistics none.npz']),
-        (['--extractor=inception'], ["'inception'", '--weights=FILE', '--download']),
+        (
+            ['--extractor=inception'],
+            ["'inception'", 'pt_inception-2015-12-05-6726825d.pth', '--weights=FILE', '--download'],
+        ),
         (['--extractor=dinov2_vitl14', '--weights=none.pth'], ['no weights file none.pth']),
         (['--extractor=dinov2'], ["'dinov2'", "did you mean 'dinov2_vitl14'"]),
         (['--weights=x.pth'], ["'x.pth'", "the extractor is 'lenet_digits'"]),

@@ -39,7 +39,14 @@ def trained(tmp_path_factory) -> pathlib.Path:
         (['--config.sampling.ema=0.7'], ["'0.7'", '0.5, 0.9']),
         (['--config.ema_sigma_rels=(0.1,0.3)'], ['config.ema_sigma_rels', '(0.1, 0.3)']),
         (['--config.evaluation.extractor=lenet'], ["'lenet'", 'inception', 'lenet_digits']),
-        (['--config.evaluation.extractor=inception'], ['config.evaluation.weights', "''"]),
+        (
+            ['--config.train.evaluate_every=4', '--config.evaluation.extractor=inception'],
+            ['config.evaluation.weights', 'pt_inception-2015-12-05-6726825d.pth', 'https://'],
+        ),
+        (
+            ['--config.train.evaluate_every=4', '--config.evaluation.reference=none.npz'],
+            ['no file of reference statistics none.npz'],
+        ),
         (['--config.process.t_min=100.0'], ['t_min=100.0', 't_max=80.0']),
         (['--config.model.channels=6'], ['model.channels', '6']),
         (['--config.init_from.workdir=nowhere/run'], ['nowhere/run is no run folder']),
@@ -93,6 +100,11 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
         ('evaluate', ['--samples=1'], ['samples', '1']),
         ('evaluate', ['--sampler=tuned'], ['cm_jax.tune_levels', '--step=4', "--ema=''"]),
         ('tune_levels', ['--seed=1000'], ['--seed=1000', '(1000, 1001)']),
+        (
+            'tune_levels',
+            ['--extractor=inception'],
+            ['pt_inception-2015-12-05-6726825d.pth', '--weights'],
+        ),
         ('tune_levels', ['--levels=1'], ['--levels >= 2', '1 and 12']),
         ('tune_levels', ['--budget=1'], ['--budget >= 2', '2 and 1']),
         ('tune_levels', ['--ema=0.7'], ["'0.7'", '0.5, 0.9']),
@@ -129,6 +141,11 @@ def test_a_run_that_is_asked_for_what_it_has_not(trained, command, arguments, wo
         (['--config.budget.metric=fid'], ["'fid'", 'fd_lenet']),
         (['--config.basis.storage=tape'], ["'tape'", 'device, disk, host']),
         (['--config.basis.ema=0.3'], ["'0.3'"]),
+        (['--config.evaluation.extractor=inception'], ['pt_inception-2015-12-05-6726825d.pth']),
+        (
+            ['--config.evaluation.extractor='],
+            ['no extractor is named', 'config.evaluation.extractor'],
+        ),
         (['--config.budget.sampler=multistep@1,2'], ['1, 2', 'descend']),
     ],
 )

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from cm_jax import checkpoint
+from cm_jax.evaluation.scores import Scorer
 from cm_jax.run import open_run
+from cm_jax.sharding import make_mesh
+from cm_jax.wiring import open_reference
 from tests.helpers import commands
 
 pytestmark = pytest.mark.devices
@@ -46,6 +49,12 @@ def whole(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+def scores(folder: pathlib.Path) -> dict[int, float]:
+    """The score of each step that has one, in metrics.jsonl."""
+    rows = open_run(folder).metrics()
+    return {row['step']: row['fd_lenet_40'] for row in rows if 'fd_lenet_40' in row}
+
+
 def wait_for_step(folder: pathlib.Path, step: int, process) -> None:
     path = folder / 'metrics.jsonl'
     until = time.monotonic() + 120
@@ -66,6 +75,36 @@ def test_a_killed_run_continues_to_the_same_bits(whole, tmp_path, step):
     commands.run('train', TINY, workdir(folder))
     assert losses(folder) == losses(whole)
     chex.assert_trees_all_equal(weights(folder), weights(whole))
+
+
+def test_a_killed_run_is_scored_as_its_weights_are_and_trains_to_the_same_bits(whole, tmp_path):
+    """Scores of steps that are neither logged nor pictured otherwise, before and after the kill."""
+    folder = tmp_path / 'scored'
+    settings = ['--config.train.evaluate_every=5', '--config.train.evaluate_samples=40']
+    settings += ['--config.train.log_every=3', '--config.sampling.ema=0.9']
+    settings += ['--config.trajectory.every=5', '--config.trajectory.emas=True']
+    process = commands.start('train', TINY, workdir(folder), *settings)
+    wait_for_step(folder, 9, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    out = commands.run('train', TINY, workdir(folder), *settings)
+    assert 'fd_lenet_40 every 5 steps: 40 samples by onestep, ema 0.9' in out
+    assert 'continues at step 8' in out
+    run = open_run(folder)
+    assert [row['step'] for row in run.metrics()] == [3, 5, 6, 9, 10, 12]
+    space = open_reference(run.settings.dataset, run.settings.evaluation)
+    scorer = Scorer(run.parts.generative_model, [space], 20, make_mesh())
+    expected = {
+        step: scorer.score(run.params(step, '0.9'), 'onestep', 40, (0,), ema='0.9', step=step)
+        for step in (5, 10, 12)
+    }
+    found = scores(folder)
+    assert list(found) == list(expected)
+    np.testing.assert_allclose(
+        list(found.values()), [row['fd_lenet'] for row in expected.values()], rtol=1e-5
+    )
+    for step in (10, 12):
+        chex.assert_trees_all_equal(run.params(step), open_run(whole).params(step))
 
 
 @pytest.mark.slow
@@ -146,7 +185,13 @@ def test_two_processes_give_the_losses_of_one(whole, tmp_path):
     folder = tmp_path / 'two'
     processes = [
         commands.start(
-            'train', TINY, workdir(folder), f'--distributed=localhost:{port},2,{i}', devices=2
+            'train',
+            TINY,
+            workdir(folder),
+            f'--distributed=localhost:{port},2,{i}',
+            '--config.train.evaluate_every=6',
+            '--config.train.evaluate_samples=40',
+            devices=2,
         )
         for i in range(2)
     ]
@@ -154,6 +199,14 @@ def test_two_processes_give_the_losses_of_one(whole, tmp_path):
         _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err[-3000:]
     np.testing.assert_allclose(losses(folder), losses(whole), rtol=1e-4)
+    run = open_run(folder)
+    space = open_reference(run.settings.dataset, run.settings.evaluation)
+    scorer = Scorer(run.parts.generative_model, [space], 20, make_mesh())
+    found = scores(folder)
+    assert list(found) == [6, 12]
+    for step, value in found.items():
+        row = scorer.score(run.params(step), 'onestep', 40, (0,), ema='', step=step)
+        np.testing.assert_allclose(value, row['fd_lenet'], rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -14,7 +14,15 @@ from tests.helpers.lpips_weights import made_up
 from tests.helpers.refusals import refusal
 
 PACKAGED = ['lenet_digits', 'lenet_digits_2', 'lenet_fashion_mnist', 'pixel', 'pixel_rgb']
-FROM_FILES = ['inception', 'dinov2_vitl14', 'vgg16']
+PUBLIC = {  # the file of an extractor's weights, and where it is published
+    'inception': (
+        'pt_inception-2015-12-05-6726825d.pth',
+        'https://github.com/mseitzer/pytorch-fid/',
+    ),
+    'dinov2_vitl14': ('dinov2_vitl14_pretrain.pth', 'https://dl.fbaipublicfiles.com/'),
+    'vgg16': ('', ''),
+}
+FROM_FILES = list(PUBLIC)
 
 
 @pytest.fixture(scope='module')
@@ -54,11 +62,28 @@ def test_one_text_is_a_name_and_a_file(file):
 
 @pytest.mark.parametrize('name', FROM_FILES)
 def test_missing_files_are_refused(name):
+    """With the public name of the file and where it is, and how to give it."""
+    file, url = PUBLIC[name]
     for spec in (name, f'{name}='):
-        assert "weights is '': 'inception', 'dinov2_vitl14', 'vgg16'" in refusal(check_spec, spec)
-        assert f'NAME=FILE or in config.evaluation.weights; the extractor is {name!r}' in refusal(
-            open_spec, spec
-        )
+        for check in (check_spec, open_spec):
+            said = refusal(check, spec)
+            assert f'the extractor {name!r} needs the file of its weights' in said
+            assert file in said and url in said and ('--download' in said) == bool(url)
+            assert f'{name}=FILE or config.evaluation.weights' in said and 'docs/' in said
+    missing = Evaluation(extractor=name)
+    assert refusal(extractors.check_extractor, missing) == refusal(check_spec, name)
+    extractors.check_unscored(missing)  # a training run that scores nothing needs no file
+
+
+def test_no_extractor_is_refused_where_something_is_scored():
+    for check in (extractors.check_extractor, extractors.open_extractor):
+        said = refusal(check, Evaluation())
+        assert 'no extractor is named: give config.evaluation.extractor' in said
+        assert all(name in said for name in PACKAGED + FROM_FILES)
+    extractors.check_unscored(Evaluation())
+    for wrong in (Evaluation(extractor='lenet'), Evaluation(extractor='pixel', weights='x.pth')):
+        said = refusal(extractors.check_extractor, wrong)
+        assert refusal(extractors.check_unscored, wrong) == said
 
 
 def test_files_of_others_and_unknown_names_are_refused():
@@ -139,19 +164,18 @@ def test_what_flags_may_not_ask_for():
     def refused(fetch=False, **given):
         return refusal(override, Evaluation(), given, fetch=fetch)
 
-    assert refused(extractor='vgg16') == (
-        "the extractor 'vgg16' needs the file of its weights: --weights=FILE"
-    )
-    assert refused(extractor='inception').endswith('=FILE, or --download, which fetches it')
+    for name in FROM_FILES:
+        assert refused(extractor=name) == refusal(check_spec, name)
+    assert 'no extractor is named' in refused() and 'no extractor is named' in refused(True)
     assert 'name two files' in refused(extractor='vgg16=a.pth', weights='b.pth')
     assert "download 'vgg16'; legal: dinov2_vitl14, inception" in refused(True, extractor='vgg16')
-    assert refusal(
-        override, Evaluation(extractor='vgg16', weights='v.pth'), {'weights': ''}, fetch=False
-    ).endswith('--weights=FILE')
+    without = {'weights': ''}
+    given = Evaluation(extractor='vgg16', weights='v.pth')
+    assert refusal(override, given, without, fetch=False) == refusal(check_spec, 'vgg16')
 
 
 def test_second_opinions_are_those_that_suit_what_was_given():
-    own = Evaluation(second=('lenet_digits_2', 'pixel'))
+    own = Evaluation(extractor='lenet_digits', second=('lenet_digits_2', 'pixel'))
 
     def second(**given):
         return override(own, given, fetch=False).second

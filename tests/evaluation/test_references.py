@@ -223,7 +223,7 @@ def test_images_of_another_size_are_refused(ours):
 
 def test_an_evaluation_takes_a_file_in_place_of_a_split(tmp_path):
     """Of the packaged LeNet; metrics that need features are refused before they are computed."""
-    evaluation = Evaluation(samples=100, seeds=(0,))
+    evaluation = Evaluation(extractor='lenet_digits', samples=100, seeds=(0,))
     extractor, made, _ = open_reference({'source': 'digits', 'split': 'train'}, evaluation)
     path = tmp_path / 'digits.npz'
     references.save(path, made, extractor)

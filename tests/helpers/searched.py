@@ -26,7 +26,9 @@ DISTANCES = ('fd_lenet', 'fd_lenet_digits_2', 'fd_lenet_fashion_mnist', 'fd_pixe
 @functools.cache
 def measured(sampler):
     """A row of a report, as a search has it scored: of 40 samples on each of two noise sets."""
-    evaluation = Evaluation(samples=40, batch_size=20, seeds=(1000, 1001), second=SPACES)
+    evaluation = Evaluation(
+        extractor='lenet_digits', samples=40, batch_size=20, seeds=(1000, 1001), second=SPACES
+    )
     dataset = {'source': 'digits', 'split': 'train'}
     spaces = open_spaces(dataset, evaluation, unused_kinds=('pr',))
     scorer = Scorer(GENERATIVE_MODEL, spaces, 20, sharding.make_mesh())

@@ -209,7 +209,13 @@ def test_a_run_with_a_learned_prior_is_followed_by_the_one_step_stage(tmp_path):
     assert [row['protocol']['evaluations'] for row in run.scores()] == [1, 3]
     for folder in (flow, student):
         measure = ['--ema=0.9', '--straightness=4', '--samples=6', '--seeds=1,2']
-        lines = [commands.run('evaluate', f'--workdir={folder}', *measure) for _ in range(2)]
+        unscored = [
+            '--config=configs/cifar10_flow.py'
+        ]  # straightness needs no file of an extractor
+        lines = [
+            commands.run('evaluate', f'--workdir={folder}', *measure, *more)
+            for more in ([], unscored)
+        ]
         assert lines[0] == lines[1] and 'straightness over 4 Euler steps' in lines[0]
         (row,) = read_json_lines(folder / 'straightness.jsonl')
         assert row['straightness'] > 0 and row['protocol']['ema'] == '0.9'
