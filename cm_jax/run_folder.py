@@ -91,7 +91,7 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
         stored = json.loads(path.read_text())
         if name == SEARCH:
             stored, config = earlier_search(stored), earlier_search(config)
-        differing = differences(_with_second(stored, config), config)
+        differing = differences(_completed(stored, config), config)
         if differing:
             raise UserError(
                 f'{workdir} holds another run; differing keys: {"; ".join(differing)}. Choose '
@@ -106,15 +106,21 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
     return True
 
 
-def _with_second(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns a stored config with the extractors of a second opinion, which decide nothing in a run.
+def _completed(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a stored config with what `config` has and earlier versions did not know.
 
-    They are those of `config` if an earlier version, which had none, has stored it.
+    These are the extractors of a second opinion, which decide nothing in a run and are taken from
+    `config`, and the precision of the network, which was JAX's default.
     """
-    then, now = stored.get('evaluation', {}), config.get('evaluation', {})
-    if 'second' in then or 'second' not in now:
-        return stored
-    return {**stored, 'evaluation': {**then, 'second': now['second']}}
+    second = config.get('evaluation', {}).get('second')
+    for section, key, value in (
+        ('evaluation', 'second', second),
+        ('model', 'precision', 'default'),
+    ):
+        then = stored.get(section, {})
+        if key in config.get(section, {}) and key not in then:
+            stored = {**stored, section: {**then, key: value}}
+    return stored
 
 
 def claim(
