@@ -10,10 +10,10 @@ two differences and, in brackets, the ratio of their norms. Both are 1 where not
 are the first of the run's data; for CD the teacher must be there.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import jax
-import numpy as np
 from absl import flags
 
 from cm_jax import cli
@@ -22,33 +22,12 @@ from cm_jax.errors import UserError
 from cm_jax.models.unet import DTYPES
 from cm_jax.run import open_run
 from cm_jax.training import precision
-from cm_jax.training.precision import EXACT, Kept, Probe
 from cm_jax.training.transfer import open_teacher
-from cm_jax.types import Params
 from cm_jax.wiring import open_data
 
 _WORKDIR = cli.workdir_flag()
 _STEP = cli.step_flag()
 _COUNT = flags.DEFINE_integer('count', 16, 'how many images are looked at at each noise level')
-
-
-def table(probe: Probe, params: Params, teacher: Params) -> list[str]:
-    """Returns the lines of the table, in Markdown."""
-    levels = [f't = {t:.3g}, r/t = {r / t:.3f}' for t, r in zip(probe.t, probe.r)]
-    lines = [_row('dtype', 'precision', *levels), _row(*['---'] * (2 + len(levels)))]
-    exact = probe.difference(params, teacher, *EXACT)
-    for dtype in DTYPES:
-        for name in PRECISIONS:
-            is_exact = (dtype, name) == EXACT
-            found = exact if is_exact else probe.difference(params, teacher, dtype, name)
-            kept: Kept = precision.compare(found, exact)
-            cells = (f'{cosine:.4f} ({ratio:.3f})' for cosine, ratio in zip(*kept))
-            lines.append(_row(dtype, name, *cells))
-    return lines
-
-
-def _row(*cells: str) -> str:
-    return f'| {" | ".join(cells)} |'
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,7 +45,8 @@ def main(argv: Sequence[str]) -> None:
         f'{settings.objective["name"]}, weights of step {step}, the gap of step {settings.steps}; '
         f'{_COUNT.value} images; {device.platform}: {device.device_kind}, JAX {jax.__version__}\n'
     )
-    print('\n'.join(table(probe, run.params(step), jax.tree.map(np.asarray, teacher))))
+    choices = itertools.product(DTYPES, PRECISIONS)
+    print('\n'.join(precision.table(probe, run.params(step), teacher, choices)))
 
 
 if __name__ == '__main__':

@@ -6,6 +6,9 @@
 The distance is LPIPS, with the features of VGG-16 as torchvision publishes it and the heads of the
 lpips package. The network is NCSN++. The global batch is 512: 800,000 steps see 410 million images.
 The paper's FID-50k, 1 and 2 steps: 8.70 and 5.83. Ours: not run.
+
+Products are float32's own (model.precision highest); the paper's training code asks for no
+precision, which in JAX is TF32 or bfloat16 on accelerators.
 """
 
 from configs.common.cifar10 import cifar10_config

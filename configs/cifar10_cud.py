@@ -9,6 +9,8 @@ is DDPM++, a prior over the noise is learned beside it, h ~ U(0, 1/16), and the 
 500,000 steps see 64 million images. The paper's best FID-50k: 2.80 at 15 network evaluations, as
 many as heun@8 takes; 3.37 in one step, after a further stage that is not part of this run. Ours:
 not run.
+
+Products are float32's own (model.precision highest); the paper's precision is not known.
 """
 
 from cm_jax.errors import check_name

@@ -8,6 +8,8 @@ The global batch is 128: 200,000 steps see 25.6 million images, those of the tea
 There are eight stages of 25,000 steps, with q = 2. The paper's FID-50k, 1 and 2 steps (middle level
 0.821): 3.86 and 2.15; at 100,000 steps 4.54 and 2.20, at 400,000 steps 3.60 and 2.11. Ours: not
 run.
+
+Products are float32's own (model.precision highest), as in the paper's code, which turns TF32 off.
 """
 
 from configs.common.cifar10 import cifar10_config

@@ -8,6 +8,8 @@ The global batch is 128: 500,000 steps see 64 million images, those of the teach
 1024 steps of the teacher become 1 in ten stages of 50,000 training steps. Network, noise levels and
 stages are ours, so that the run compares with the other configs; the learning rate is not annealed
 within a stage. Ours: not run.
+
+Products are float32's own (model.precision highest); the paper's precision is not known.
 """
 
 from configs.common.cifar10 import cifar10_config

@@ -17,6 +17,8 @@ The rate falls with the square root of the step from step 35,000. The averages k
 two, from which `--ema=posthoc0.075` and the like are made; the paper's table has the best average
 of each size. The paper's loss, weighted by the uncertainty that the network estimates, is not
 implemented. Ours: not run.
+
+It computes in bfloat16, the paper's code in float16.
 """
 
 from cm_jax.errors import check_name

@@ -10,6 +10,7 @@ Both are 1 where nothing is lost. The sums are over the values of a few images.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -123,6 +124,25 @@ def compare(found: np.ndarray, exact: np.ndarray) -> Kept:
     with np.errstate(invalid='ignore', divide='ignore'):
         norm, wanted = (np.sqrt(np.sum(d**2, axis=1)) for d in (found, exact))
         return Kept(cosine=np.sum(found * exact, axis=1) / (norm * wanted), ratio=norm / wanted)
+
+
+def table(
+    probe: Probe, params: Params, teacher: Params, choices: Iterable[tuple[str, str]]
+) -> list[str]:
+    """Returns the lines of a Markdown table: what each choice of dtype and precision keeps."""
+    levels = [f't = {t:.3g}, r/t = {r / t:.4f}' for t, r in zip(probe.t, probe.r)]
+    lines = [_row('dtype', 'precision', *levels), _row(*['---'] * (2 + len(levels)))]
+    exact = probe.difference(params, teacher, *EXACT)
+    for choice in choices:
+        found = exact if choice == EXACT else probe.difference(params, teacher, *choice)
+        kept = zip(*compare(found, exact))
+        lines.append(_row(*choice, *(f'{cosine:.4f} ({ratio:.3f})' for cosine, ratio in kept)))
+    return lines
+
+
+def _row(*cells: str) -> str:
+    """Returns one line of a Markdown table."""
+    return f'| {" | ".join(cells)} |'
 
 
 def is_exact(dtype: str, precision: str) -> bool:

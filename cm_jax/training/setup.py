@@ -98,8 +98,8 @@ def _check(settings: RunSettings) -> tuple[dict[str, Share], int]:
         raise UserError(f'config.steps must be at least 1, got {settings.steps}')
     if 'float16' in (settings.model.get('dtype'), settings.prior.get('dtype')):
         raise UserError(
-            "dtype 'float16' of config.model or config.prior samples and does not train: small gradients become 0 in it. "
-            "Take 'float32' for consistency training, or 'bfloat16' for a diffusion model"
+            "dtype 'float16' of config.model or config.prior samples but does not train: small "
+            "gradients become 0. Take 'float32' for consistency training, 'bfloat16' for diffusion"
         )
     if not 0 <= settings.seed <= MAX_SEED:
         raise UserError(f'config.seed must be from 0 to {MAX_SEED}, got {settings.seed}')
