@@ -110,12 +110,13 @@ def _completed(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[
     """Returns a stored config with what `config` has and earlier versions did not know.
 
     These are the extractors of a second opinion, which decide nothing in a run and are taken from
-    `config`, and the precision of the network, which was JAX's default.
+    `config`, and the precision of the networks, which was JAX's default.
     """
     second = config.get('evaluation', {}).get('second')
     for section, key, value in (
         ('evaluation', 'second', second),
         ('model', 'precision', 'default'),
+        ('prior', 'precision', 'default'),
     ):
         then = stored.get(section, {})
         if key in config.get(section, {}) and key not in then:

@@ -229,11 +229,11 @@ def main(argv: Sequence[str]) -> None:
             print(f'{workdir} is done: {first_step:,} of {setup.last_step:,} steps')
             return
         trajectory.delete_after(first_step)  # of a killed run: they come again
-        warned = precision.warning(setup, state.params, first_step)  # by all processes together
         if sharding.is_primary():
             print(describe(setup, first_step), flush=True)
-            if warned:
-                print(f'  warning: {warned}', flush=True)
+        warned = precision.warning(setup, state.params, first_step)  # by all processes together
+        if warned and sharding.is_primary():
+            print(f'  warning: {warned}', flush=True)
         log = Log(workdir, first_step, setup.last_step, settings.batch_size, sharding.is_primary())
         with log:
             stopped = train(setup, log, resume, trajectory, state, first_step)

@@ -19,7 +19,7 @@ from configs.common.flow import catch_up
 
 VARIANTS = {'rk12': 1, 'rk23': 2, 'rk34': 3}  # the order, which is the number of heads
 PRIOR = {'name': 'song_unet', 'channels': 32, 'channel_mult': (2, 2, 2), 'num_blocks': 2}
-PRIOR |= {'attn_resolutions': (16,), 'dropout': 0.13}
+PRIOR |= {'attn_resolutions': (16,), 'dropout': 0.13, 'precision': 'highest'}
 
 
 def get_config(variant='rk12'):

@@ -154,8 +154,9 @@ def warning(run: Setup, params: Params, first_step: int) -> str:
     """Returns what a run that starts at `first_step` from `params` should be warned of; '' if nothing.
 
     Nothing is computed where the objective compares no noise levels, or where the run computes
-    exactly. Nothing can be seen either in the first weights of a run that starts from no other: the
-    output of their last layer is 0. Whatever goes wrong becomes the warning: it must stop no training.
+    exactly. Nothing can be seen in the first weights of a run that starts from no other, since their
+    last layer gives 0: such a run is told so, unless it has float32 at 'high', which is TF32 or finer.
+    Whatever goes wrong becomes the warning: it must stop no training.
     """
     settings, model = run.settings, with_defaults(run.settings.model)
     dtype, precision = model['dtype'], model['precision']
@@ -165,6 +166,8 @@ def warning(run: Setup, params: Params, first_step: int) -> str:
     what = f'model.dtype {dtype} with model.precision {precision}'
     command = f'python -m cm_jax.check_precision --workdir={run.workdir}'
     if not first_step and not settings.init_from.workdir:
+        if (dtype, precision) == ('float32', 'high'):
+            return ''
         return (
             f'{what} may lose the signal of the last gap; once weights are saved, {command} tells'
         )
