@@ -54,6 +54,8 @@ ANY = object()
 LATER: dict[str, dict[str, Any]] = {
     'dataset': {'flip': False, 'crop': ANY},
     'evaluation': {'second': ANY, 'bytes': ANY},
+    'model': {'precision': 'default'},
+    'prior': {'precision': 'default'},
     'train': {'evaluate_every': 0, 'evaluate_samples': ANY},
 }
 

@@ -27,6 +27,7 @@ from cm_jax.metrics.features import to_bytes
 from cm_jax.plotting import write_grid
 from cm_jax.run_folder import DISTANCE, ORIGIN, RAW, RESUME, SAMPLES, SKIPPED, TRAJECTORY, item_name
 from cm_jax.settings import parse_run
+from cm_jax.training import precision
 from cm_jax.training.logs import Log
 from cm_jax.training.setup import Setup, describe, set_up
 from cm_jax.training.step import TrainState
@@ -233,6 +234,9 @@ def main(argv: Sequence[str]) -> None:
         trajectory.delete_after(first_step)  # of a killed run: they come again
         if sharding.is_primary():
             print(describe(setup, first_step), flush=True)
+        warned = precision.warning(setup, state.params, first_step)  # by all processes together
+        if warned and sharding.is_primary():
+            print(f'  warning: {warned}', flush=True)
         log = Log(workdir, first_step, setup.last_step, settings.batch_size, sharding.is_primary())
         with log:
             stopped = train(setup, log, resume, trajectory, state, first_step)

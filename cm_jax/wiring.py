@@ -6,6 +6,7 @@ from typing import Any
 
 from cm_jax import data, models, objectives
 from cm_jax.core import process as processes
+from cm_jax.core.precision import at_precision
 from cm_jax.core.process import Process
 from cm_jax.data import Source
 from cm_jax.errors import UserError, build_from, check_name
@@ -20,7 +21,7 @@ from cm_jax.settings import Evaluation, RunSettings
 from cm_jax.types import DenoiseFn, Distance, Extractor, NetFn, Params
 
 # Settings of a network that do not change what its weights mean.
-OF_TRAINING = ('dropout', 'dropout_resolution', 'label_dropout', 'dtype', 'remat')
+OF_TRAINING = ('dropout', 'dropout_resolution', 'label_dropout', 'dtype', 'precision', 'remat')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,11 +64,15 @@ def wire(
     num_classes = data_classes if settings.class_conditional else 0
     process = build_from('process', processes.build, settings.process)
     model, prior = build_networks(settings, image_shape, num_classes)
+    teacher_denoise = frozen.teacher_denoise
+    if teacher_denoise is not None:  # where its own run names no precision, it has its student's
+        precision = with_defaults(settings.model)['precision']
+        teacher_denoise = at_precision(teacher_denoise, precision)
     objective = objectives.build(
         settings.objective,
         model.net,
         process,
-        teacher_denoise=frozen.teacher_denoise,
+        teacher_denoise=teacher_denoise,
         lpips=frozen.lpips,
         prior=prior,
         log_variance=model.log_variance,

@@ -14,6 +14,9 @@ EDM's.) The paper's FID-50k of lpips, 1 and 2 steps: 3.55 and 2.93; it draws tho
 figure, above them. The two steps
 are those of its code, which clips x0: indices 0 and 11 of the 18 levels, 80 and 0.585; images
 truncate to bytes. Images are flipped at random, as in its code. Ours: not run.
+
+Products are float32's own (model.precision highest); the paper's training code asks for no
+precision, which in JAX is TF32 or bfloat16 on accelerators.
 """
 
 from cm_jax.errors import check_name

@@ -9,6 +9,9 @@ The distance is LPIPS, with the features of VGG-16 as torchvision publishes it a
 lpips package. The network is NCSN++. The global batch is 512: 800,000 steps see 410 million images.
 The two steps are those of the paper's code, which clips x0: indices 0 and 11 of 18 levels, 80 and
 0.585; images truncate to bytes. The paper's FID-50k: not confirmed. Ours: not run.
+
+Products are float32's own (model.precision highest); the paper's training code asks for no
+precision, which in JAX is TF32 or bfloat16 on accelerators.
 """
 
 from configs.common.cifar10 import CM_TWO_STEPS, cifar10_config

@@ -9,6 +9,8 @@ is learned beside it, h ~ U(0, 1/16), images are flipped at random, and the glob
 500,000 steps see 64 million images. The paper's best FID-50k: 2.80 at 15 network evaluations, as
 many as heun@8 takes; 3.37 in one step, after a further stage that is not part of this run. Ours:
 not run.
+
+Products are float32's own (model.precision highest); the paper's precision is not known.
 """
 
 from cm_jax.errors import check_name
@@ -17,7 +19,7 @@ from configs.common.flow import catch_up
 
 VARIANTS = {'rk12': 1, 'rk23': 2, 'rk34': 3}  # the order, which is the number of heads
 PRIOR = {'name': 'song_unet', 'channels': 32, 'channel_mult': (2, 2, 2), 'num_blocks': 2}
-PRIOR |= {'attn_resolutions': (16,), 'dropout': 0.13, 'shared_norm': True}
+PRIOR |= {'attn_resolutions': (16,), 'dropout': 0.13, 'shared_norm': True, 'precision': 'highest'}
 
 
 def get_config(variant='rk12'):

@@ -10,6 +10,8 @@ There are eight stages of 25,000 steps, with q = 2; images are not flipped. Samp
 script is that of 200,000 steps. Each snapshot holds the average, so that `evaluate --step=100000`
 scores this run there; for runs with eight stages of their own, set --config.steps and
 --config.objective.double_every=12_500 or 50_000. Ours: not run.
+
+Products are float32's own (model.precision highest), as in the paper's code, which turns TF32 off.
 """
 
 from configs.common.cifar10 import cifar10_config

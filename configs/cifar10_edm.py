@@ -13,6 +13,8 @@ for one step. The paper's shorter half-life of that average at the start is not 
 
 The paper's FID-50k with Heun, 35 network evaluations: 1.97 (ddpmpp), 1.98 (ncsnpp), 1.79
 (ddpmpp_cond); of ncsnpp_cond not confirmed. Ours: not run.
+
+Products are float32's own (model.precision highest), as in the paper's code, which turns TF32 off.
 """
 
 from cm_jax.errors import check_name

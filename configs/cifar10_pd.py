@@ -17,6 +17,8 @@ cosine schedule).
 The student of 8, 4, 2 and 1 steps is the snapshot of step 500,000, 550,000, 650,000 and 750,000:
 `python -m cm_jax.evaluate --workdir=runs/cifar10/pd --step=550000 --sampler=ddim@4`. The paper's
 FID-50k, 8, 4, 2 and 1 steps: 2.57, 3.00, 4.51 and 9.12. Ours: not run.
+
+Products are float32's own (model.precision highest); the paper's precision is not known.
 """
 
 from configs.common.cifar10 import cifar10_config

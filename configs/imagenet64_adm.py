@@ -13,6 +13,9 @@ one step.
 
 The paper's FID-50k with its stochastic sampler, 511 network evaluations: 1.36, with the settings
 that stand below (its table 5). Ours: not run.
+
+It computes in bfloat16, which needs no loss scale; the paper's code in float16 with the loss
+scaled by 100.
 """
 
 from configs.common.imagenet64 import EDM_REFERENCE, imagenet64_config

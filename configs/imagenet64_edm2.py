@@ -20,6 +20,8 @@ The rate rises over 10 million images and falls with the square root of the step
 The loss is the paper's, weighted by the uncertainty that the network estimates. The averages kept
 are the paper's two, from which `--ema=posthoc0.075` and the like are made; the paper's table has
 the best average of each size. Ours: not run.
+
+It computes in bfloat16, the paper's code in float16.
 """
 
 from cm_jax.errors import check_name

@@ -33,7 +33,7 @@ LAYERS = (
 )
 COMMANDS = (
     *('train', 'sample', 'evaluate', 'reference', 'search', 'tune_levels', 'edit', 'prepare'),
-    *('convert', 'report', 'study', 'recipes', '__main__'),
+    *('check_precision', 'convert', 'report', 'study', 'recipes', '__main__'),
 )
 LAYER = {unit: number for number, units in enumerate((*LAYERS, COMMANDS)) for unit in units}
 # The files of LCSC's algorithm are pure: they know no run folder and no config.

@@ -39,6 +39,15 @@ def test_a_config_with_tuples_is_the_one_that_was_written_with_lists(folder):
     assert not run_folder.is_new(folder, ONE | {'model': model})
 
 
+def test_a_run_of_an_earlier_version_has_the_default_precision(folder):
+    run_folder.write_config(folder, ONE)
+    with_default = ONE | {'model': ONE['model'] | {'precision': 'default'}}
+    assert not run_folder.is_new(folder, with_default)
+    with_high = ONE | {'model': ONE['model'] | {'precision': 'high'}}
+    with pytest.raises(UserError, match=r"model\.precision: 'default' there, 'high' here"):
+        run_folder.is_new(folder, with_high)
+
+
 def test_another_run_is_refused_by_the_keys_that_differ(folder):
     run_folder.write_config(folder, ONE)
     for config, texts in (

@@ -172,6 +172,7 @@ def build(
     attn_resolutions: Sequence[int] = (32, 16, 8),
     dropout: float = 0.0,
     dtype: str = 'float32',
+    precision: str = 'default',
     channels_per_head: int = 64,
     channel_mult_emb: int = 4,
     augment_dim: int = 0,
@@ -191,7 +192,9 @@ def build(
         more.
       attn_resolutions: image heights at which blocks attend (the middle block always does).
       dropout: probability of dropout, in [0, 1).
-      dtype: the dtype of the computation, by name; parameters, embeddings and the output stay float32.
+      dtype: the dtype of the computation, one of unet.DTYPES; parameters, embeddings and the output
+        stay float32.
+      precision: that of all convolutions and matrix products, one of core.precision.PRECISIONS.
       channels_per_head: an attending block has channels // channels_per_head heads; where that is 0
         it does not attend, as in EDM.
       channel_mult_emb: width of the embedding that the blocks are given, as a multiple of `channels`.
@@ -224,4 +227,6 @@ def build(
         skip_scaling=skip_scaling,
         remat=tuple(remat),
     )
-    return unet.as_model(module, image_shape, num_classes, augment_dim, label_dropout)
+    return unet.as_model(
+        module, image_shape, num_classes, augment_dim, label_dropout, precision=precision
+    )

@@ -271,6 +271,7 @@ def build(
     dropout: float = 0.0,
     dropout_resolution: int | None = None,
     dtype: str = 'float32',
+    precision: str = 'default',
     channels_per_head: int = 64,
     channel_mult_noise: int | None = None,
     channel_mult_emb: int | None = None,
@@ -294,7 +295,9 @@ def build(
       dropout: probability of dropout, in [0, 1).
       dropout_resolution: the largest image height at which blocks use dropout (ECT on ImageNet: 16);
         None means all heights.
-      dtype: the dtype of the computation, by name; parameters, embeddings and the output stay float32.
+      dtype: the dtype of the computation, one of unet.DTYPES; parameters, embeddings and the output
+        stay float32.
+      precision: that of all convolutions and matrix products, one of core.precision.PRECISIONS.
       channels_per_head: an attending block has channels // channels_per_head heads; where that is 0
         it does not attend, as in EDM2.
       channel_mult_noise: width of the embedding of the noise input, as a multiple of `channels`; None
@@ -328,7 +331,7 @@ def build(
         dtype=unet.compute_dtype(dtype),
         remat=tuple(remat),
     )
-    model = unet.as_model(module, image_shape, num_classes)
+    model = unet.as_model(module, image_shape, num_classes, precision=precision)
 
     def init(key: Key) -> Params:
         head = LogVariance(logvar_channels).init(key, jnp.zeros(1))['params']

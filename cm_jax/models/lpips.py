@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cm_jax.core.precision import PRECISIONS
 from cm_jax.errors import UserError, check_name
 from cm_jax.models.layers import apply
 from cm_jax.types import Array, Params
@@ -27,7 +28,6 @@ SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # per channel, o
 SIDE, LEAST = 224, 256  # images with a side below LEAST are resized to SIDE x SIDE
 EPS = 1e-10  # added to |f| before dividing by it
 POOLINGS = {'max': nn.max_pool, 'average': nn.avg_pool}
-PRECISIONS = ('default', 'high', 'highest')  # of jax.lax.Precision
 
 
 class Conv(NamedTuple):

@@ -177,6 +177,7 @@ def build(
     attn_resolutions: Sequence[int] = (16,),
     dropout: float = 0.0,
     dtype: str = 'float32',
+    precision: str = 'default',
     embedding: str = 'positional',
     embedding_scale: float = 16.0,
     encoder: str = 'standard',
@@ -203,7 +204,9 @@ def build(
         more.
       attn_resolutions: image heights at which blocks attend (the coarsest always does, once).
       dropout: probability of dropout, in [0, 1).
-      dtype: the dtype of the computation, by name; parameters, embeddings and the output stay float32.
+      dtype: the dtype of the computation, one of unet.DTYPES; parameters, embeddings and the output
+        stay float32.
+      precision: that of all convolutions and matrix products, one of core.precision.PRECISIONS.
       embedding: how the noise input is embedded, one of EMBEDDINGS.
       embedding_scale: standard deviation of the Fourier embedding's fixed frequencies.
       encoder: one of ENCODERS.
@@ -252,4 +255,6 @@ def build(
         shared_norm=shared_norm,
         remat=tuple(remat),
     )
-    return unet.as_model(module, image_shape, num_classes, augment_dim, label_dropout, heads)
+    return unet.as_model(
+        module, image_shape, num_classes, augment_dim, label_dropout, heads, precision
+    )

@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from cm_jax.core.precision import PRECISIONS, at_precision
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError, check_name
 from cm_jax.models import Model
 from cm_jax.models.layers import apply
 from cm_jax.types import Array, Key, Params
 
-DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16, 'float16': jnp.float16}
 LABELS = 0x1ABE1  # folded into the dropout key to draw which labels are dropped
 
 
@@ -233,8 +234,9 @@ def as_model(
     augment_dim: int = 0,
     label_dropout: float = 0.0,
     heads: int = 1,
+    precision: str = 'default',
 ) -> Model:
-    """Returns a flax U-Net as a Model.
+    """Returns a flax U-Net as a Model whose products are computed at `precision`.
 
     The module is called as `module(x, noise, label, augment, train)` with noise [B], one-hot label
     [B, num_classes] and augment [B, augment_dim]. No label, or -1, becomes a row of zeros.
@@ -243,7 +245,10 @@ def as_model(
     say what was done to the image (EDM, appendix F.2). It may also be [B, 1], the noise input alone,
     which means that nothing was done and the labels are zeros: samplers and teachers use this form
     and need not know of augmentation. The model raises UserError on `cond` of any other shape.
+
+    Raises UserError on an unknown precision.
     """
+    check_name('model.precision', precision, PRECISIONS)
 
     def init(key: Key) -> Params:
         x = jnp.zeros((1, *image_shape))
@@ -270,4 +275,4 @@ def as_model(
             rngs={} if key is None else {'dropout': key},
         )
 
-    return Model(init=init, net=net, augment_dim=augment_dim, heads=heads)
+    return Model(init=init, net=at_precision(net, precision), augment_dim=augment_dim, heads=heads)

@@ -25,6 +25,19 @@ LPIPS = 'lpips'  # the one distance that is a network
 POSITIVE = ('sigma_data', 'p_std', 'rho')
 
 
+class Pairs(NamedTuple):
+    """The pairs of noise levels t > r between which a consistency method compares its denoiser D.
+
+    draw: (key, count, step) -> (t [count], r [count]), the pairs that the loss draws at a step.
+    difference: (params, teacher, x0, eps, t, r, label=None) -> D(x_t, t) - D(x_r, r), of x0's shape:
+      what the loss measures, with the weights `params` at both levels and without dropout. Where r = 0,
+      x0 takes the place of D(x_r, r). `teacher` are the weights of the teacher, or ().
+    """
+
+    draw: Callable[[Key, int, Array], tuple[Array, Array]]
+    difference: Callable[..., Array]
+
+
 class Objective(NamedTuple):
     """A training method.
 
@@ -40,6 +53,7 @@ class Objective(NamedTuple):
       The network must accept exactly as many; 0 means that `loss` does not augment.
     heads: one denoiser for each head of a network with several (see models.Model); `denoise` is one
       of them. Empty for a network with one head.
+    pairs: what `loss` compares, for the methods whose loss compares D at two noise levels; else None.
     """
 
     denoise: DenoiseFn
@@ -48,6 +62,7 @@ class Objective(NamedTuple):
     update: Callable[[Any, Params, Array], Any]
     augment_dim: int = 0
     heads: tuple[DenoiseFn, ...] = ()
+    pairs: Pairs | None = None
 
 
 def no_refs(params: Params) -> tuple:
@@ -89,6 +104,11 @@ def maker(name: str | None) -> Callable[..., Objective]:
 def takes_teacher(name: str | None) -> bool:
     """Returns whether the objective learns from the frozen weights of another run, its teacher."""
     return 'teacher_denoise' in inspect.signature(maker(name)).parameters
+
+
+def names_with_pairs() -> list[str]:
+    """Returns the names of the objectives that have `pairs`: those made by `make_consistency`."""
+    return [name for name in names() if 'make_consistency' in maker(name).__globals__]
 
 
 def takes_prior(name: str | None) -> bool:

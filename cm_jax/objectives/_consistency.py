@@ -21,7 +21,7 @@ from cm_jax.core import distance as distances
 from cm_jax.core import ema, ode, weighting
 from cm_jax.core.distance import DistanceFn
 from cm_jax.core.process import Process, expand, perturb
-from cm_jax.objectives import Objective, keep_refs, no_refs
+from cm_jax.objectives import Objective, Pairs, keep_refs, no_refs
 from cm_jax.types import Array, Batch, DenoiseFn, Distance, Key, Metrics, Params
 
 # (key, number of examples B, step) -> (t [B], r [B]): draws the pairs of noise levels
@@ -73,13 +73,29 @@ def pair(
     The target is stopgrad D_target(x_r, r), and x0 where r = 0. Both passes get the same key, hence
     the same dropout mask.
     """
-    clean = r <= 0
-    r = jnp.where(clean, t, r)  # the network needs a legal level; its output is not used there
-    x_t = perturb(process, x0, eps, t)
-    x_r = reach(teacher, x0, eps, x_t, t, r, label)
+    x_t, x_r, legal_r = noisy_pair(reach, process, teacher, x0, eps, t, r, label)
     student = denoise(params, x_t, t, label, key)
-    target = denoise(target_params, x_r, r, label, key)
-    return student, jax.lax.stop_gradient(jnp.where(expand(clean, x0), x0, target))
+    target = denoise(target_params, x_r, legal_r, label, key)
+    return student, jax.lax.stop_gradient(jnp.where(expand(r <= 0, x0), x0, target))
+
+
+def noisy_pair(
+    reach: Reach,
+    process: Process,
+    teacher: Params,
+    x0: Array,
+    eps: Array,
+    t: Array,
+    r: Array,
+    label: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """Returns (x_t, x_r, r), with t in place of r where r = 0.
+
+    The network needs a legal level there; its output at x_r is not used.
+    """
+    r = jnp.where(r <= 0, t, r)
+    x_t = perturb(process, x0, eps, t)
+    return x_t, reach(teacher, x0, eps, x_t, t, r, label), r
 
 
 def make_consistency(
@@ -128,8 +144,24 @@ def make_consistency(
         d = measure_distance(student, target)
         return weigh(t, r, sigma_data) * d, {'t': t, 'gap': (t - r) / t, 'distance': d}
 
+    def difference(
+        params: Params,
+        teacher: Params,
+        x0: Array,
+        eps: Array,
+        t: Array,
+        r: Array,
+        label: Array | None = None,
+    ) -> Array:
+        x_t, x_r, legal_r = noisy_pair(reach, process, teacher, x0, eps, t, r, label)
+        x, levels = jnp.concatenate([x_t, x_r]), jnp.concatenate([t, legal_r])
+        labels = None if label is None else jnp.concatenate([label, label])
+        student, target = jnp.split(trained(params, x, levels, labels), 2)  # one pass for both
+        return student - jnp.where(expand(r <= 0, x0), x0, target)
+
+    pairs = Pairs(draw=levels, difference=difference)
     if target_rate is None:
-        return Objective(denoise=denoise, init=no_refs, loss=loss, update=keep_refs)
+        return Objective(denoise=denoise, init=no_refs, loss=loss, update=keep_refs, pairs=pairs)
 
     def copy_params(params: Params) -> Params:
         return jax.tree.map(jnp.copy, params)
@@ -137,7 +169,9 @@ def make_consistency(
     def average_params(refs: Params, params: Params, step: Array) -> Params:
         return ema.update(refs, params, target_rate(step))
 
-    return Objective(denoise=denoise, init=copy_params, loss=loss, update=average_params)
+    return Objective(
+        denoise=denoise, init=copy_params, loss=loss, update=average_params, pairs=pairs
+    )
 
 
 def frozen_parts(distance: DistanceFn | Distance, frozen: Params) -> tuple[Params, DistanceFn]:

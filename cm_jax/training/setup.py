@@ -23,7 +23,7 @@ from cm_jax.training.optim import Optimizer
 from cm_jax.training.scoring import Scoring, open_scoring
 from cm_jax.training.step import TrainState, TrainStep, init_state, make_train_step
 from cm_jax.training.transfer import initial_weights, open_frozen
-from cm_jax.types import Distance, Params
+from cm_jax.types import DenoiseFn, Distance, Params
 from cm_jax.wiring import Frozen, Parts, open_data, wire
 
 
@@ -42,6 +42,7 @@ class Setup:
     train_step: Callable  # jitted: (state, batch, teacher) -> (state, metrics)
     lpips: Distance | None
     teacher: Params  # frozen weights that the objective learns from, or ()
+    teacher_denoise: DenoiseFn | None  # what the first of them are the weights of
     scoring: Scoring | None  # the scores during training, if there are any
 
 
@@ -91,6 +92,7 @@ def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
         train_step=train_step,
         lpips=frozen.lpips,
         teacher=teacher,
+        teacher_denoise=frozen.teacher_denoise,
         scoring=scoring,
     )
 
@@ -99,6 +101,11 @@ def _check(settings: RunSettings) -> tuple[dict[str, Share], int]:
     """Returns the averages that are kept, and the last step. Raises UserError on wrong numbers."""
     if settings.steps is None or settings.steps < 1:
         raise UserError(f'config.steps must be at least 1, got {settings.steps}')
+    if 'float16' in (settings.model.get('dtype'), settings.prior.get('dtype')):
+        raise UserError(
+            "dtype 'float16' of config.model or config.prior samples but does not train: small "
+            "gradients become 0. Take 'float32' for consistency training, 'bfloat16' for diffusion"
+        )
     if not 0 <= settings.seed <= MAX_SEED:
         raise UserError(f'config.seed must be from 0 to {MAX_SEED}, got {settings.seed}')
     averages = ema.averages(settings.ema_rates, settings.ema_sigma_rels)

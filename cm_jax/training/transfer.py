@@ -52,17 +52,20 @@ def open_frozen(settings: RunSettings, image_shape: tuple[int, int, int]) -> Fro
 
     Raises UserError where one is missing, or where the teacher's process, images or labels differ.
     """
-    denoise, weights = _open_teacher(settings, image_shape)
+    denoise, weights = open_teacher(settings, image_shape)
     if settings.objective.get('distance') != objectives.LPIPS:
         return Frozen(teacher_denoise=denoise, weights=weights)
     lpips = distance_of(settings.lpips)
     return Frozen(teacher_denoise=denoise, lpips=lpips, weights=(weights, lpips.params))
 
 
-def _open_teacher(
+def open_teacher(
     settings: RunSettings, image_shape: tuple[int, int, int]
 ) -> tuple[DenoiseFn | None, Params]:
-    """Returns the teacher's denoiser and its weights: (None, ()) where `teacher` names no run."""
+    """Returns the teacher's denoiser and its weights: (None, ()) where `teacher` names no run.
+
+    Raises UserError as `open_frozen` does.
+    """
     teacher, objective = settings.teacher, settings.objective
     if not teacher.workdir:
         if objectives.takes_teacher(objective.get('name')):

@@ -11,6 +11,7 @@ def digits_config():
     c.class_conditional = True
     c.model.update({'channels': 16, 'channel_mult': (1, 1), 'num_blocks': 1})
     c.model.update({'attn_resolutions': (), 'dropout': 0.0, 'dtype': 'float32'})
+    c.model.precision = 'default'
     c.objective.sigma_data = 0.5
     c.evaluation.update({'extractor': 'lenet_digits', 'seeds': (1000, 1001)})
     c.evaluation.second = ('lenet_fashion_mnist', 'pixel')

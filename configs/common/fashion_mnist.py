@@ -14,6 +14,7 @@ def fashion_mnist_config(small=False):
     c.dataset.update({'source': 'tfds', 'name': 'fashion_mnist', 'data_dir': ''})
     c.model.update({'channels': 32, 'channel_mult': (1, 2, 2), 'num_blocks': 1})
     c.model.update({'attn_resolutions': (7,), 'dropout': 0.0, 'dtype': 'float32'})
+    c.model.precision = 'default'
     if small:
         c.model.update(SMALL)
     c.objective.sigma_data = 0.5

@@ -12,6 +12,7 @@ def mnist_config():
     c.batch_size = 256
     c.dataset.update({'source': 'tfds', 'name': 'mnist', 'data_dir': ''})
     c.model.update({**NETWORK, 'skip_scaling': 0.75, 'dtype': 'float32'})
+    c.model.precision = 'default'
     # Fashion-MNIST's network gives the features of the scores: there is none for MNIST here.
     c.evaluation.extractor = 'lenet_fashion_mnist'
     return c

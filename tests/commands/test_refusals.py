@@ -115,6 +115,8 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
         ('edit', ['--task=inpaint', '--levels=1,80'], ["'--levels=1,80'", 'descend']),
         ('edit', ['--task=inpaint', '--count=300'], ['--count=300', "'test' has 297"]),
         ('edit', ['--task=inpaint', '--split=val'], ["'val'", 'all, test, train']),
+        ('check_precision', ['--step=3'], ['no step 3', '0, 2, 4']),
+        ('check_precision', ['--count=0'], ['--count must be at least 1', '0']),
         ('sample', ['--sampler=onestep+cfg-1'], ["'onestep+cfg-1'", 'one weight >= 0']),
     ],
 )

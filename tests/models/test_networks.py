@@ -24,12 +24,13 @@ from tests.helpers.networks import (
 
 
 @NETWORKS
-def test_bfloat16_output_is_float32_and_near(network):
+def test_output_of_16_bits_is_float32_and_near(network):
     x, cond = inputs()
     exact = jitted(network)(weights(network), x, cond)
-    found = jitted(network, dtype='bfloat16')(weights(network), x, cond)
-    assert found.dtype == jnp.float32
-    assert 0 < relative_error(found, exact) < 2e-2
+    for dtype, bound in (('bfloat16', 2e-2), ('float16', 3e-3)):
+        found = jitted(network, dtype=dtype)(weights(network), x, cond)
+        assert found.dtype == jnp.float32
+        assert 0 < relative_error(found, exact) < bound, dtype
 
 
 @pytest.mark.slow
@@ -148,7 +149,8 @@ def test_noise_scale_multiplies_the_noise_input():
         ('adm', {'channels_per_head': 10}, r'32 channels cannot be split into 3 heads .* is 10'),
         ('adm', {'channels': 20, 'channels_per_head': 6}, 'channels cannot be split'),
         ('adm', {'num_blocks': 0}, 'num_blocks'),
-        ('adm', {'dtype': 'float16'}, "model.dtype 'float16'.*legal: bfloat16, float32"),
+        ('adm', {'dtype': 'half'}, "model.dtype 'half'.*legal: bfloat16, float16, float32"),
+        ('edm2', {'precision': 'low'}, "model.precision 'low'.*legal: default, high, highest"),
         ('edm2', {'dropout': -0.1}, r'dropout must be in \[0, 1\), got -0.1'),
         ('edm2', {'label_dropout': 0.1}, 'unknown key config.model.label_dropout'),
         ('edm2', {'logvar_channels': 0}, 'logvar_channels must be >= 1, got 0'),

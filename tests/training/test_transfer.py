@@ -64,6 +64,7 @@ def test_the_objective_and_what_only_training_has_do_not_change_what_weights_mea
     plain = weights_meaning(settings('edm'), SHAPE)
     assert weights_meaning(settings('ect'), SHAPE) == plain
     values = {'dropout': 0.1, 'label_dropout': 0.1, 'dtype': 'bfloat16', 'remat': (8,)}
+    values['precision'] = 'high'
     assert values.keys() <= set(OF_TRAINING)
     for key, value in values.items():
         other = settings('edm', change=lambda c, key=key, value=value: c.model.update({key: value}))

@@ -1,0 +1,124 @@
+"""Every product of a network has the precision that its config names, in all that runs it."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cm_jax import data, samplers, sharding
+from cm_jax.core.precision import PRECISIONS, at_precision
+from cm_jax.errors import UserError
+from cm_jax.evaluation import scores
+from cm_jax.lcsc import criterion, storage
+from cm_jax.lcsc.derivative import make_derivative
+from cm_jax.lcsc.fitness import make_fitness, make_values
+from cm_jax.models import pixels
+from cm_jax.run import open_run
+from cm_jax.training.setup import set_up
+from tests.helpers import tiny
+from tests.helpers.programs import Recorder, precisions
+from tests.helpers.run_folders import untrained_run
+
+ALLOWED = {'default': {'default', 'highest'}, 'high': {'high', 'highest'}, 'highest': {'highest'}}
+
+
+def config_of(objective, precision, **model):
+    c = tiny.get_config(objective)
+    c.model.update({'precision': precision, **model})
+    if c.prior:
+        c.prior.precision = precision
+    return c
+
+
+def step_hlo(config, folder):
+    """The train step of a config, lowered and not compiled."""
+    setup = set_up(tiny.settings_of(config), folder)
+    batch = {'image': jnp.zeros((16, 8, 8, 1)), 'label': jnp.zeros(16, jnp.int32)}
+    return setup.train_step.lower(setup.state_template, batch, setup.teacher).as_text('hlo')
+
+
+def assert_asked_for(found, precision, name):
+    """At least as precise as asked for, and what was asked for is there (so that this can fail)."""
+    assert precision in found <= ALLOWED[precision], (name, precision, found)
+
+
+def test_products_of_train_steps_have_the_precision_of_the_config(tmp_path):
+    teacher = untrained_run(tmp_path / 'teacher', tiny.get_config('edm'))
+    attending = {'attn_resolutions': (8,), 'remat': (8,), 'dropout': 0.1}
+    for precision in PRECISIONS:
+        for name in ('ect', 'cd', 'catch_up'):
+            config = config_of(name, precision, **attending)
+            if name == 'ect':
+                config.train.accumulate = 2
+            if name == 'cd':
+                config.teacher.workdir = str(teacher.workdir)
+            found = precisions(step_hlo(config, tmp_path / f'{name}_{precision}'))
+            assert_asked_for(found, precision, name)
+
+
+def test_products_of_samplers_and_searches_have_the_precision_of_the_config(tmp_path, monkeypatch):
+    source = data.open_source('digits', 'test')
+    extractor = pixels.extractor('pixel')
+    space = scores.FeatureSpace(extractor, scores.reference(source, extractor, 297))
+    built = criterion.build([space], {space.extractor.score: 1.0}, 40)
+    recorder = Recorder()
+    monkeypatch.setattr(jax, 'jit', recorder.jit)
+    for precision in PRECISIONS:
+        run = untrained_run(tmp_path / precision, config_of('ect', precision))
+        model = run.parts.generative_model
+        placed = storage.place(storage.store(run.params, run.steps()), sharding.make_mesh())
+        arguments = model, samplers.build('multistep@80,1', model.process), built, placed
+        settings = {'samples': 40, 'batch_size': 20}
+
+        def search(arguments=arguments, settings=settings):
+            make_fitness(built, make_values(*arguments, **settings))(jnp.eye(2), 3)
+
+        def descend(arguments=arguments, settings=settings):
+            make_derivative(*arguments, **settings)(jnp.array([0.5, 0.5]), 3, 0)
+
+        def sample(run=run):
+            run.sample(run.params(), 'heun@2', count=4)
+
+        for job in (sample, search, descend):
+            recorder.texts.clear()
+            job()
+            assert_asked_for(recorder.precisions(), precision, job.__name__)
+
+
+def test_it_holds_inside_every_transformation_and_an_inner_name_wins():
+    def product(a):
+        return a @ a
+
+    def scanned(a):
+        return jax.lax.scan(lambda x, _: (product(x), None), a, None, 2)[0]
+
+    transformations = (
+        jax.jit(product),
+        jax.checkpoint(product),
+        jax.vmap(product),
+        scanned,
+        lambda a: jax.vjp(product, a)[1](a)[0],
+        lambda a: jax.jvp(product, (a,), (a,))[1],
+    )
+    for number, function in enumerate(transformations):
+        a = jnp.eye(3) if number != 2 else jnp.ones((2, 3, 3))
+        for precision in PRECISIONS:
+            hlo = jax.jit(at_precision(function, precision)).lower(a).as_text('hlo')
+            assert precisions(hlo) == {precision}, (number, precision)
+    # The products of a derivative are made outside, as training makes them.
+    gradient = jax.grad(lambda a: at_precision(product, 'high')(a).sum())
+    assert precisions(jax.jit(gradient).lower(jnp.eye(3)).as_text('hlo')) == {'high'}
+    inner = at_precision(at_precision(product, 'high'), 'highest')
+    assert precisions(jax.jit(inner).lower(jnp.eye(3)).as_text('hlo')) == {'high'}
+
+
+def test_an_unknown_precision_and_training_in_float16_are_refused(tmp_path):
+    message = "model.precision 'low'.*legal: default, high, highest"
+    with pytest.raises(UserError, match=message):
+        set_up(tiny.settings_of(config_of('ect', 'low')), tmp_path / 'run')
+    with pytest.raises(UserError, match=r"'float16' .* does not train.*'float32'.*'bfloat16'"):
+        config = config_of('ect', 'default', dtype='float16')
+        set_up(tiny.settings_of(config), tmp_path / 'run')
+    run = untrained_run(tmp_path / 'half', config_of('ect', 'default', dtype='float16'))
+    images = open_run(run.workdir).sample(run.params(), 'multistep@80,1', count=4)
+    assert images.std() > 1
+    assert not (tmp_path / 'run').exists()
