@@ -67,7 +67,7 @@ _LABELS = flags.DEFINE_enum(
     'labels', LABELS[0], LABELS, 'classes of the samples: balanced, or drawn uniformly'
 )
 _REFERENCE = flags.DEFINE_string(
-    'reference', None, 'split of the data set, or an .npz file of reference statistics'
+    'reference', None, "split of the data set, or an .npz (EDM2's .pkl) of reference statistics"
 )
 _METRICS = flags.DEFINE_list(
     'metrics',
