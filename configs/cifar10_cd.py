@@ -9,6 +9,9 @@ The distance is LPIPS, with the features of VGG-16 as torchvision publishes it a
 lpips package. The global batch is 512: 800,000 steps see 410 million images, those of the teacher
 not counted. There are 18 levels, and the solver is Heun's. (The paper's teacher is an NCSN++ of its
 own, trained as EDM's.) The paper's FID-50k, 1 and 2 steps: 3.55 and 2.93. Ours: not run.
+
+The paper's teacher itself is edm_cifar10_ema. It is imported with `--network=cm_cifar10
+--ema=params_ema`, and a run that starts from it needs `--config.model.augment_dim=0`.
 """
 
 from configs.common.cifar10 import cifar10_config

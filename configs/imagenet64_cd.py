@@ -10,6 +10,11 @@ features of VGG-16 as torchvision publishes it and the heads of the lpips packag
 ADM. The global batch is 2048: 600,000 steps see 1,229 million images, those of the teacher not
 counted. There are 40 levels, and the solver is Heun's. The paper's FID-50k, 1 and 2 steps: 6.20 and
 4.70. Ours: not run.
+
+The paper's teacher itself is edm_imagenet64_ema.pt, imported with `--network=cm_imagenet64`; a run
+that starts from it needs `--config.model.noise_scale=1000.0`. EDM's edm-imagenet-64x64-cond-adm.pkl
+(`--network=adm_imagenet64`) fits as it is. Imported weights have no averages: for both add
+`--config.init_from.ema= --config.teacher.ema=`.
 """
 
 from configs.common.imagenet64 import imagenet64_config

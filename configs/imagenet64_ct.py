@@ -7,6 +7,9 @@ PATH is a folder of images of 64x64 with one folder for each class. The distance
 average pooling, as in the paper's code, with the features of VGG-16 as torchvision publishes it and
 the heads of the lpips package. The network is ADM. The global batch is 2048: 800,000 steps see
 1,638 million images. The paper's FID-50k, 1 and 2 steps: 13.0 and 11.1. Ours: not run.
+
+The paper says that CT starts from scratch, as here. Its public command starts the student from
+edm_imagenet64_ema.pt, imported with `--network=cm_imagenet64`: `--config.init_from.workdir=FOLDER`.
 """
 
 from configs.common.imagenet64 import imagenet64_config

@@ -73,7 +73,7 @@ def load(path: str, extractor: Extractor, batch_size: int, keep: bool = False) -
         raise UserError(f'no file of reference statistics {path}')
     arrays, metadata = read_tensors(place)
     if metadata['format'] != 'npz' and not set(STATISTICS) <= arrays.keys():
-        arrays = _part(path, arrays, extractor)
+        return _published(path, _part(path, arrays, extractor), extractor, batch_size, keep)
     if RECORD in metadata:
         return _ours(path, arrays, _record(path, metadata[RECORD]), extractor, keep)
     return _published(path, arrays, extractor, batch_size, keep)

@@ -28,6 +28,7 @@ from cm_jax.types import Params
 from cm_jax.weights.layouts import LAYOUTS, names_of
 from cm_jax.weights.shapes import SHOWN, check_shapes
 
+Shapes = dict[str, tuple[int, ...]]  # by the official names
 QKV = ('qkv', 'attn_qkv')
 PROJECTIONS = (*QKV, 'proj', 'attn_proj')
 FILTERED = ('edm', 'bare')  # the layouts that have resampling filters
@@ -136,9 +137,7 @@ def to_params(
     """
     tensors = _tensors(settings, image_shape, num_classes, layout)
     constants = _filters(settings, tensors)
-    expected = {name: tensor.official_shape for name, tensor in tensors.items()}
-    optional = {name: value.shape for name, value in constants.items()}
-    check_shapes(state, expected, optional, settings['name'])
+    check_shapes(state, *_official_shapes(tensors, constants), settings['name'])
     for name, value in constants.items():
         if name in state and not np.allclose(state[name], value, atol=1e-3):
             raise UserError(f'{name} is not that of model.resample_filter in the settings')
@@ -148,6 +147,20 @@ def to_params(
     return tree.unflatten(
         {path: p[0] if len(p) == 1 else np.concatenate(p, axis=-1) for path, p in parts.items()}
     )
+
+
+def official_shapes(
+    settings: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    layout: str,
+) -> tuple[Shapes, Shapes]:
+    """Returns the shapes of the tensors that a state dict of a layout must have, and of others.
+
+    The others, which it may have, are EDM's resampling filters. No weight is allocated.
+    """
+    tensors = _tensors(settings, image_shape, num_classes, layout)
+    return _official_shapes(tensors, _filters(settings, tensors))
 
 
 def to_state(
@@ -168,6 +181,16 @@ def to_state(
         raise UserError(f'the parameters are not those of {settings["name"]} with these settings')
     state = {name: tensor.to_official(flat[tensor.path]) for name, tensor in tensors.items()}
     return state | _filters(settings, tensors)
+
+
+def _official_shapes(
+    tensors: Mapping[str, Tensor], constants: Mapping[str, np.ndarray]
+) -> tuple[Shapes, Shapes]:
+    """Returns what `official_shapes` does, of all parameters and constants by their official names."""
+    return (
+        {name: tensor.official_shape for name, tensor in tensors.items()},
+        {name: value.shape for name, value in constants.items()},
+    )
 
 
 def _tensors(
