@@ -148,7 +148,7 @@ def import_snapshots(folder: epath.Path, network: str, workdir: epath.Path) -> N
     them is no weights file or does not fit the network, or another kind of model than the first.
     """
     listed = snapshots(folder)
-    first = read_published(listed[0].path, network)
+    first = read_published(listed[0].path, network)._replace(params={})  # it is read again below
     config = run_config(first)
     config.batch_size = KIMG  # a step of this run is a thousand images
     config.ema_sigma_rels = tuple(sorted({one.sigma_rel for one in listed}))
@@ -201,12 +201,9 @@ def write_run(
     building = workdir.parent / f'{workdir.name}.importing'
     if building.exists():
         shutil.rmtree(building)
-    card = {
-        'name': config.dataset.get('name', config.dataset.source),
-        'split': config.dataset.split,
-        'image_shape': list(network.preset.image_shape),
-        'num_classes': network.preset.num_classes,
-    }
+    preset, dataset = network.preset, config.dataset
+    card = {'name': dataset.get('name', dataset.source), 'split': dataset.split}
+    card |= {'image_shape': list(preset.image_shape), 'num_classes': preset.num_classes}
     write_config(building, to_plain(config))
     write_json(building / DATA_CARD, card)
     write_json(building / ORIGIN, origin)

@@ -37,7 +37,7 @@ from cm_jax.generate import LABELS, build_sampler, labels_policy
 from cm_jax.metrics import named
 from cm_jax.models import lenet
 from cm_jax.run import Run, open_run
-from cm_jax.run_folder import RAW, SCORES, weights_label
+from cm_jax.run_folder import SCORES, weights_label
 from cm_jax.settings import Evaluation, parse_run
 from cm_jax.types import Extractor
 from cm_jax.wiring import open_spaces
@@ -125,7 +125,7 @@ def chosen_weights(run: Run) -> list[tuple[int, str]]:
     return [
         (step, ema)
         for step in dict.fromkeys(steps)
-        for ema in (_EMA.value if _EMA.value is not None else [RAW, *run.emas(step)])
+        for ema in (_EMA.value if _EMA.value is not None else run.stored(step))
     ]
 
 

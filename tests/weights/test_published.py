@@ -88,7 +88,7 @@ def test_a_checkpoint_of_jcm(tmp_path):
     tree['params_ema']['AttnBlockpp_0'].pop('NIN_1')
     teacher.write_bytes(flax.serialization.to_bytes(tree))
     line = refusal(teacher, 'cm_cifar10', ema='params_ema')
-    assert '2 missing: AttnBlockpp_0.NIN_1.W, AttnBlockpp_0.NIN_1.b' in line
+    assert '2 missing: AttnBlockpp_0.NIN_1.b, AttnBlockpp_0.NIN_1.W' in line
     assert 'unknown weights in' in refusal(teacher, 'cm_cifar10', ema='target_params')
 
 
