@@ -25,6 +25,7 @@ setuptools.setup(
         'jax>=0.10.2,<0.13',
         'matplotlib>=3.8',
         'ml-collections>=1.1',
+        'msgpack>=1.0',  # the format of flax's checkpoints
         'numpy>=2.0',
         'optax>=0.2.8',
         'orbax-checkpoint>=0.12.8,<0.13',

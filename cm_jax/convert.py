@@ -6,30 +6,34 @@
 
 `import` makes a run folder with the single step 0. `sample` and `evaluate` open it like any other,
 and `train` can start from it (config.init_from). FILE is a .pkl of EDM or EDM2, a .pt or .pth,
-.safetensors or .npz; it is read without executing anything in it. `export` writes weights under
+.safetensors or .npz, or a checkpoint of flax; it is read without executing anything in it. FILE may
+also be a folder of EDM2's snapshots, NAME-KIMG-SIGMA_REL.pkl: they become the steps of the run folder,
+numbered by their thousands of images, of which `--ema=posthoc0.07` makes other averages, as of those
+that training has stored (EDM2, arXiv 2312.02696, section 3.2). `export` writes weights under
 their official names and in the official layout. `check` runs our network on the weights and inputs
 that a fixture holds and compares its outputs with those of the official code, which the fixture
 holds too. It prints one line for each fixture and exits with status 1 if an output differs by more
 than its tolerance.
 """
 
+import itertools
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
 from cm_jax import checkpoint, cli
 from cm_jax.config import base_config, to_plain
+from cm_jax.core.ema import POWER
 from cm_jax.core.tree import count
 from cm_jax.errors import UserError, check_name
 from cm_jax.files import sha256
-from cm_jax.models.presets import PRESETS, Preset
+from cm_jax.models.presets import PRESETS
 from cm_jax.run import open_run
 from cm_jax.run_folder import (
     DATA_CARD,
@@ -42,12 +46,14 @@ from cm_jax.run_folder import (
     write_json,
 )
 from cm_jax.types import Params
-from cm_jax.weights import fixtures, inception, names
-from cm_jax.weights.read import read_tensors
+from cm_jax.weights import fixtures, names
+from cm_jax.weights.published import Published, read_network, sections, snapshots
 from cm_jax.weights.write import write_safetensors
 from cm_jax.wiring import net_params
 
-_FROM = flags.DEFINE_string('from', None, 'import: the weights file.')
+_FROM = flags.DEFINE_string(
+    'from', None, "import: the weights file, or a folder of EDM2's snapshots."
+)
 _NETWORK = flags.DEFINE_string('network', None, 'import: the network, e.g. ddpmpp_cifar10.')
 _WORKDIR = cli.workdir_flag('the run folder: new for import')
 _EMA = flags.DEFINE_string(
@@ -59,6 +65,9 @@ _EMA = flags.DEFINE_string(
 _AUGMENT = flags.DEFINE_bool(
     'augment', True, 'import: keep the weights for augmentation labels, if the file has them.'
 )
+_HEADS = flags.DEFINE_string(
+    'heads', None, 'import: the file of the heads 2 and 3 of a network of Catch-Up Distillation.'
+)
 _DENOISER = flags.DEFINE_enum(
     'denoiser',
     None,
@@ -68,24 +77,12 @@ _DENOISER = flags.DEFINE_enum(
 _STEP = cli.step_flag('export: ')
 _TO = flags.DEFINE_string('to', None, 'export: the .safetensors file to write.')
 
-SIGMA_DATA = 0.5  # of all networks in PRESETS; config.base_config has their t_min and t_max
-MARKERS = {  # layout -> a tensor that every network of that layout has
-    'edm': 'model.map_layer0.weight',
-    'edm2': 'unet.emb_noise.weight',
-    'openai': 'time_embed.0.weight',
-}
-AUGMENT = 'model.map_augment.weight'
-# The denoiser of 'diffusion' is EDM's; that of 'consistency' has D(x, t_min) = x.
-OBJECTIVES = {
-    'diffusion': {'name': 'edm', 'sigma_data': SIGMA_DATA},
-    'consistency': {'name': 'ect', 'sigma_data': SIGMA_DATA, 'double_every': 10_000},
-}
-SAMPLERS = {'diffusion': 'heun@18', 'consistency': 'onestep'}
 FORMAT = '.safetensors'
-DATA = {  # image height -> the config of the data that the networks of that size were trained on
-    32: {'source': 'tfds', 'name': 'cifar10', 'data_dir': ''},
-    64: {'source': 'folder', 'path': ''},
-    256: {'source': 'folder', 'path': ''},
+KIMG = 1000  # images in a step of the run folder of EDM2's snapshots
+MODELS = {
+    'diffusion': 'a diffusion model',
+    'consistency': 'a consistency model',
+    'flow': 'a model of rectified flow',
 }
 
 
@@ -96,64 +93,32 @@ def required(flag: flags.FlagHolder, meaning: str) -> str:
     return flag.value
 
 
-def select(tensors: Mapping[str, np.ndarray], layout: str, ema: str | None, path: Any) -> str:
-    """Returns the prefix that the names of one network's tensors have in a weights file.
-
-    A file may hold several copies of the weights, such as 'ema.' and 'net.' before every name; `ema`
-    chooses one by its prefix without the last character. A file with a single copy needs no choice;
-    its prefix may be ''. `path` is the file, for messages. Raises UserError, naming what the file
-    holds, if it has no weights of this layout, none called `ema`, or several and `ema` is None.
-    """
-    marker = MARKERS[layout]
-    prefixes = [name.removesuffix(marker) for name in tensors if name.endswith(marker)]
-    prefixes = sorted(prefix for prefix in prefixes if not prefix or prefix[-1] in './')
-    if not prefixes:
-        first_names = ', '.join(sorted(tensors)[:3])
-        raise UserError(
-            f'{path} has no {marker}: the first of its {len(tensors)} tensors are {first_names}'
-        )
-    labels = {prefix[:-1]: prefix for prefix in prefixes}
-    if ema is not None:
-        check_name(f'weights in {path}', ema, labels)
-        return labels[ema]
-    if len(prefixes) > 1:
-        raise UserError(
-            f'{path} holds several weights; choose one with --ema=NAME: {", ".join(labels)}'
-        )
-    return prefixes[0]
-
-
-def denoiser(network: str, metadata: Mapping[str, Any], prefix: str) -> str:
-    """Returns what the network was trained as, 'diffusion' or 'consistency'.
-
-    Consistency models are the networks of OpenAI, which are called cm_*, and those of ECT, whose
-    files name the class ECMPrecond.
-    """
-    is_ect = metadata.get(f'{prefix}class_name') == 'ECMPrecond'
-    return 'consistency' if is_ect or network.startswith('cm_') else 'diffusion'
-
-
-def run_config(preset: Preset, kind: str) -> ConfigDict:
-    """Returns the config of a run folder of imported weights; `kind` is a key of OBJECTIVES."""
+def run_config(network: Published) -> ConfigDict:
+    """Returns the config of a run folder of imported weights."""
     config = base_config()
     config.steps = 0
     config.ema_rates = ()
-    config.class_conditional = bool(preset.num_classes)
-    config.model = ConfigDict(dict(preset.settings))
-    config.objective = ConfigDict(OBJECTIVES[kind])
-    config.dataset.update(DATA[preset.image_shape[0]])
-    config.sampling.sampler = SAMPLERS[kind]
-    config.evaluation.update(
-        {'extractor': inception.NAME, 'samplers': (SAMPLERS[kind],), 'samples': 50_000}
-    )
+    config.update(sections(network))
     return config
 
 
-def import_weights(arguments: Sequence[str]) -> None:
-    """Imports a weights file as a run folder; everything is checked before anything is written.
+def read_published(path: epath.Path, network: str) -> Published:
+    """Returns the network in a file, as the flags say. Raises UserError as `read_network` does."""
+    return read_network(
+        path,
+        network,
+        ema=_EMA.value,
+        augment=_AUGMENT.value,
+        trained_as=_DENOISER.value,
+        heads=epath.Path(_HEADS.value) if _HEADS.value else None,
+    )
 
-    Raises UserError if a flag is missing or wrong, if the file is no weights file or does not fit
-    the network, or if the run folder exists.
+
+def import_weights(arguments: Sequence[str]) -> None:
+    """Imports a weights file, or a folder of EDM2's snapshots, as a run folder.
+
+    A file is checked before anything is written. Raises UserError if a flag is missing or wrong, if a
+    file is no weights file or does not fit the network, or if the run folder exists.
     """
     no_arguments(arguments)
     path, network = epath.Path(required(_FROM, 'FILE')), required(_NETWORK, 'NAME')
@@ -161,75 +126,94 @@ def import_weights(arguments: Sequence[str]) -> None:
     check_name('network', network, PRESETS)
     if workdir.exists():
         raise UserError(f'{workdir} is there already; choose another --workdir')
-    tensors, metadata = read_tensors(path)
-    if metadata.get('process', 've') != 've':
-        raise UserError(
-            f"{path} was trained on process {metadata['process']!r}; import takes only 've'"
-        )
-    preset = PRESETS[network]
-    prefix = select(tensors, preset.layout, _EMA.value, path)
-    state = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-    if not _AUGMENT.value:
-        state.pop(AUGMENT, None)
-    if AUGMENT not in state and 'augment_dim' in preset.settings:
-        preset = preset._replace(settings={**preset.settings, 'augment_dim': 0})
-    try:
-        params = names.to_params(
-            state,
-            settings=preset.settings,
-            image_shape=preset.image_shape,
-            num_classes=preset.num_classes,
-            layout=preset.layout,
-        )
-    except UserError as error:
-        raise UserError(f'{path}, network {network}: {error}') from error
-    sigma_data = metadata.get(f'{prefix}init_kwargs.sigma_data', SIGMA_DATA)
-    if float(sigma_data) != SIGMA_DATA:
-        raise UserError(f'{path} has sigma_data {sigma_data}; {network} has {SIGMA_DATA}')
-    kind = _DENOISER.value or denoiser(network, metadata, prefix)
-    origin = {
+    if path.is_dir():
+        import_snapshots(path, network, workdir)
+        return
+    found = read_published(path, network)
+    origin = {'file': path.name, 'sha256': sha256(path), **origin_of(network, found)}
+    if _HEADS.value:
+        origin['heads'] = {_HEADS.value: sha256(epath.Path(_HEADS.value))}
+    steps = [(0, {item_name(RAW): found.params})]
+    write_run(workdir, run_config(found), found, steps, origin)
+    print(
+        f'{count(found.params):,} parameters of {network} from {path.name} are step 0 of {workdir}: '
+        f'{MODELS[found.trained_as]}'
+    )
+
+
+def import_snapshots(folder: epath.Path, network: str, workdir: epath.Path) -> None:
+    """Imports the snapshots in a folder as the steps of a run folder, each with its averages.
+
+    One file at a time is in memory, and one step. Raises UserError if there are none, or if one of
+    them is no weights file or does not fit the network, or another kind of model than the first.
+    """
+    listed = snapshots(folder)
+    first = read_published(listed[0].path, network)._replace(params={})  # it is read again below
+    config = run_config(first)
+    config.batch_size = KIMG  # a step of this run is a thousand images
+    config.ema_sigma_rels = tuple(sorted({one.sigma_rel for one in listed}))
+    config.trajectory.emas = True
+    config.sampling.ema = f'{POWER}{config.ema_sigma_rels[-1]}'
+    files = {one.path.name: sha256(one.path) for one in listed}
+    origin = {'folder': folder.name, 'files': files, **origin_of(network, first)}
+
+    def averages() -> Iterable[tuple[int, dict[str, Params]]]:
+        for kimg, ones in itertools.groupby(listed, key=lambda one: one.kimg):
+            items = {}
+            for one in ones:
+                found = read_published(one.path, network)
+                if (found.settings, found.trained_as) != (first.settings, first.trained_as):
+                    raise UserError(f'{one.path} is another kind of model than {listed[0].path}')
+                items[item_name(f'{POWER}{one.sigma_rel}')] = found.params
+            yield kimg, items
+
+    write_run(workdir, config, first, averages(), origin)
+    print(
+        f'{len(listed)} averages of {network} from {folder} are the steps {listed[0].kimg} to '
+        f'{listed[-1].kimg} of {workdir}, in thousands of images: {MODELS[first.trained_as]}'
+    )
+
+
+def origin_of(network: str, found: Published) -> dict[str, Any]:
+    """Returns what the run folder keeps of where its weights come from, besides the file."""
+    return {
         'made_by': 'import',
-        'file': path.name,
-        'sha256': sha256(path),
-        'format': metadata['format'],
+        'format': found.file_format,
         'network': network,
-        'layout': preset.layout,
-        'weights': prefix[:-1],
-        'denoiser': kind,
+        'layout': found.layout,
+        'weights': found.prefix[:-1],
+        'denoiser': found.trained_as,
     }
-    write_run(workdir, run_config(preset, kind), preset, params, origin)
-    print(f'{count(params):,} parameters of {network} from {path.name} are step 0 of {workdir}')
 
 
 def write_run(
     workdir: epath.Path,
     config: ConfigDict,
-    preset: Preset,
-    params: Params,
+    network: Published,
+    steps: Iterable[tuple[int, Mapping[str, Params]]],
     origin: Mapping[str, Any],
 ) -> None:
-    """Writes a run folder with `params` as its step 0.
+    """Writes a run folder with the weights of `steps`: for each its number and its items by name.
 
-    The folder is built under another name and renamed to `workdir` once it is complete.
+    The folder is built under another name and renamed to `workdir` once it is complete. If that fails,
+    nothing is left.
     """
     building = workdir.parent / f'{workdir.name}.importing'
     if building.exists():
         shutil.rmtree(building)
-    card = {
-        'name': config.dataset.get('name', config.dataset.source),
-        'split': config.dataset.split,
-        'image_shape': list(preset.image_shape),
-        'num_classes': preset.num_classes,
-    }
+    preset, dataset = network.preset, config.dataset
+    card = {'name': dataset.get('name', dataset.source), 'split': dataset.split}
+    card |= {'image_shape': list(preset.image_shape), 'num_classes': preset.num_classes}
     write_config(building, to_plain(config))
     write_json(building / DATA_CARD, card)
     write_json(building / ORIGIN, origin)
-    with checkpoint.Stream(building / TRAJECTORY) as stream:
-        stream.save(0, {item_name(RAW): params}, {'step': 0})
+    try:
+        with checkpoint.Stream(building / TRAJECTORY) as stream:
+            for step, items in steps:
+                stream.save(step, items, {'step': step})
+    except BaseException:
+        shutil.rmtree(building)
+        raise
     building.rename(workdir)
 
 
@@ -252,7 +236,7 @@ def export_weights(arguments: Sequence[str]) -> None:
     origin_file = run.workdir / ORIGIN
     origin = json.loads(origin_file.read_text()) if origin_file.exists() else {}
     config, shape = run.config, tuple(run.card['image_shape'])
-    layout = origin.get('layout') or ('edm2' if config.model.name == 'edm2_unet' else 'edm')
+    layout = origin.get('layout') or names.own_layout(config.model.to_dict())
     classes = run.parts.generative_model.num_classes
     state = names.to_state(params, config.model.to_dict(), shape, classes, layout)
     metadata = {

@@ -39,7 +39,7 @@ from cm_jax.metrics import named
 from cm_jax.metrics.features import ROUNDING
 from cm_jax.models import lenet
 from cm_jax.run import Run, open_run
-from cm_jax.run_folder import RAW, SCORES, weights_label
+from cm_jax.run_folder import SCORES, weights_label
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import Evaluation, parse_run
 from cm_jax.types import Extractor
@@ -70,7 +70,7 @@ _LABELS = flags.DEFINE_enum(
     'labels', LABELS[0], LABELS, 'classes of the samples: balanced, or drawn uniformly'
 )
 _REFERENCE = flags.DEFINE_string(
-    'reference', None, 'split of the data set, or an .npz file of reference statistics'
+    'reference', None, "split of the data set, or an .npz (EDM2's .pkl) of reference statistics"
 )
 _BYTES = flags.DEFINE_enum(
     'bytes', None, list(ROUNDING), 'how images become bytes, as config.evaluation.bytes'
@@ -141,7 +141,7 @@ def chosen_weights(run: Run) -> list[tuple[int, str]]:
     return [
         (step, ema)
         for step in dict.fromkeys(steps)
-        for ema in (_EMA.value if _EMA.value is not None else [RAW, *run.emas(step)])
+        for ema in (_EMA.value if _EMA.value is not None else run.stored(step))
     ]
 
 

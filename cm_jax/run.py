@@ -83,12 +83,23 @@ class Run:
         """Returns the names of the averages that are stored at a step."""
         return averages_in(self.workdir / TRAJECTORY / str(self.step(step)))
 
+    def stored(self, step: int) -> list[str]:
+        """Returns the names of what is stored at a step: RAW, unless it has none, and averages."""
+        has_weights = (self.workdir / TRAJECTORY / str(step) / item_name(RAW)).exists()
+        return [*([RAW] if has_weights else []), *self.emas(step)]
+
     def check_ema(self, step: int, ema: str) -> None:
         """Raises UserError unless the average `ema` is stored at a step or can be made there."""
         if ema.startswith(POSTHOC):
             self.posthoc(step, ema)
         elif ema != RAW:
             check_name(f'average of step {step} in {self.workdir}', ema, self.emas(step))
+        elif RAW not in self.stored(step):
+            averages_there = ', '.join(self.emas(step))
+            raise UserError(
+                f'{self.workdir} has no weights themselves of step {step}, only averages of them: '
+                f'{averages_there}; name one, or {POSTHOC}SIGMA_REL'
+            )
 
     def params(self, step: int | None = None, ema: str = RAW) -> Params:
         """Returns the weights of a step, or of the last if it is None, as nested dicts of numpy arrays.

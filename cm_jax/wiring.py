@@ -185,13 +185,13 @@ def open_spaces(
     first of all, where they can be had: of a reference that is a split, with enough images and samples.
 
     Raises UserError as `open_reference` does, and if there are other spaces and the reference is a
-    file, which holds the statistics of one extractor.
+    file of one extractor.
     """
     is_file, second = references.is_file(evaluation.reference), evaluation.second
-    if second and is_file:
+    if second and references.is_of_one_extractor(evaluation.reference):
         raise UserError(
             f'config.evaluation.second = {second} needs a reference that is a split of the data, such '
-            f"as 'train'; {evaluation.reference!r} is the file of one extractor"
+            f"as 'train', or EDM2's .pkl; {evaluation.reference!r} is the file of one extractor"
         )
     main = open_extractor(evaluation)
     opened = [main, *extractors.open_spaces(main, second)]

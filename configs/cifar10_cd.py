@@ -17,6 +17,9 @@ truncate to bytes. Images are flipped at random, as in its code. Ours: not run.
 
 Products are float32's own (model.precision highest); the paper's training code asks for no
 precision, which in JAX is TF32 or bfloat16 on accelerators.
+
+The paper's teacher itself is edm_cifar10_ema. It is imported with `--network=cm_cifar10
+--ema=params_ema`, and a run that starts from it needs `--config.model.augment_dim=0`.
 """
 
 from cm_jax.errors import check_name

@@ -18,6 +18,11 @@ clips x0 (`--ts 0,22,39 --steps 40`: levels 80 and 1.382); images truncate to by
 
 It computes in float32 at precision high, not in the paper's float16 with a loss scale that
 changes: TF32 on a GPU has as many bits, and on a TPU it is finer.
+
+The paper's teacher itself is edm_imagenet64_ema.pt, imported with `--network=cm_imagenet64`; a run
+that starts from it needs `--config.model.noise_scale=1000.0`. EDM's edm-imagenet-64x64-cond-adm.pkl
+(`--network=adm_imagenet64`) fits as it is. Imported weights have no averages: for both add
+`--config.init_from.ema= --config.teacher.ema=`.
 """
 
 from cm_jax.errors import check_name

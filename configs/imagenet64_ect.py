@@ -1,12 +1,15 @@
 """Easy consistency tuning (ECT) on ImageNet at 64x64, from EDM2; arXiv 2406.14548.
 
-    python -m cm_jax.convert import --from=FILE.pkl --network=edm2_imagenet64_s \
-        --workdir=runs/imagenet64/edm2_s
+    python -m cm_jax.convert import --from=edm2-img64-s-1073741-0.075.pkl \
+        --network=edm2_imagenet64_s --workdir=runs/imagenet64/edm2_s
     python -m cm_jax.train --config=configs/imagenet64_ect.py:s --workdir=runs/imagenet64/ect_s \
         --config.dataset.path=PATH
 
-FILE is one of EDM2's public snapshots of that size, and PATH a folder of images of 64x64 with one
-folder for each class. The variants are the sizes of EDM2; s is the default:
+The paper's code starts s from edm2-img64-s-1073741-0.075.pkl; for m, l and xl it names no file, and
+EDM2's own best ones are edm2-img64-m-2147483-0.060.pkl, edm2-img64-l-1073741-0.040.pkl and
+edm2-img64-xl-0671088-0.040.pkl. ECT's own networks have no log variance: a run that starts from one
+needs `--config.model.logvar_channels=0`. PATH is a folder of images of 64x64 with one folder for each
+class. The variants are the sizes of EDM2; s is the default:
 
     variant  parameters     rate    dropout
     s        280,209,381    0.0010  0.4

@@ -38,6 +38,7 @@ IMAGES = {  # shape and classes of the data that a config's name begins with
     'fashion_mnist': ((28, 28, 1), 10),
     'cifar10': ((32, 32, 3), 10),
     'imagenet64': ((64, 64, 3), 1000),
+    'lsun256': ((256, 256, 3), 0),
 }
 IMPORTED = {  # the network of the run folders that the docstrings make with `convert`
     'runs/cifar10/edm': 'ddpmpp_cifar10',
@@ -46,6 +47,8 @@ IMPORTED = {  # the network of the run folders that the docstrings make with `co
     'runs/imagenet64/edm2_m': 'edm2_imagenet64_m',
     'runs/imagenet64/edm2_l': 'edm2_imagenet64_l',
     'runs/imagenet64/edm2_xl': 'edm2_imagenet64_xl',
+    'runs/lsun256/edm_bedroom': 'cm_lsun256',
+    'runs/lsun256/edm_cat': 'cm_lsun256',
 }
 TRAINED = {  # and of those that another config trains
     'runs/digits/edm': 'digits_edm',
@@ -159,7 +162,7 @@ def test_a_docstring_says_command_batch_and_images(path, config):
     text = ' '.join(importlib.import_module(f'configs.{path.stem}').__doc__.split())
     assert f'--config=configs/{path.stem}.py' in text
     assert f'{config.batch_size}' in text and 'images' in text
-    if path.stem.startswith(('cifar10', 'imagenet64')):
+    if path.stem.startswith(('cifar10', 'imagenet64', 'lsun256')):
         assert 'Ours: not run' in text
     elif 'digits' not in path.stem:
         assert 'not run' in text

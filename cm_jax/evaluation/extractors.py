@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cm_jax.errors import UserError, check_name
-from cm_jax.evaluation.references import is_file
+from cm_jax.evaluation.references import is_of_one_extractor
 from cm_jax.models import lenet, pixels
 from cm_jax.settings import Evaluation
 from cm_jax.types import Extractor
@@ -141,9 +141,9 @@ def override(evaluation: Evaluation, given: dict[str, Any], fetch: bool) -> Eval
 
     Its `extractor` is then a name, and its `weights` the file. The weights of an evaluation are
     those of its own extractor: with another one they are dropped. Of its own `second`, the
-    extractor itself is left out, and all of them with a file as the reference, which is of one
-    extractor. With `fetch` the weights of the extractor are downloaded if they are not at their
-    place. Raises UserError as `check_extractor` does.
+    extractor itself is left out, and all of them with a file of one extractor as the reference.
+    With `fetch` the weights of the extractor are downloaded if they are not at their place. Raises
+    UserError as `check_extractor` does.
     """
     given = {name: value for name, value in given.items() if value is not None}
     own, own_file = split(evaluation.extractor, evaluation.weights)
@@ -153,8 +153,8 @@ def override(evaluation: Evaluation, given: dict[str, Any], fetch: bool) -> Eval
     if fetch and extractor:
         weights = str(download.place(extractor, weights))
     if 'second' not in given:
-        from_file = is_file(given.get('reference', evaluation.reference))
-        second = () if from_file else evaluation.second
+        alone = is_of_one_extractor(given.get('reference', evaluation.reference))
+        second = () if alone else evaluation.second
         given['second'] = tuple(spec for spec in second if split(spec)[0] != extractor)
     changed = dataclasses.replace(
         evaluation, **given | {'extractor': extractor, 'weights': weights}

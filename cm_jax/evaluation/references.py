@@ -1,14 +1,16 @@
-"""Reference statistics in files: ours, and those that EDM and ADM have published.
+"""Reference statistics in files: ours, and those that EDM, EDM2 and ADM have published.
 
     ours  mu [d], sigma [d,d] (unbiased, float64), record (JSON: extractor, source, split, count,
           image_shape, checksums of the images and the statistics), and, if asked for, features [n,d]
     EDM   mu, sigma
+    EDM2  .pkl: a dict with the parts fid and fd_dinov2, each of mu and sigma
     ADM   mu, sigma, mu_s and sigma_s (spatial features: not read); arr_0, images uint8 [n,H,W,3]
           or activations [n,d], from which statistics are taken where there is no mu
 
-A file of ours is refused for another extractor. The published ones do not say which extractor made
+A file of ours is refused for another extractor. The published ones do not say which weights made
 them: they are taken for those of the extractor at hand if the number of features fits, and every
-protocol says that the file did not tell.
+protocol says that the file did not tell. Of EDM2's the part is taken that is called as the
+extractor's score.
 """
 
 import json
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from cm_jax.data import Source
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, check_name
 from cm_jax.evaluation.scores import Reference, reference
 from cm_jax.files import sha256
 from cm_jax.metrics import moments
@@ -28,6 +30,8 @@ from cm_jax.types import Extractor
 from cm_jax.weights.read import read_tensors
 
 SUFFIX = '.npz'
+EDM2_SUFFIX = '.pkl'  # of files with the statistics of several extractors
+STATISTICS = ('mu', 'sigma')
 RECORD = 'record'
 UNTOLD = 'not told by the file'
 IDENTITY = ('source', 'split', 'count', 'checksum', 'rank_deficient')  # protocol.reference_id
@@ -76,9 +80,28 @@ def load(path: str, extractor: Extractor, batch_size: int, keep: bool = False) -
         source = f'; it is published at {published}' if published else ''
         raise UserError(f'no file of reference statistics {path}{source}')
     arrays, metadata = read_tensors(place)
+    if metadata['format'] != 'npz' and not set(STATISTICS) <= arrays.keys():
+        return _published(path, _part(path, arrays, extractor), extractor, batch_size, keep)
     if RECORD in metadata:
         return _ours(path, arrays, _record(path, metadata[RECORD]), extractor, keep)
     return _published(path, arrays, extractor, batch_size, keep)
+
+
+def _part(path: str, arrays: Arrays, extractor: Extractor) -> Arrays:
+    """Returns mu and sigma of the part of EDM2's file that is called as the extractor's score.
+
+    Raises UserError if the file has no such part.
+    """
+    parts = {
+        name: {key: arrays[f'{name}.{key}'] for key in STATISTICS}
+        for name in dict.fromkeys(name.rpartition('.')[0] for name in arrays)
+        if {f'{name}.{key}' for key in STATISTICS} <= arrays.keys()
+    }
+    if not parts:
+        some = ', '.join(sorted(arrays)[:4])
+        raise UserError(f'{path} holds no reference statistics mu and sigma: it holds {some}')
+    check_name(f'statistics in {path} for the extractor {extractor.name!r}', extractor.score, parts)
+    return parts[extractor.score]
 
 
 def _record(path: str, text: str) -> dict[str, Any]:
@@ -139,7 +162,7 @@ def _published(
 
     The features are those of arr_0.
     """
-    raw, has_statistics = arrays.get('arr_0'), {'mu', 'sigma'} <= arrays.keys()
+    raw, has_statistics = arrays.get('arr_0'), set(STATISTICS) <= arrays.keys()
     if raw is None and not has_statistics:
         some = ', '.join(sorted(arrays)[:4])
         raise UserError(f'{path} holds no reference statistics mu and sigma: it holds {some}')
@@ -199,10 +222,10 @@ def _of_raw(path: str, raw: np.ndarray, extractor: Extractor, batch_size: int) -
 
 def _statistics(path: str, arrays: Arrays, extractor: Extractor) -> tuple[np.ndarray, np.ndarray]:
     """Returns mu [d] and sigma [d,d] in float64. Raises UserError if they are no statistics."""
-    for name in ('mu', 'sigma'):
+    for name in STATISTICS:
         if name not in arrays:
             raise UserError(f'{path} is no file of reference statistics: it lacks {name}')
-    mean, matrix = (np.asarray(arrays[name], np.float64) for name in ('mu', 'sigma'))
+    mean, matrix = (np.asarray(arrays[name], np.float64) for name in STATISTICS)
     if mean.ndim != 1 or matrix.shape != 2 * mean.shape:
         raise UserError(
             f'{path} has mu of shape {mean.shape} and sigma of {matrix.shape}; legal: [d] and [d,d]'
@@ -229,6 +252,11 @@ def _check_size(path: str, dim: int, extractor: Extractor) -> None:
 
 def is_file(name: str) -> bool:
     """Returns whether `evaluation.reference` names a file, and not a split."""
+    return name.endswith((SUFFIX, EDM2_SUFFIX))
+
+
+def is_of_one_extractor(name: str) -> bool:
+    """Returns whether `evaluation.reference` names a file with the statistics of one extractor."""
     return name.endswith(SUFFIX)
 
 

@@ -8,7 +8,8 @@ Sources: arXiv 2105.05233, appendix; arXiv 2206.00364, table 7. It differs from 
 
 OpenAI's consistency models (arXiv 2303.01469) and their EDM teachers use the same network, operation
 for operation, but their noise input is 250 ln t, where EDM's is ln(t)/4. With `noise_scale=1000`
-their weights fit EDM's scalings.
+their weights fit EDM's scalings. Those on LSUN have `scale_shift=False`: the embedding is added before
+the second norm, as in `song_unet`.
 """
 
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ class Block(nn.Module):
     """A residual block, followed by attention if it has heads.
 
     The residual branch is: norm, silu, convolution, norm scaled and shifted by the embedding, silu,
-    dropout, convolution.
+    dropout, convolution. Without `scale_shift` the embedding is added before the second norm.
     """
 
     features: int
@@ -71,16 +72,22 @@ class Block(nn.Module):
     dtype: Any
     heads: int = 0  # of attention; 0 means that the block does not attend
     resample: str = ''
+    scale_shift: bool = True
 
     @nn.compact
     def __call__(self, x: Array, emb: Array) -> Array:
         channels = x.shape[-1]
         h = nn.silu(group_norm(channels, 'norm0', self.dtype, EPSILON)(x))
         h = conv(resample(h, self.resample), self.features, 3, 'conv0', self.dtype)
-        film = dense(emb, 2 * self.features, 'affine')[:, None, None]
-        scale, shift = jnp.split(film, 2, axis=-1)
-        h = group_norm(self.features, 'norm1', jnp.float32, EPSILON)(h)
-        h = nn.silu(h * (1 + scale) + shift).astype(self.dtype)
+        width = 2 * self.features if self.scale_shift else self.features
+        film = dense(emb, width, 'affine')[:, None, None]
+        norm = group_norm(self.features, 'norm1', jnp.float32, EPSILON)
+        if self.scale_shift:
+            scale, shift = jnp.split(film, 2, axis=-1)
+            h = norm(h) * (1 + scale) + shift
+        else:
+            h = norm(h + film)
+        h = nn.silu(h).astype(self.dtype)
         h = nn.Dropout(self.dropout, deterministic=False)(h)
         h = conv(h, self.features, 3, 'conv1', self.dtype, zero=True)
         x = resample(x, self.resample)
@@ -111,6 +118,7 @@ class AdmUNet(nn.Module):
     noise_scale: float
     skip_scaling: float | None
     remat: tuple[int, ...]
+    scale_shift: bool
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, label: Array, augment: Array, train: bool) -> Array:
@@ -128,6 +136,7 @@ class AdmUNet(nn.Module):
                 dtype=self.dtype,
                 heads=heads,
                 resample=stage.resample,
+                scale_shift=self.scale_shift,
                 name=stage.name,
             )
             return layer(x, emb)
@@ -180,6 +189,7 @@ def build(
     noise_scale: float = 1.0,
     skip_scaling: float | None = None,
     remat: Sequence[int] = (),
+    scale_shift: bool = True,
 ) -> Model:
     """Returns an ADM network; the defaults are EDM's ImageNet-64 network.
 
@@ -204,6 +214,8 @@ def build(
         OpenAI's weights under EDM's scalings.
       skip_scaling: CUD's phi, as `song_unet.build` explains; None means no scaling.
       remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
+      scale_shift: whether the embedding scales and shifts the output of a block's second norm, as in
+        ADM. Else it is added before that norm, as in OpenAI's consistency models on LSUN.
 
     Raises UserError if sizes are out of range or contradict each other, or a name is unknown.
     """
@@ -226,6 +238,7 @@ def build(
         noise_scale=noise_scale,
         skip_scaling=skip_scaling,
         remat=tuple(remat),
+        scale_shift=scale_shift,
     )
     return unet.as_model(
         module, image_shape, num_classes, augment_dim, label_dropout, precision=precision

@@ -8,7 +8,7 @@ the model's `project`, which training applies to the initial parameters and afte
 `log_variance(params, cond)` is the uncertainty u(t) of equation 21. Only EDM2's training loss needs
 it (`objective.uncertainty` of `edm`), so it is a function of its own, `Model.log_variance`. Its
 parameters, 'logvar_...', are part of the network's; a loss that does not use them gives them a
-gradient of zero.
+gradient of zero. With `logvar_channels=0` the network has none, as ECT's on ImageNet.
 
 The preconditioning is EDM's (`core.precond.edm_scalings`), with the noise input ln(t)/4.
 """
@@ -307,14 +307,15 @@ def build(
       label_balance: weight of the class in the embedding, in [0, 1); the noise input has the rest.
       concat_balance: weight of the encoder output where the decoder takes it in, in [0, 1); the
         decoder's features have the rest.
-      logvar_channels: width of the embedding in `log_variance`, at least 1.
+      logvar_channels: width of the embedding in `log_variance`; 0 for a network without it.
       remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
 
     Raises UserError if sizes are out of range or contradict each other, or a name is unknown.
     """
     unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
     unet.check_rates(dropout=dropout, label_balance=label_balance, concat_balance=concat_balance)
-    unet.check_least(1, channels_per_head=channels_per_head, logvar_channels=logvar_channels)
+    unet.check_least(1, channels_per_head=channels_per_head)
+    unet.check_least(0, logvar_channels=logvar_channels)
     widths = tuple(channels * mult for mult in channel_mult)
     unet.check_heads(image_shape[0], widths, attn_resolutions, channels_per_head)
     module = Edm2UNet(
@@ -332,9 +333,12 @@ def build(
         remat=tuple(remat),
     )
     model = unet.as_model(module, image_shape, num_classes, precision=precision)
+    model = model._replace(project=normalize_weights)
+    if not logvar_channels:
+        return model
 
     def init(key: Key) -> Params:
         head = LogVariance(logvar_channels).init(key, jnp.zeros(1))['params']
         return model.init(key) | head
 
-    return model._replace(init=init, project=normalize_weights, log_variance=log_variance)
+    return model._replace(init=init, log_variance=log_variance)

@@ -9,8 +9,16 @@
     adm_imagenet64             295,899,267    EDM ImageNet-64
     edm2_imagenet64_xs         124,711,461    EDM2
     edm2_imagenet64_{s..xl}    280,209,381 / 497,803,173 / 777,492,325 / 1,119,276,837    EDM2
-    cm_imagenet64              295,899,267    OpenAI consistency models, ImageNet-64
-    cm_lsun256                 552,807,171    OpenAI consistency models, LSUN
+    cm_cifar10                 56,395,523     OpenAI consistency models in JAX, and LCSC, CIFAR-10
+    cm_imagenet64              295,899,267    OpenAI consistency models, and LCSC, ImageNet-64
+    cm_lsun256                 526,304,771    OpenAI consistency models, LSUN Bedroom and Cat
+    cud_mnist                  2,155,201      Catch-Up Distillation, MNIST
+    cud_cifar10                55,732,739     Catch-Up Distillation, CIFAR-10
+    cud_imagenet64             295,899,267    Catch-Up Distillation, ImageNet-64
+
+The names `cm_...` also take OpenAI's diffusion teachers, whose files are called edm_.... The
+students of Catch-Up Distillation's one-step stage, which have no skip scaling, are
+`cud_mnist_one_step` and `cud_cifar10_one_step`.
 
 Settings that belong to a training run, such as dropout and precision, are not here: a config adds them.
 """
@@ -24,13 +32,15 @@ class Preset(NamedTuple):
 
     `settings` is the `model` section of a config. `image_shape` is (H, W, C). `num_classes` is 0 for
     an unconditional network. `layout` says how its official weight files name their tensors: one of
-    `weights.names.LAYOUTS`.
+    `weights.layouts.LAYOUTS`. `trained_as` is what the network was trained as: 'diffusion',
+    'consistency' or 'flow'.
     """
 
     settings: Mapping[str, Any]
     image_shape: tuple[int, int, int]
     num_classes: int
     layout: str
+    trained_as: str = 'diffusion'
 
 
 CIFAR10 = {'channels': 128, 'channel_mult': (2, 2, 2), 'num_blocks': 4, 'attn_resolutions': (16,)}
@@ -53,13 +63,25 @@ LSUN = {
     'channel_mult': (1, 1, 2, 2, 4, 4),
     'num_blocks': 2,
     'attn_resolutions': (32, 16, 8),
+    'scale_shift': False,
 }
+CUD_MNIST = {'name': 'song_unet', 'channels': 32, 'channel_mult': (2, 2, 2), 'num_blocks': 2}
+CUD_MNIST |= {'attn_resolutions': (16,)}
+SKIP_SCALING = {'skip_scaling': 0.75}  # CUD's phi
 OPENAI = {'noise_scale': 1000.0}  # OpenAI's noise input is 250 ln t; EDM's scalings give ln(t)/4
 
 
 def _cifar10(settings: Mapping[str, Any], num_classes: int) -> Preset:
     """Returns the preset of a network for CIFAR-10 with EDM's layout."""
     return Preset(settings=settings, image_shape=(32, 32, 3), num_classes=num_classes, layout='edm')
+
+
+def _cud(settings: Mapping[str, Any], size: int, channels: int) -> Preset:
+    """Returns the preset of an unconditional network of Catch-Up Distillation."""
+    shape = (size, size, channels)
+    return Preset(
+        settings=settings, image_shape=shape, num_classes=0, layout='bare', trained_as='flow'
+    )
 
 
 def _edm2(channels: int) -> Preset:
@@ -83,10 +105,36 @@ PRESETS = {
     'edm2_imagenet64_m': _edm2(256),
     'edm2_imagenet64_l': _edm2(320),
     'edm2_imagenet64_xl': _edm2(384),
+    'cm_cifar10': Preset(
+        settings=NCSNPP | {'augment_dim': 0},
+        image_shape=(32, 32, 3),
+        num_classes=0,
+        layout='jcm',
+        trained_as='consistency',
+    ),
     'cm_imagenet64': Preset(
-        settings=ADM | OPENAI, image_shape=(64, 64, 3), num_classes=1000, layout='openai'
+        settings=ADM | OPENAI,
+        image_shape=(64, 64, 3),
+        num_classes=1000,
+        layout='openai',
+        trained_as='consistency',
     ),
     'cm_lsun256': Preset(
-        settings=ADM | LSUN | OPENAI, image_shape=(256, 256, 3), num_classes=0, layout='openai'
+        settings=ADM | LSUN | OPENAI,
+        image_shape=(256, 256, 3),
+        num_classes=0,
+        layout='openai',
+        trained_as='consistency',
+    ),
+    'cud_mnist': _cud(CUD_MNIST | SKIP_SCALING, size=28, channels=1),
+    'cud_mnist_one_step': _cud(CUD_MNIST, size=28, channels=1),
+    'cud_cifar10': _cud(DDPMPP | {'augment_dim': 0} | SKIP_SCALING, size=32, channels=3),
+    'cud_cifar10_one_step': _cud(DDPMPP | {'augment_dim': 0}, size=32, channels=3),
+    'cud_imagenet64': Preset(
+        settings=ADM | SKIP_SCALING,
+        image_shape=(64, 64, 3),
+        num_classes=1000,
+        layout='openai',
+        trained_as='flow',
     ),
 }

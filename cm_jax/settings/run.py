@@ -149,7 +149,8 @@ class Evaluation:
     weights: str = ''
     # Other extractors, in whose features the same images are measured too: a second opinion, beside the
     # first. Each is a name as above, with its file, if it has one, behind '=': 'lenet_fashion_mnist',
-    # 'pixel', 'vgg16=FILE', 'inception=FILE'. The reference must then be a split.
+    # 'pixel', 'vgg16=FILE', 'inception=FILE'. The reference must then be a split, or EDM2's file, which
+    # has the statistics of 'inception' and 'dinov2_vitl14'.
     second: tuple[str, ...] = ()
     # The samplers that are scored, each as in `sampling.sampler`.
     samplers: tuple[str, ...] = ('onestep',)
@@ -160,7 +161,7 @@ class Evaluation:
     # How many images are generated at a time, at least 1. It changes the speed and no score.
     batch_size: int = 500
     # The real images to compare with: a split of the data set, or the path of an .npz file of their
-    # statistics, which `python -m cm_jax.reference` makes.
+    # statistics, which `python -m cm_jax.reference` makes, or of EDM2's .pkl of statistics.
     reference: str = 'train'
     # How an image becomes the bytes of a picture before it is measured: 'round', or 'truncate' as in
     # the code of Consistency Models (metrics/features.py). Scores by different rules do not compare.

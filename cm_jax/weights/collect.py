@@ -1,4 +1,4 @@
-"""Collects the tensors and plain values of an unpickled object under dotted names."""
+"""Collects the tensors and plain values of what a file holds under dotted names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +31,8 @@ class _Collector:
             raise ValueError('its containers are nested or repeated without end')
         if isinstance(node, (Tensor, NumpyArray)):
             self.tensors[name] = node.value()
+        elif isinstance(node, np.ndarray):
+            self.tensors[name] = node
         elif isinstance(node, Module):
             self._add_module(name, node, depth, in_module)
         elif isinstance(node, PLAIN) or _is_plain_list(node):
@@ -56,7 +58,7 @@ class _Collector:
 
 
 def collect(root: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Returns (tensors, metadata) of an unpickled object, both under dotted names.
+    """Returns (tensors, metadata) of the object that a file holds, both under dotted names.
 
     The parameters and buffers of a module have the module's name, then their name in its state dict.
     The metadata are the plain values, and the `class_name` and `init_kwargs` of outermost modules.

@@ -2,7 +2,7 @@
 
 The format is recognised by the content, not by the file's name, except for a pickle of protocol 0 or
 1, which only its suffix reveals. No file can run code: pickles are read by weights/pickles.py, npz
-files with allow_pickle=False.
+files with allow_pickle=False, flax's checkpoints by weights/flax_files.py.
 """
 
 import json
@@ -15,12 +15,12 @@ from typing import IO, Any
 import numpy as np
 
 from cm_jax.errors import UserError
-from cm_jax.weights import torch_files
+from cm_jax.weights import flax_files, torch_files
 from cm_jax.weights.collect import collect
 from cm_jax.weights.pickles import unpickle
 from cm_jax.weights.write import DTYPES
 
-LEGAL = '.pkl of EDM or EDM2, .pt or .pth of torch.save, .safetensors, .npz'
+LEGAL = '.pkl of EDM or EDM2, .pt or .pth of torch.save, .safetensors, .npz, a checkpoint of flax'
 MAX_HEADER = 100_000_000  # bytes, of a safetensors file: the format's own limit
 PICKLE = b'\x80'  # the first byte of a pickle of protocol 2 or later
 PICKLE_SUFFIXES = ('.pkl', '.pickle', '.pt', '.pth', '.bin')
@@ -69,6 +69,8 @@ def _read(file: IO[bytes], start: bytes, suffix: str) -> tuple[str, tuple[dict, 
         return 'torch legacy', collect(torch_files.load_legacy(file))
     if start[8:9] == b'{':
         return 'safetensors', _read_safetensors(file)
+    if flax_files.is_flax(start):
+        return 'flax', collect(flax_files.load(file))
     if start.startswith(PICKLE) or suffix in PICKLE_SUFFIXES:
         return 'pickle', collect(unpickle(file, torch_files.storage_from_bytes))
     raise UserError(f'it is no weights file that is known; legal: {LEGAL}')

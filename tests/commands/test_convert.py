@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from cm_jax import checkpoint, models
+from cm_jax.core import ema
+from cm_jax.errors import UserError
 from cm_jax.models.presets import PRESETS
+from cm_jax.run import open_run
 from cm_jax.weights import names
 from cm_jax.weights.read import read_tensors
 from cm_jax.weights.write import write_safetensors
@@ -32,7 +35,7 @@ def official_state(network, seed=0):
     model = models.build(network.settings, network.image_shape, network.num_classes)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes)
-    return names.to_state(params, *network)
+    return names.to_state(params, *network[:4])
 
 
 def edm_file(path, state):
@@ -58,7 +61,7 @@ def test_an_import_is_a_run_folder(imported):
     assert origin['file'] == 'edm.pkl' and origin['network'] == 'tiny'
     assert origin['format'] == 'pickle' and len(origin['sha256']) == 64
     params = checkpoint.load(folder / 'run' / 'trajectory', 0, 'params')
-    same(names.to_state(params, *preset()), state)
+    same(names.to_state(params, *preset()[:4]), state)
     assert sorted(p.name for p in folder.iterdir()) == ['edm.pkl', 'run']
 
 
@@ -93,7 +96,7 @@ def test_export_and_import_again_are_bit_identical(imported, tmp_path):
     convert('import', f'--from={file}', '--network=tiny', f'--workdir={tmp_path}/again')
     runs = (folder / 'run', tmp_path / 'again')
     loaded = [checkpoint.load(run / 'trajectory', 0, 'params') for run in runs]
-    ours, again = (names.to_state(params, *preset()) for params in loaded)
+    ours, again = (names.to_state(params, *preset()[:4]) for params in loaded)
     same(again, ours)
     line = convert('export', f'--workdir={folder}/run', f'--to={file}', status=2)
     assert 'is there already' in line
@@ -139,6 +142,38 @@ def test_what_import_refuses(imported, tmp_path):
     ]:
         assert reason in convert(*arguments, status=2)
     assert [p.name for p in tmp_path.iterdir()] == ['half.pkl']
+
+
+def test_a_folder_of_snapshots_makes_averages_of_other_widths(tmp_path):
+    """Along a known path of the weights: base + share(t) change, whose averages are known too."""
+    base, change = official_state(preset()), official_state(preset(), seed=1)
+    share = (np.arange(1, 301) / 300) ** 2  # other widths differ by 0.05
+
+    def average(kimg, sigma_rel):
+        weight = float(ema.power_coefficients(range(1, kimg + 1), sigma_rel) @ share[:kimg])
+        return {k: np.float32(v + weight * change[k]) for k, v in base.items()}
+
+    for kimg in (100, 200, 300):
+        for sigma_rel in (0.05, 0.1):
+            name = f'edm2-tiny-{kimg:07d}-{sigma_rel:.3f}.pkl'
+            edm_file(tmp_path / name, average(kimg, sigma_rel))
+    options = ('--network=tiny', f'--workdir={tmp_path}/run')
+    assert '6 averages of tiny' in convert('import', f'--from={tmp_path}', *options)
+    run = open_run(tmp_path / 'run')
+    assert run.steps() == [100, 200, 300] and run.emas(200) == ['power0.05', 'power0.1']
+    same(names.to_state(run.params(200, 'power0.05'), *preset()[:4]), average(200, 0.05))
+    for step, sigma_rel in ((300, 0.075), (200, 0.06), (300, 0.11)):
+        found = names.to_state(run.params(step, f'posthoc{sigma_rel}'), *preset()[:4])
+        for name, value in average(step, sigma_rel).items():
+            gap = np.abs(change[name]).max()
+            np.testing.assert_allclose(found[name], value, atol=2e-3 * gap, err_msg=name)
+    assert run.stored(300) == ['power0.05', 'power0.1']
+    with pytest.raises(UserError, match='only averages of them: power'):
+        run.params(300)
+    (tmp_path / 'edm2-tiny-0000400-0.100.pkl').write_bytes(b'')
+    line = convert('import', f'--from={tmp_path}', options[0], f'--workdir={tmp_path}/2', status=2)
+    assert 'edm2-tiny-0000400-0.100.pkl' in line
+    assert not list(tmp_path.glob('2*'))
 
 
 def test_check_of_fixtures(tmp_path):

@@ -2,6 +2,7 @@
 
 from cm_jax import cli, convert
 from cm_jax.models.presets import PRESETS, Preset
+from cm_jax.weights import published
 from tests.helpers import tiny
 
 SHAPE, CLASSES = (8, 8, 1), 10
@@ -14,5 +15,5 @@ def preset() -> Preset:
 
 if __name__ == '__main__':
     PRESETS['tiny'] = preset()
-    convert.DATA[SHAPE[0]] = {'source': 'digits'}
+    published.DATA[SHAPE[0]] = {'source': 'digits'}
     cli.run(convert.main, arguments=True)

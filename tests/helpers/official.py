@@ -38,13 +38,13 @@ def official_of(recorded):
     return Official(given, shape, config['label_dim'], layout, state, arrays)
 
 
-def by_rule(config):
-    """The weights of the OpenAI fixture, by the rule that its config gives."""
+def by_rule(names):
+    """The weights of OpenAI's fixtures, by the rule that their configs give, from names and shapes."""
     state = {}
-    for j, (name, shape) in enumerate(sorted(config['names'].items())):
+    for j, (name, shape) in enumerate(sorted(names.items())):
         i = np.arange(np.prod(shape), dtype=np.float64)
         fraction = (i * i * 0.6180339887498949 + j * 0.7548776662466927) % 1.0
-        offset = float(len(shape) == 1 and name.endswith('weight'))
+        offset = float(len(shape) == 1 and name.endswith(('weight', 'scale')))
         state[name] = ((0.35 * fraction - 0.175) + offset).astype(np.float32).reshape(shape)
     return state
 
@@ -53,14 +53,16 @@ def openai_of(recorded):
     arrays, config = recorded
     sizes = {'channels': 128, 'channel_mult': (1, 1), 'num_blocks': 1, 'attn_resolutions': (4,)}
     settings = {'name': 'adm_unet', **sizes, 'noise_scale': 1000.0}
-    return Official(settings, (8, 8, 3), 4, 'openai', by_rule(config), arrays)
+    settings['scale_shift'] = config['use_scale_shift_norm']
+    classes = 4 if config['class_cond'] == '4 classes' else 0
+    return Official(settings, (8, 8, 3), classes, 'openai', by_rule(config['names']), arrays)
 
 
 @functools.cache
 def official(recorded, name):
-    return (openai_of if name == OPENAI else official_of)(recorded(name))
+    return (openai_of if name in OPENAI else official_of)(recorded(name))
 
 
-OPENAI = 'openai_net_small'  # its weights are by a rule, not in the file
-FIXTURES = ('net_ddpmpp_small', 'net_ncsnpp_small', 'net_adm_small', 'net_edm2_small', OPENAI)
+OPENAI = ('openai_net_small', 'openai_lsun_net_small')  # with weights by a rule, not in the file
+FIXTURES = ('net_ddpmpp_small', 'net_ncsnpp_small', 'net_adm_small', 'net_edm2_small', *OPENAI)
 OFFICIAL = pytest.mark.parametrize('name', FIXTURES)

@@ -153,7 +153,7 @@ def test_noise_scale_multiplies_the_noise_input():
         ('edm2', {'precision': 'low'}, "model.precision 'low'.*legal: default, high, highest"),
         ('edm2', {'dropout': -0.1}, r'dropout must be in \[0, 1\), got -0.1'),
         ('edm2', {'label_dropout': 0.1}, 'unknown key config.model.label_dropout'),
-        ('edm2', {'logvar_channels': 0}, 'logvar_channels must be >= 1, got 0'),
+        ('edm2', {'logvar_channels': -1}, 'logvar_channels must be >= 0, got -1'),
     ],
 )
 def test_wrong_settings_are_refused_with_the_legal_ones(network, settings, message):

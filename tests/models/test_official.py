@@ -62,7 +62,11 @@ PARAMETERS = {
     'edm2_imagenet64_l': 777_492_325,
     'edm2_imagenet64_xl': 1_119_276_837,
     'cm_imagenet64': 295_899_267,
-    'cm_lsun256': 552_807_171,
+    'cm_cifar10': 56_395_523,  # that of ncsnpp_cifar10 without the 9 x 256 of augmentation labels
+    'cm_lsun256': 526_304_771,
+    'cud_mnist': 2_155_201,  # 2.155201 and 55.732739 million in the configs of the paper's code
+    'cud_cifar10': 55_732_739,
+    'cud_imagenet64': 295_899_267,
 }
 
 

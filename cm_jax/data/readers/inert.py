@@ -105,8 +105,15 @@ def numpy_stand_ins() -> dict[tuple[str, str], Any]:
         array.dtype, array.data = dtype, data
         return array
 
+    def from_buffer(data: bytes, dtype: NumpyDtype, shape: tuple, order: str) -> NumpyArray:
+        array = Array()
+        array.data, array.dtype, array.shape = data, dtype, shape
+        array.fortran = order == 'F'
+        return array
+
     table: dict[tuple[str, str], Any] = {('numpy', 'ndarray'): Array, ('numpy', 'dtype'): Dtype}
     for package in ('numpy.core', 'numpy._core'):
         table[f'{package}.multiarray', '_reconstruct'] = Array
         table[f'{package}.multiarray', 'scalar'] = scalar
+        table[f'{package}.numeric', '_frombuffer'] = from_buffer  # in protocol 5
     return table
