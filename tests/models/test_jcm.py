@@ -24,7 +24,7 @@ def test_the_networks_of_jcm_are_ours(recorded):
     for kind, settings in KINDS.items():
         state = by_rule(config[kind]['names'])
         params = names.to_params(state, settings, SHAPE, 0, 'jcm')
-        net = models.build(settings, SHAPE, 0).net
+        net = jax.jit(models.build(settings, SHAPE, 0).net)
         found = {
             'raw': net(params, x, jnp.log(t)[:, None] / 4),
             'denoised': precondition(net, lambda t: edm_scalings(t, 0.5))(params, x, t),
