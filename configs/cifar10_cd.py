@@ -7,19 +7,16 @@
 
 The variants are the distances of the paper and its public code: lpips (the default; with the
 features of VGG-16 as torchvision publishes it and the heads of the lpips package), l1 and l2, whose
-commands name no files. The rate of l1 is 2e-4, that of the others 4e-4, without a warm-up. The
-global batch is 512: 800,000 steps see 410 million images, those of the teacher not counted. There
-are 18 levels, and the solver is Heun's. (The paper's teacher is an NCSN++ of its own, trained as
-EDM's.) The paper's FID-50k of lpips, 1 and 2 steps: 3.55 and 2.93; it draws those of l1 and l2 in a
-figure, above them. The two steps
-are those of its code, which clips x0: indices 0 and 11 of the 18 levels, 80 and 0.585; images
-truncate to bytes. Images are flipped at random, as in its code. Ours: not run.
+commands name no files. The rate of l1 is 2e-4, that of the others 4e-4. The global batch is 512:
+800,000 steps see 410 million images, those of the teacher not counted. There are 18 levels, and the
+solver is Heun's. As in the paper's code, images are flipped at random, two steps are the levels 0
+and 11 of the 18 (80 and 0.585), x0 is clipped, and images truncate to bytes. Products are float32's
+own; that code names no precision. The paper's FID-50k of lpips, 1 and 2 steps: 3.55 and 2.93; it
+draws those of l1 and l2 in a figure, above them. Ours: not run.
 
-Products are float32's own (model.precision highest); the paper's training code asks for no
-precision, which in JAX is TF32 or bfloat16 on accelerators.
-
-The paper's teacher itself is edm_cifar10_ema. It is imported with `--network=cm_cifar10
---ema=params_ema`, and a run that starts from it needs `--config.model.augment_dim=0`.
+The paper's teacher is an NCSN++ of its own, edm_cifar10_ema. It is imported with
+`--network=cm_cifar10 --ema=params_ema`, and a run that starts from it needs
+`--config.model.augment_dim=0`.
 """
 
 from cm_jax.errors import check_name

@@ -3,15 +3,11 @@
     python -m cm_jax.train --config=configs/cifar10_ct.py --workdir=runs/cifar10/ct \
         --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
-Images are flipped at random, as in the paper's code.
-
 The distance is LPIPS, with the features of VGG-16 as torchvision publishes it and the heads of the
-lpips package. The network is NCSN++. The global batch is 512: 800,000 steps see 410 million images.
-The two steps are those of the paper's code, which clips x0: indices 0 and 11 of 18 levels, 80 and
-0.585; images truncate to bytes. The paper's FID-50k: not confirmed. Ours: not run.
-
-Products are float32's own (model.precision highest); the paper's training code asks for no
-precision, which in JAX is TF32 or bfloat16 on accelerators.
+lpips package. The network is NCSN++. The global batch is 512: 800,000 steps see 410 million images,
+flipped at random as in the paper's code. Two steps are those of cifar10_cd.py, since that code
+names none for CT; x0 is clipped, and images truncate to bytes. Products are float32's own; the code
+names no precision. The paper's FID-50k: not confirmed. Ours: not run.
 """
 
 from configs.common.cifar10 import CM_TWO_STEPS, cifar10_config

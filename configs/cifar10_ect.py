@@ -5,13 +5,13 @@
     python -m cm_jax.train --config=configs/cifar10_ect.py --workdir=runs/cifar10/ect
 
 The global batch is 128: 200,000 steps see 25.6 million images, those of the teacher not counted.
-There are eight stages of 25,000 steps, with q = 2; images are not flipped. Samplers see the boundary of the paper's code, 0.003. The paper's FID-50k, 1 and 2 steps (middle level
-0.821): 3.86 and 2.15; at 100,000 steps 4.54 and 2.20, at 400,000 steps 3.60 and 2.11. Its public
-script is that of 200,000 steps. Each snapshot holds the average, so that `evaluate --step=100000`
-scores this run there; for runs with eight stages of their own, set --config.steps and
---config.objective.double_every=12_500 or 50_000. Ours: not run.
-
-Products are float32's own (model.precision highest), as in the paper's code, which turns TF32 off.
+There are eight stages of 25,000 steps, with q = 2. As in the paper's code, images are not flipped,
+products are float32's own (it turns TF32 off), and the denoiser that samplers see is the identity
+at the level 0.003. The paper's FID-50k, 1 and 2 steps (middle level 0.821): 3.86 and 2.15; at
+100,000 steps 4.54 and 2.20, at 400,000 steps 3.60 and 2.11. Its public script is that of 200,000
+steps. Each snapshot holds the average, so that `evaluate --step=100000` scores this run there; for
+runs with eight stages of their own, set --config.steps and --config.objective.double_every=12_500
+or 50_000. Ours: not run.
 """
 
 from configs.common.cifar10 import cifar10_config

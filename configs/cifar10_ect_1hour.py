@@ -7,8 +7,6 @@
 This is cifar10_ect.py with q = 256 from the start, in one stage; images are not flipped. The global
 batch is 128: 8,000 steps see 1.02 million images, those of the teacher not counted. The paper's
 FID-50k in 2 steps (middle level 0.821): 2.73. Ours: not run.
-
-Products are float32's own (model.precision highest), as in the paper's code, which turns TF32 off.
 """
 
 from configs import cifar10_ect

@@ -5,16 +5,15 @@
 
 The variants are the paper's networks: ddpmpp (the default; the paper's VP, 55,733,891 parameters)
 and ncsnpp (the paper's VE, 56,397,827 parameters); ddpmpp_cond and ncsnpp_cond are given the class
-of each image (55,735,299 and 56,400,643 parameters). The training is the paper's: the global batch is
-512, 390,625 steps see 200 million images, the learning rate is 1e-3 after 10 million images of
+of each image (55,735,299 and 56,400,643 parameters). The training is the paper's: the global batch
+is 512, 390,625 steps see 200 million images, the learning rate is 1e-3 after 10 million images of
 warm-up, dropout is 0.13, and augmentation has probability 0.12 (the left-right flip is part of it:
-images are not flipped besides). The average has a half-life of 0.5 million images, which is 0.9993
-for one step. The paper's shorter half-life of that average at the start is not implemented.
+images are not flipped besides). Products are float32's own, as in the paper's code, which turns
+TF32 off. The average has a half-life of 0.5 million images, which is 0.9993 for one step. The
+paper's shorter half-life of that average at the start is not implemented.
 
 The paper's FID-50k with Heun, 35 network evaluations: 1.97 (ddpmpp), 1.98 (ncsnpp), 1.79
 (ddpmpp_cond); of ncsnpp_cond not confirmed. Ours: not run.
-
-Products are float32's own (model.precision highest), as in the paper's code, which turns TF32 off.
 """
 
 from cm_jax.errors import check_name

@@ -6,8 +6,6 @@
 The network and the training are those of cifar10_cud.py, to be compared with it, not those of the
 paper on rectified flow; images are flipped at random, and the noise is independent of the images.
 The global batch is 128: 500,000 steps see 64 million images. Ours: not run.
-
-Products are float32's own (model.precision highest); the paper's precision is not known.
 """
 
 from configs.common.cifar10 import flow_config

@@ -4,8 +4,6 @@
 
 The global batch is 1024: 400,000 steps see 410 million images, not flipped. The paper's FID-50k, 1
 and 2 steps (middle level 0.821): 2.51 and 2.24. Ours: not run.
-
-Precision as in cifar10_ict.py.
 """
 
 from cm_jax.models.presets import PRESETS

@@ -4,21 +4,17 @@
         --workdir=runs/cifar10/edm
     python -m cm_jax.train --config=configs/cifar10_pd.py --workdir=runs/cifar10/pd
 
-Images are flipped at random, as in the paper's code.
-
 The training is the paper's: the 8192 steps of the teacher become 1 in thirteen stages of 50,000
 training steps, of 100,000 to 2 and to 1 steps, with the weights max(SNR, 1). As in its public code,
-the rate of Adam falls from 5e-5 to 0 in each stage, where Adam begins anew, gradients are clipped
-to the norm 1, and no average is kept. The global batch is 128: 750,000 steps see 96 million images,
-those of the teacher not counted. Not the paper's are the network and its teacher (the paper trains
-a U-Net of 256 channels) and the noise levels, which are EDM's (the paper's are equal steps of a
-cosine schedule).
+images are flipped at random, the rate of Adam falls from 5e-5 to 0 in each stage, where Adam begins
+anew, gradients are clipped to the norm 1, and no average is kept. The global batch is 128: 750,000
+steps see 96 million images, those of the teacher not counted. Not the paper's are the network and
+its teacher (the paper trains a U-Net of 256 channels), the noise levels, which are EDM's (the
+paper's are equal steps of a cosine schedule), and perhaps that products are float32's own.
 
 The student of 8, 4, 2 and 1 steps is the snapshot of step 500,000, 550,000, 650,000 and 750,000:
 `python -m cm_jax.evaluate --workdir=runs/cifar10/pd --step=550000 --sampler=ddim@4`. The paper's
 FID-50k, 8, 4, 2 and 1 steps: 2.57, 3.00, 4.51 and 9.12. Ours: not run.
-
-Products are float32's own (model.precision highest); the paper's precision is not known.
 """
 
 from configs.common.cifar10 import cifar10_config

@@ -3,19 +3,16 @@
     python -m cm_jax.train --config=configs/imagenet64_adm.py --workdir=runs/imagenet64/adm \
         --config.dataset.path=PATH
 
-PATH is a folder of images of 64x64 with one folder for each class. The network (295,899,267
-parameters) and the training are the paper's: the global batch is 4096, 610,352 steps see 2,500
-million images, the learning rate is 1e-4 after 10 million images of warm-up, dropout is 0.1, and
-there is no augmentation: images are not flipped. They are by EDM's crop, `lanczos` (docs/data.md).
-The paper on CD trains this teacher on flipped images by ADM's: --config.dataset.flip=True
---config.dataset.crop=adm. The average has a half-life of 50 million images, which is 0.999943 for
-one step.
+PATH is a folder of images of 64x64 with one folder for each class, by EDM's crop, `lanczos`
+(docs/data.md). The network (295,899,267 parameters) and the training are the paper's: the global
+batch is 4096, 610,352 steps see 2,500 million images, the learning rate is 1e-4 after 10 million
+images of warm-up, dropout is 0.1, and there is no augmentation: images are not flipped. The average
+has a half-life of 50 million images, which is 0.999943 for one step. It computes in bfloat16, which
+needs no loss scale, in place of the paper's float16. The teacher of the paper on CD had flipped
+images by the other crop: --config.dataset.flip=True --config.dataset.crop=adm.
 
-The paper's FID-50k with its stochastic sampler, 511 network evaluations: 1.36, with the settings
-that stand below (its table 5). Ours: not run.
-
-It computes in bfloat16, which needs no loss scale; the paper's code in float16 with the loss
-scaled by 100.
+The paper's FID-50k with the second sampler here, its stochastic one at 511 network evaluations
+(table 5): 1.36. Ours: not run.
 """
 
 from configs.common.imagenet64 import EDM_REFERENCE, imagenet64_config

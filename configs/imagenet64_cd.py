@@ -5,19 +5,16 @@ arXiv 2303.01469.
         --workdir=runs/imagenet64/cd_lpips \
         --config.dataset.path=PATH --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
-Images are by ADM's crop (docs/data.md) and flipped at random, as in the paper's code.
-
 It starts and learns from the run of imagenet64_adm.py. PATH is a folder of images of 64x64 with one
-folder for each class. The variants are the distances of the public commands: lpips (the default;
-with average pooling, as in the paper's code, with the features of VGG-16 as torchvision publishes
-it and the heads of the lpips package) and l2, whose command names no files. The network is ADM. The
-global batch is 2048: 600,000 steps see 1,229 million images, those of the teacher not counted.
-There are 40 levels, and the solver is Heun's. The two steps are those of the paper's code, which
-clips x0 (`--ts 0,22,39 --steps 40`: levels 80 and 1.382); images truncate to bytes. The paper's FID-50k of lpips, 1 and 2 steps: 6.20 and
-4.70; of l2 not confirmed. Ours: not run.
-
-It computes in float32 at precision high, not in the paper's float16 with a loss scale that
-changes: TF32 on a GPU has as many bits, and on a TPU it is finer.
+folder for each class, by ADM's crop (docs/data.md). The variants are the distances of the public
+commands: lpips (the default; with average pooling, as in the paper's code, with the features of
+VGG-16 as torchvision publishes it and the heads of the lpips package) and l2, whose command names
+no files. The network is ADM. The global batch is 2048: 600,000 steps see 1,229 million images,
+those of the teacher not counted. There are 40 levels, and the solver is Heun's. As in the paper's
+code, images are flipped at random, two steps are the levels 0 and 22 of the 40 (80 and 1.382), x0
+is clipped, and images truncate to bytes. It computes in float32 at precision high, in place of
+float16 with a loss scale: TF32 on a GPU has as many bits, and on a TPU it is finer. The paper's
+FID-50k of lpips, 1 and 2 steps: 6.20 and 4.70; of l2 not confirmed. Ours: not run.
 
 The paper's teacher itself is edm_imagenet64_ema.pt, imported with `--network=cm_imagenet64`; a run
 that starts from it needs `--config.model.noise_scale=1000.0`. EDM's edm-imagenet-64x64-cond-adm.pkl

@@ -4,22 +4,18 @@
         --workdir=runs/imagenet64/ct_scratch \
         --config.dataset.path=PATH --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
-Images are by ADM's crop (docs/data.md) and flipped at random, as in the paper's code.
-
 The variants differ in the first weights. scratch (the default): none, as the paper says. teacher:
 those of the run of imagenet64_adm.py, since the public commands of the paper start the student from
-a teacher (`--teacher_model_path`). The paper and its commands contradict each other here, and which
-of them gave its numbers is not known.
+a teacher (edm_imagenet64_ema.pt; imagenet64_cd.py says how to take it). The paper and its commands
+contradict each other here, and which of them gave its numbers is not known.
 
-PATH is a folder of images of 64x64 with one folder for each class. The distance is LPIPS with
-average pooling, as in the paper's code, with the features of VGG-16 as torchvision publishes it and
-the heads of the lpips package. The network is ADM. The global batch is 2048: 800,000 steps see
-1,638 million images. The two steps are those of the paper's code, which clips x0 (`--ts 0,106,200
---steps 201`: levels 80 and 1.913); images truncate to bytes. The paper's FID-50k: not confirmed.
-Ours: not run.
-
-It computes in float32 at precision high, not in the paper's float16 with a loss scale that
-changes: TF32 on a GPU has as many bits, and on a TPU it is finer.
+PATH is a folder of images of 64x64 with one folder for each class, by ADM's crop (docs/data.md).
+The distance is LPIPS with average pooling, as in the paper's code, with the features of VGG-16 as
+torchvision publishes it and the heads of the lpips package. The network is ADM. The global batch is
+2048: 800,000 steps see 1,638 million images. As in the paper's code, images are flipped at random,
+two steps are the levels 0 and 106 of 201 (80 and 1.913), x0 is clipped, and images truncate to
+bytes. It computes in float32 at precision high, as imagenet64_cd.py does. The paper's FID-50k: not
+confirmed. Ours: not run.
 """
 
 from cm_jax.errors import check_name

@@ -4,13 +4,12 @@ arXiv 2305.10769.
     python -m cm_jax.train --config=configs/imagenet64_cud.py --workdir=runs/imagenet64/cud \
         --config.dataset.path=PATH
 
-Images are by ADM's crop (docs/data.md) and flipped at random, as in the paper's code.
-
-PATH is a folder of images of 64x64 with one folder for each class. The settings are those of the
-paper's code: ADM with skip scaling and dropout 0.1, independent noise, h ~ U(0, 1/16), the loss of
-the wavelet's details, and the global batch 1024: 1,200,000 steps see 1,229 million images. The
-paper samples with the average at step 500,000, so each snapshot holds the average. Not the paper's
-is bfloat16 (it has float16). Images truncate to bytes, as in the paper's code. The paper's FID-50k is not known here. Ours: not run.
+PATH is a folder of images of 64x64 with one folder for each class, by ADM's crop (docs/data.md).
+The settings are those of the paper's code: ADM with skip scaling and dropout 0.1, independent
+noise, h ~ U(0, 1/16), the loss of the wavelet's details, images that are flipped at random, and the
+global batch 1024: 1,200,000 steps see 1,229 million images. Samples truncate to bytes, as there.
+The paper samples with the average at step 500,000, so each snapshot holds the average. Not the
+paper's is bfloat16 (it has float16). The paper's FID-50k is not known here. Ours: not run.
 """
 
 from configs.common.flow import catch_up, rectified_flow

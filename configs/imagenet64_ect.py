@@ -5,11 +5,8 @@
     python -m cm_jax.train --config=configs/imagenet64_ect.py:s --workdir=runs/imagenet64/ect_s \
         --config.dataset.path=PATH
 
-The paper's code starts s from edm2-img64-s-1073741-0.075.pkl; for m, l and xl it names no file, and
-EDM2's own best ones are edm2-img64-m-2147483-0.060.pkl, edm2-img64-l-1073741-0.040.pkl and
-edm2-img64-xl-0671088-0.040.pkl. ECT's own networks have no log variance: a run that starts from one
-needs `--config.model.logvar_channels=0`. PATH is a folder of images of 64x64 with one folder for each
-class. The variants are the sizes of EDM2; s is the default:
+PATH is a folder of images of 64x64 with one folder for each class, by ADM's crop (docs/data.md), as
+EDM2's dataset tool makes them. The variants are the sizes of EDM2; s is the default:
 
     variant  parameters     rate    dropout
     s        280,209,381    0.0010  0.4
@@ -18,13 +15,16 @@ class. The variants are the sizes of EDM2; s is the default:
     xl       1,119,276,837  0.0007  0.5
 
 The global batch is 128: 100,000 steps see 12.8 million images, those of the teacher not counted.
-There are four stages of 25,000 steps, with q = 4. Images are by ADM's crop, as EDM2's
-dataset tool makes them (docs/data.md), and not flipped. The two steps have the middle level 1.526, and samplers
-see no boundary, as in the paper's code. The paper's FID-50k of xl with global batch 1024,
-102.4 million images, 1 and 2 steps: 2.49 and 1.67; of this length not confirmed. Ours: not run.
+There are four stages of 25,000 steps, with q = 4. As in the paper's code, images are not flipped,
+samplers see the denoiser that is trained, without a boundary, and the middle level of two steps is
+1.526. It computes in float32 at precision high: on a GPU that is TF32, as in that code, and on a
+TPU it is finer. The paper's FID-50k of xl with global batch 1024, 102.4 million images, 1 and 2
+steps: 2.49 and 1.67; of this length not confirmed. Ours: not run.
 
-It computes in float32 at precision high, as the paper's code does: that is TF32 on a GPU; on a TPU
-it is finer. bfloat16 would lose the differences that the last stage learns from.
+The paper's code starts s from edm2-img64-s-1073741-0.075.pkl; for m, l and xl it names no file, and
+EDM2's own best ones are edm2-img64-m-2147483-0.060.pkl, edm2-img64-l-1073741-0.040.pkl and
+edm2-img64-xl-0671088-0.040.pkl. ECT's own networks have no log variance: a run that starts from one
+needs `--config.model.logvar_channels=0`.
 """
 
 from cm_jax.errors import check_name

@@ -3,10 +3,10 @@
     python -m cm_jax.train --config=configs/imagenet64_edm2.py:s --workdir=runs/imagenet64/edm2_s \
         --config.dataset.path=PATH
 
-PATH is a folder of images of 64x64 with one folder for each class. The variants are the sizes
-of EDM2's public code at 64x64 (its XXL is for 512x512 alone); s is the default. The global batch of
-2048, learning rates, dropout and numbers of images are those of that code, and the FID-50k of its
-public networks are the paper's:
+PATH is a folder of images of 64x64 with one folder for each class, by ADM's crop (docs/data.md), as
+EDM2's dataset tool makes them. The variants are the sizes of EDM2's public code at 64x64 (its XXL
+is for 512x512 alone); s is the default. The global batch of 2048, learning rates, dropout and
+numbers of images are those of that code, and the FID-50k of its public networks are the paper's:
 
     variant  parameters     rate    dropout  million images  the paper's FID-50k, 63 evaluations
     s        280,209,381    0.0100  0        1,074           1.58
@@ -15,13 +15,11 @@ public networks are the paper's:
     xl       1,119,276,837  0.0070  0.1      671             1.33
     xs       124,711,461    0.0120  0        1,074           not known
 
-Images are by ADM's crop, as EDM2's dataset tool makes them (docs/data.md), and not flipped.
-The rate rises over 10 million images and falls with the square root of the step from step 35,000.
-The loss is the paper's, weighted by the uncertainty that the network estimates. The averages kept
-are the paper's two, from which `--ema=posthoc0.075` and the like are made; the paper's table has
-the best average of each size. Ours: not run.
-
-It computes in bfloat16, the paper's code in float16.
+Images are not flipped. The rate rises over 10 million images and falls with the square root of the
+step from step 35,000. The loss is the paper's, weighted by the uncertainty that the network
+estimates; it computes in bfloat16, where the paper's code has float16. The averages kept are the
+paper's two, from which `--ema=posthoc0.075` and the like are made; the paper's table has the best
+average of each size. Ours: not run.
 """
 
 from cm_jax.errors import check_name

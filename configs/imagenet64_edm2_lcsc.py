@@ -10,9 +10,8 @@ arXiv 2404.02241.
 The paper searches an iDDPM, whose network is not here. This is a diffusion model whose trajectory
 has the power-function averages beside the weights, so that the post-hoc averages are among the
 controls. The sampler is DPM-Solver++ of order 3 on equal steps of logSNR, with its official
-coefficients. The search over 33
-snapshots of the second half, which stay in the host's memory, has 2,010 candidates of 5,000
-samples. Ours: not run.
+coefficients. The search over 33 snapshots of the second half, which stay in the host's memory, has
+2,010 candidates of 5,000 samples. Ours: not run.
 """
 
 from configs.common.lcsc import fid_search

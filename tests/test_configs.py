@@ -172,7 +172,7 @@ def test_a_docstring_says_command_batch_and_images(path, config):
 def test_a_docstring_says_whether_images_are_flipped_and_by_which_crop(path, config):
     text = ' '.join(importlib.import_module(f'configs.{path.stem}').__doc__.split())
     assert config.dataset.flip == ('flipped at random' in text)
-    if path.stem.startswith(('cifar10', 'imagenet64')):
+    if path.stem.startswith(('cifar10', 'imagenet64', 'lsun256')):
         assert config.dataset.flip or any(f'{no} flipped' in text for no in ('not', 'none is'))
     assert {'adm': "by ADM's crop", 'lanczos': 'crop, `lanczos`', '': ''}[
         config.dataset.crop
@@ -182,21 +182,26 @@ def test_a_docstring_says_whether_images_are_flipped_and_by_which_crop(path, con
 
 def test_photographs_are_scored_by_the_inception_as_in_the_papers():
     """FID on 50,000 samples, against the statistics that the papers' code took: CIFAR-10's training
-    images; of ImageNet-64 ADM's file, EDM's, or, in the code of EDM2 and ECT, the training images."""
+    images; of LSUN ADM's file of the category; of ImageNet-64 ADM's, EDM's, or, in the code of EDM2 and
+    ECT, the training images."""
     files = {'imagenet64_adm': 'imagenet-64x64.npz'} | dict.fromkeys(
         ('imagenet64_cd', 'imagenet64_ct', 'imagenet64_cud', 'imagenet64_ict'),
         'VIRTUAL_imagenet64_labeled.npz',
     )
-    configs = [(p.values[0].stem, p.values[1]) for p in CONFIGS_OF_RUNS]
-    configs += [(name.partition(':')[0], config_of(name)) for name in SEARCH_NAMES]
+    configs = [(p.id, p.values[1]) for p in CONFIGS_OF_RUNS]
+    configs += [(name, config_of(name)) for name in SEARCH_NAMES]
     for name, config in configs:
         evaluation = config.evaluation
-        if not name.startswith(('cifar10', 'imagenet64')):
+        file, _, variant = name.partition(':')
+        if not file.startswith(('cifar10', 'imagenet64', 'lsun256')):
             check_extractor(parse_run({'evaluation': evaluation.to_dict()}).evaluation)
             continue
         assert (evaluation.extractor, evaluation.samples) == ('inception', 50_000), name
-        assert evaluation.reference == files.get(name.removesuffix('_lcsc'), 'train'), name
-        assert set(files.values()) <= set(references.PUBLISHED)
+        expected = files.get(file.removesuffix('_lcsc'), 'train')
+        if file.startswith('lsun256'):
+            expected = f'VIRTUAL_lsun_{variant.partition("_")[0]}256.npz'
+        assert evaluation.reference == expected, name
+        assert expected == 'train' or expected in references.PUBLISHED
         parsed = parse_run({'evaluation': evaluation.to_dict()}).evaluation
         assert 'pt_inception-2015-12-05-6726825d.pth' in refusal(check_extractor, parsed)
         check_unscored(parsed)

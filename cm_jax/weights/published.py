@@ -34,6 +34,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     'consistency': {'name': 'ect', 'sigma_data': SIGMA_DATA, 'double_every': 10_000},
     'flow': {'name': 'catch_up'},
 }
+BOUNDARIES = {'edm': 0.003, 'edm2': 0.0}  # of ECT's networks (objectives/ect.py), by their layout
 SAMPLERS = {'diffusion': 'heun@18', 'consistency': 'onestep', 'flow': 'euler@16'}
 FLOW = {'name': 'rf', 't_min': 1e-5, 't_max': 1.0}
 DATA: dict[int, dict[str, Any]] = {  # image height -> the section `dataset` of such networks
@@ -141,6 +142,8 @@ def sections(network: Published) -> dict[str, Any]:
     kind, settings = network.trained_as, network.settings
     objective, sampler = dict(OBJECTIVES[kind]), SAMPLERS[kind]
     height = network.preset.image_shape[0]
+    if kind == 'consistency' and network.layout in BOUNDARIES:
+        objective['boundary'] = BOUNDARIES[network.layout]
     if kind == 'flow':
         objective['order'] = objective['head'] = settings.get('heads', 1)
     return {
