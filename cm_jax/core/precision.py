@@ -5,8 +5,9 @@
     high       3 products of bfloat16             TF32                         float32
     highest    6 products of bfloat16: float32    float32                      float32
 
-The table is of products of float32 numbers (jax.lax.Precision). Sums are float32 in all of them.
-'default' leaves the choice to JAX, whose own setting JAX_DEFAULT_MATMUL_PRECISION then holds.
+The table is of products of float32 numbers, after JAX's documentation (jax.lax.Precision). Sums are
+float32 in all of them. 'default' leaves the choice to JAX, whose own setting
+JAX_DEFAULT_MATMUL_PRECISION then holds.
 """
 
 import functools
