@@ -213,6 +213,28 @@ def test_where_a_run_starts_and_its_teacher_are_set_apart():
     assert config.teacher.step is None
 
 
+def test_two_steps_bytes_and_boundary_are_those_of_the_papers_code():
+    for name, second, clips, rule, boundary in (
+        ('cifar10_cd', 0.585, True, 'truncate', None),
+        ('cifar10_ct', 0.585, True, 'truncate', None),
+        ('cifar10_ect', 0.821, False, 'round', 0.003),
+        ('cifar10_ect_1hour', 0.821, False, 'round', 0.003),
+        ('cifar10_ict', 0.821, False, 'round', None),
+        ('imagenet64_cd', 1.382, True, 'truncate', None),
+        ('imagenet64_ct', 1.913, True, 'truncate', None),
+        ('imagenet64_ect:s', 1.526, False, 'round', 0.0),
+        ('imagenet64_ict', 1.526, False, 'round', None),
+    ):
+        config = config_of(name)
+        onestep, two_steps = config.evaluation.samplers
+        sampler = samplers.build(two_steps, build_from('process', process.build, config.process))
+        assert onestep == 'onestep' and sampler.evaluations == 2, name
+        assert sampler.levels == pytest.approx((80, second), rel=1e-3), name
+        assert ('clip' in sampler.options) == clips, name
+        assert config.evaluation.bytes == rule, name
+        assert config.objective.get('boundary') == boundary, name
+
+
 def test_unknown_variant_of_a_config_is_refused():
     for name in VARIANTS:
         get_config = importlib.import_module(f'configs.{name}').get_config

@@ -191,9 +191,9 @@ def test_tuned_stands_for_the_levels_that_were_tuned_for_these_weights(opened, t
 
 
 def test_a_run_is_guided_by_another_network(opened, tmp_path):
-    """The guide has fewer channels; its last step is written into the sampler's text."""
+    """The guide is of another size; its last step is written into the sampler's text."""
     config = tiny.get_config('edm')
-    config.model.channels = 2
+    config.model.channels = 8
     guide = untrained_run(tmp_path / 'guide', config)
     written = f'onestep+auto2.5={guide.workdir}'
     spec = opened.sampler_spec(written, 3, '')
