@@ -224,6 +224,10 @@ def test_two_steps_bytes_and_boundary_are_those_of_the_papers_code():
         ('imagenet64_ct', 1.913, True, 'truncate', None),
         ('imagenet64_ect:s', 1.526, False, 'round', 0.0),
         ('imagenet64_ict', 1.526, False, 'round', None),
+        ('lsun256_cd:bedroom_lpips', 4.366, True, 'truncate', None),
+        ('lsun256_cd:bedroom_l2', 3.520, True, 'truncate', None),
+        ('lsun256_ct:bedroom', 3.991, True, 'truncate', None),
+        ('lsun256_ct:cat', 5.249, True, 'truncate', None),
     ):
         config = config_of(name)
         onestep, two_steps = config.evaluation.samplers

@@ -99,7 +99,9 @@ def test_a_state_dict_of_lcsc(tmp_path):
     found = read(path, 'cm_cifar10')
     same(found, params)
     assert (found.layout, found.prefix, found.trained_as) == ('bare', '', 'consistency')
-    assert published.sections(found)['sampling'] == {'sampler': 'onestep'}
+    sections = published.sections(found)
+    assert sections['sampling'] == {'sampler': 'onestep'}
+    assert 'boundary' not in sections['objective'] and sections['evaluation']['samples'] == 50_000
 
 
 def test_the_state_dicts_of_catch_up_distillation(tmp_path):
@@ -159,6 +161,7 @@ def test_ects_networks_on_imagenet_have_no_log_variance(tmp_path):
         found = read(path, 'edm2_imagenet64_s')
         same(found, params)
         assert found.trained_as == kind
+    assert published.sections(found)['objective']['boundary'] == 0  # ECT's there is its denoiser
     state.pop('unet.out_gain')
     path.write_bytes(weight_files.zip_file(tensors(state, 'ema_state.emas.0.')))
     assert '1 missing: unet.out_gain' in refusal(path, 'edm2_imagenet64_s')
