@@ -20,7 +20,8 @@
 #
 # The baselines and the averages are scored by the first evolution search of a use alone; every other
 # report is of its result alone. Without an accelerator as many commands run side by side as there are
-# cores, each on one core; with one they run in turn. Their output is in runs/study/lcsc/logs.
+# cores, each on one core; with one they run in turn. Their output is in runs/study/lcsc/logs. It took
+# two hours on 2 cores that had other work too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seeds=${1:-3} runs=runs/study/lcsc
