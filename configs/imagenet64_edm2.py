@@ -13,7 +13,7 @@ numbers of images are those of that code, and the FID-50k of its public networks
     m        497,803,173    0.0090  0.1      2,147           1.43
     l        777,492,325    0.0080  0.1      1,074           1.33
     xl       1,119,276,837  0.0070  0.1      671             1.33
-    xs       124,711,461    0.0120  0        1,074           not known
+    xs       124,710,949    0.0120  0        1,074           not known
 
 Images are not flipped. The rate rises over 10 million images and falls with the square root of the
 step from step 35,000. The loss is the paper's, weighted by the uncertainty that the network

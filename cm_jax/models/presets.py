@@ -7,7 +7,7 @@
     ncsnpp_cifar10_cond        56,400,643     EDM CIFAR-10, class-conditional, VE
     ncsnpp_deep_cifar10        97,610,499     none public: iCT-deep
     adm_imagenet64             295,899,267    EDM ImageNet-64
-    edm2_imagenet64_xs         124,711,461    EDM2
+    edm2_imagenet64_xs         124,710,949    EDM2
     edm2_imagenet64_{s..xl}    280,209,381 / 497,803,173 / 777,492,325 / 1,119,276,837    EDM2
     cm_cifar10                 56,395,523     OpenAI consistency models in JAX, and LCSC, CIFAR-10
     cm_imagenet64              295,899,267    OpenAI consistency models, and LCSC, ImageNet-64

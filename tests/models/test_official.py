@@ -56,7 +56,7 @@ PARAMETERS = {
     'ncsnpp_cifar10': 56_397_827,
     'ncsnpp_deep_cifar10': 97_610_499,
     'adm_imagenet64': 295_899_267,
-    'edm2_imagenet64_xs': 124_711_461,
+    'edm2_imagenet64_xs': 124_710_949,
     'edm2_imagenet64_s': 280_209_381,
     'edm2_imagenet64_m': 497_803_173,
     'edm2_imagenet64_l': 777_492_325,

@@ -150,7 +150,7 @@ def test_dropout_follows_the_key():
         ({'num_blocks': 0}, 'num_blocks'),
         ({'dropout': 1.0}, r'\[0, 1\), got 1'),
         ({'dropout': -0.1}, r'\[0, 1\), got -0.1'),
-        ({'dtype': 'float16'}, r"unknown model.dtype 'float16'.*legal: bfloat16, float32"),
+        ({'dtype': 'float64'}, r"unknown model.dtype 'float64'.*legal: bfloat16, float16, float32"),
     ],
 )
 def test_wrong_settings_are_refused_with_the_legal_ones(settings, message):

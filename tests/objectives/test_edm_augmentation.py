@@ -108,5 +108,5 @@ def test_augmentation_needs_a_network_that_is_told_of_it():
 def test_cifar10_teachers_train_with_the_papers_augmentation(network):
     config = cifar10_edm.get_config(network)
     assert config.objective.augment == 0.12
-    parts = wire(settings_of(config), (32, 32, 3), 0)
+    parts = wire(settings_of(config), (32, 32, 3), 10)
     assert parts.objective.augment_dim == parts.model.augment_dim == LABELS
