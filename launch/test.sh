@@ -20,4 +20,5 @@ environment "$folder" "$python" "[test]"
 ruff check .
 ruff format --check .
 mypy
+export NPROC=1 OMP_NUM_THREADS=1 # the threads of XLA and of BLAS: each worker has its core
 python -m pytest -m "$marks" -n 2 --dist loadfile --no-loadscope-reorder "$@"
