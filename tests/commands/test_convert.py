@@ -114,7 +114,7 @@ BIAS = 'model.map_layer1.bias'
     [
         (lambda s: without(s, BIAS), f'1 missing: {BIAS}'),
         (lambda s: s | {BIAS: np.zeros(3, np.float32)}, f'{BIAS} is 3, not 16'),
-        (lambda s: {k.replace('model.', 'unet.'): v for k, v in s.items()}, 'has no model.map'),
+        (lambda s: {k.replace('map_', 'emb_'): v for k, v in s.items()}, 'has no model.map'),
         (lambda s: {f'{p}.{k}': v for p in ('ema', 'net') for k, v in s.items()}, 'ema, net'),
     ],
 )
