@@ -8,11 +8,15 @@ import jax
 import numpy as np
 import pytest
 
+from cm_jax import samplers
+from cm_jax.config import base_config
 from cm_jax.errors import UserError
 from cm_jax.models.presets import PRESETS, Preset
 from cm_jax.weights import names, published
+from cm_jax.wiring import wire
 from tests.helpers import weight_files
 from tests.helpers.networks import SHAPE, SMALL, weights
+from tests.helpers.tiny import settings_of
 
 SMALL_PRESETS = {
     'cm_cifar10': Preset(SMALL['ncsnpp'], SHAPE, 0, 'jcm', 'consistency'),
@@ -62,6 +66,18 @@ def read(path, network, **options):
     return published.read_network(path, network, **options)
 
 
+def parts(found):
+    """The parts of a run of what was found, wired from the config that `convert` writes."""
+    config = base_config()
+    config.steps = 0
+    config.update(published.sections(found))
+    settings = settings_of(config)
+    wired = wire(settings, SHAPE, 0)
+    assert settings.sampling.sampler == settings.evaluation.samplers[0]
+    samplers.build(settings.sampling.sampler, wired.process)
+    return wired
+
+
 def refusal(path, network, **options):
     with pytest.raises(UserError) as error:
         read(path, network, **options)
@@ -103,6 +119,7 @@ def test_a_state_dict_of_lcsc(tmp_path):
     sections = published.sections(found)
     assert sections['sampling'] == {'sampler': 'onestep'}
     assert 'boundary' not in sections['objective'] and sections['evaluation']['samples'] == 50_000
+    assert parts(found).process.name == 've'
 
 
 def test_the_state_dicts_of_catch_up_distillation(tmp_path):
@@ -121,11 +138,11 @@ def test_the_state_dicts_of_catch_up_distillation(tmp_path):
         found = read(path, 'cud_cifar10', heads=heads)
         same(found, params)
         assert (found.trained_as, found.settings['heads']) == ('flow', 3)
+        assert len(parts(found).generative_model.heads) == 3
         alone = read(path, 'cud_cifar10')
-        assert (
-            'head2_conv' not in alone.params
-            and published.sections(alone)['process']['name'] == 'rf'
-        )
+        assert 'head2_conv' not in alone.params
+        process = parts(alone).process
+        assert (process.name, process.t_min, process.t_max) == ('rf', 1e-5, 1.0)
     training = {'model_state_dict': [tensors(net), tensors(net)], 'iter': 5}
     (tmp_path / 'training_state_latest.pth').write_bytes(weight_files.legacy_file(training))
     line = refusal(tmp_path / 'training_state_latest.pth', 'cud_cifar10')
