@@ -34,6 +34,7 @@ setuptools.setup(
         'tensorflow-datasets>=4.9.10',
         'threadpoolctl>=3.5',
         'tqdm>=4.66',
+        'xxhash>=3.4',  # checksums of checkpoints; those of zlib take six times as long
     ],
     extras_require={
         'test': [

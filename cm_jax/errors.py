@@ -1,9 +1,9 @@
-"""`UserError`, the error for a mistake of the user, and the two checks that raise it most often."""
+"""`UserError`, the error for a mistake of the user, the two checks that raise it most often, words."""
 
 import difflib
 import errno
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 # The `errno` of an OSError for a full disk, a full quota and a file that is too large.
@@ -24,6 +24,14 @@ def check_name(kind: str, name: str, legal: Iterable[str]) -> None:
         close = difflib.get_close_matches(str(name), legal, n=1)
         hint = f' (did you mean {close[0]!r}?)' if close else ''
         raise UserError(f'unknown {kind} {name!r}{hint}; legal: {", ".join(legal) or "none"}')
+
+
+def listed(steps: Sequence[int]) -> str:
+    """Returns steps as words for a message, shortened if they are more than 12."""
+    if len(steps) > 12:
+        few = ', '.join(map(str, steps[:5]))
+        return f'{few}, ... {steps[-2]}, {steps[-1]} ({len(steps)} steps)'
+    return ', '.join(map(str, steps)) or 'none'
 
 
 def build_from(section: str, factory: Callable, settings: Mapping[str, Any], **wired: Any) -> Any:

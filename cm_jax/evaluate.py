@@ -291,6 +291,8 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UserError(f'unknown argument {argv[1]!r}; legal: none, or {REFERENCE}')
     run = open_run(cli.required_workdir(_WORKDIR))
+    if lost := run.lost_snapshots():
+        print(f'warning: {lost}', flush=True)
     evaluation = run.settings.evaluation
     if _CONFIG.value is not None:
         evaluation = parse_run(cli.required_section(_CONFIG, 'evaluation')).evaluation

@@ -1,6 +1,7 @@
 """Writes files so that they are never left incomplete, reads and writes JSON lines, and checksums."""
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -61,6 +62,12 @@ def drop_lines_after(path: epath.Path, step: int) -> None:
     if path.exists():
         kept = [row for row in read_json_lines(path) if row['step'] <= step]
         write_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
+
+
+def free_name(path: epath.Path, word: str) -> epath.Path:
+    """Returns the first of `<path>.<word>1`, `<path>.<word>2`, ... that does not exist."""
+    names = (path.parent / f'{path.name}.{word}{n}' for n in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def sha256(path: pathlib.Path) -> str:

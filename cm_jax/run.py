@@ -21,7 +21,7 @@ from cm_jax import checkpoint, run_folder, sharding
 from cm_jax.config import differences
 from cm_jax.core import ema as averages
 from cm_jax.core import tree
-from cm_jax.errors import UserError, check_name
+from cm_jax.errors import UserError, check_name, listed
 from cm_jax.files import read_json_lines
 from cm_jax.generate import build_sampler, check_sampler, make_generator
 from cm_jax.metrics.features import to_bytes
@@ -29,6 +29,7 @@ from cm_jax.run_folder import (
     DATA_CARD,
     METRICS,
     RAW,
+    RESUME,
     SCORES,
     TRAJECTORY,
     TUNED_LEVELS,
@@ -76,7 +77,7 @@ class Run:
         if step is None:
             return steps[-1]
         if step not in steps:
-            raise UserError(f'{self.workdir} has no step {step}; {_listed(steps)}')
+            raise UserError(f'{self.workdir} has no step {step}; there are {listed(steps)}')
         return step
 
     def emas(self, step: int | None = None) -> list[str]:
@@ -84,9 +85,26 @@ class Run:
         return averages_in(self.workdir / TRAJECTORY / str(self.step(step)))
 
     def stored(self, step: int) -> list[str]:
-        """Returns the names of what is stored at a step: RAW, unless it has none, and averages."""
+        """Returns the names of what is stored at a step: RAW, unless it has none, and averages.
+
+        Raises UserError if nothing is.
+        """
         has_weights = (self.workdir / TRAJECTORY / str(step) / item_name(RAW)).exists()
-        return [*([RAW] if has_weights else []), *self.emas(step)]
+        stored = [*([RAW] if has_weights else []), *self.emas(step)]
+        if not stored:
+            raise UserError(f'step {step} in {self.workdir / TRAJECTORY} is damaged: it is empty')
+        return stored
+
+    def lost_snapshots(self) -> str:
+        """Returns a line that names the snapshots that its training saved and that are gone, or ''.
+
+        The newest training state says how far the run has come; without one nothing is known.
+        """
+        trained = checkpoint.list_steps(self.workdir / RESUME)
+        if not trained or self.settings.steps is None:
+            return ''
+        trajectory, last = self.settings.trajectory, self.settings.steps
+        return run_folder.lost_snapshots(self.workdir, trajectory, trained[-1], last)
 
     def check_ema(self, step: int, ema: str) -> None:
         """Raises UserError unless the average `ema` is stored at a step or can be made there."""
@@ -272,10 +290,3 @@ def _kind_of_samples(run: Run) -> dict[str, Any]:
         'classes': model.num_classes,
         'images': list(model.image_shape),
     }
-
-
-def _listed(steps: list[int]) -> str:
-    """Returns the steps as words for a message, shortened if they are more than 12."""
-    if len(steps) <= 12:
-        return f'there are {", ".join(map(str, steps))}'
-    return f'there are {len(steps)}: {", ".join(map(str, steps[:4]))}, ..., {steps[-1]}'

@@ -13,9 +13,9 @@ from etils import epath
 
 from cm_jax.config import differences
 from cm_jax.data import Source, card
-from cm_jax.errors import UserError
-from cm_jax.files import write_text
-from cm_jax.settings import earlier_search
+from cm_jax.errors import UserError, listed
+from cm_jax.files import free_name, write_text
+from cm_jax.settings import Trajectory, earlier_search
 
 # Written by every command that makes a run folder.
 CONFIG = 'config.json'  # the resolved config
@@ -36,6 +36,7 @@ CURVE, CURVE_PLOT = 'curve.json', 'curve.png'
 TUNED_LEVELS = 'tuned_levels.json'  # a list: one record a search of levels
 # Written by `search`.
 SEARCH = 'search.json'  # the resolved config of the search
+SNAPSHOTS = 'snapshots.json'  # what the search combines
 COEFFICIENTS, COEFFICIENTS_PLOT = 'coefficients.json', 'coefficients.png'
 CHOSEN = 'chosen.json'  # who was chosen on selection noise
 REPORT = 'report.json'  # the last file that a search writes
@@ -79,6 +80,17 @@ def averages_in(step: epath.Path) -> list[str]:
     """Returns the names of the averages that a step of the trajectory, by its folder, holds."""
     items = (path.name for path in step.iterdir())
     return sorted(item.removeprefix(EMA_ITEM) for item in items if item.startswith(EMA_ITEM))
+
+
+def lost_snapshots(workdir: epath.Path, trajectory: Trajectory, step: int, last: int) -> str:
+    """Returns a line that names the snapshots that are gone from a run that trained to `step`, or ''.
+
+    `last` is the step at which its training ends.
+    """
+    folder = workdir / TRAJECTORY
+    due = [s for s in range(step + 1) if trajectory.due(s, last)]
+    lost = [s for s in due if not (folder / str(s) / item_name(RAW)).exists()]
+    return f'{folder} has lost the snapshots of these steps: {listed(lost)}' if lost else ''
 
 
 def weights_label(ema: str) -> str:
@@ -154,8 +166,7 @@ def set_aside(workdir: epath.Path) -> epath.Path | None:
     """
     if not workdir.exists():
         return None
-    n = next(n for n in range(1, 10**6) if not (workdir.parent / f'{workdir.name}.old{n}').exists())
-    return workdir.rename(workdir.parent / f'{workdir.name}.old{n}')
+    return workdir.rename(free_name(workdir, 'old'))
 
 
 def write_json(path: epath.Path, value: Any) -> None:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from cm_jax import checkpoint, cli, run_folder
 from cm_jax.config import to_plain
 from cm_jax.files import write_text
-from cm_jax.lcsc import baselines, generations, plots, selection
+from cm_jax.lcsc import baselines, generations, plots, selection, snapshots
 from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.fitness import make_fitness
 from cm_jax.lcsc.identity import EMA_STAR, LCSC
@@ -197,6 +197,9 @@ def main(argv: Sequence[str]) -> None:
         return
     session = open_session(job, workdir)
     run_folder.claim(workdir, plain, run_folder.SEARCH, fresh=_FRESH.value)
+    snapshots.keep(workdir, job.origin())
+    for lost in filter(None, (run.lost_snapshots() for run in job.runs)):
+        print(f'  warning: {lost}')
     of_runs = f' of {len(job.runs)} runs' if len(job.runs) > 1 else ''
     print(
         f'  {len(job.steps)} snapshots{of_runs}, steps {job.steps[0]} to {job.steps[-1]}',

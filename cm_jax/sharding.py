@@ -76,6 +76,13 @@ def wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
+def in_any_process(flag: bool) -> bool:
+    """Returns whether `flag` is true in any process. Every process must make this call."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
 def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
     """Raises UserError unless a batch splits evenly into `accumulate` parts on every device."""
     if batch_size < 1 or accumulate < 1 or batch_size % (accumulate * mesh.size):

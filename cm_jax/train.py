@@ -205,14 +205,35 @@ def claim(setup: Setup, config: dict[str, Any], fresh: bool) -> None:
     run_folder.is_new(workdir, config)
 
 
-def restore(setup: Setup, resume: checkpoint.Stream) -> tuple[int, TrainState]:
-    """Returns the newest step of a run and its state; the data goes on from there too."""
-    steps = resume.steps()
-    if not steps:
-        return 0, setup.initial_state()
-    trees, meta = resume.restore(steps[-1], {'state': setup.state_template})
-    setup.batches.restore(meta['data'])
-    return steps[-1], trees['state']
+def restore(
+    setup: Setup, resume: checkpoint.Stream, trajectory: checkpoint.Stream
+) -> tuple[int, TrainState]:
+    """Returns the newest whole step of a run and its state; the data goes on from there too.
+
+    The snapshots after it are deleted, as they come again. They are set aside instead if the run had
+    come further, to a step that is damaged: then it may have been done.
+    """
+    newest = resume.restore_newest({'state': setup.state_template})
+    if newest is not None and newest.damaged:
+        trajectory.set_aside_after(newest.step)
+        if sharding.is_primary():
+            for line in newest.damaged:
+                print(f'  warning: {line}', flush=True)
+            print('  later snapshots are kept as STEP.old1 until they come again', flush=True)
+    first_step = 0 if newest is None else newest.step
+    trajectory.delete_after(first_step)
+    if newest is None:
+        return first_step, setup.initial_state()
+    setup.batches.restore(newest.meta['data'])
+    return first_step, newest.trees['state']
+
+
+def warn_of_missing(setup: Setup, step: int) -> None:
+    """Says which snapshots a run that has come to `step` has lost, if any."""
+    settings = setup.settings
+    lost = run_folder.lost_snapshots(setup.workdir, settings.trajectory, step, setup.last_step)
+    if lost and sharding.is_primary():
+        print(f'  warning: {lost}', flush=True)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -227,11 +248,11 @@ def main(argv: Sequence[str]) -> None:
         checkpoint.Stream(workdir / RESUME, keep=settings.train.resume_keep) as resume,
         checkpoint.Stream(workdir / TRAJECTORY) as trajectory,
     ):
-        first_step, state = restore(setup, resume)
+        first_step, state = restore(setup, resume, trajectory)
         if first_step >= setup.last_step:
             print(f'{workdir} is done: {first_step:,} of {setup.last_step:,} steps')
+            warn_of_missing(setup, first_step)
             return
-        trajectory.delete_after(first_step)  # of a killed run: they come again
         if sharding.is_primary():
             print(describe(setup, first_step), flush=True)
         warned = precision.warning(setup, state.params, first_step)  # by all processes together
@@ -240,7 +261,9 @@ def main(argv: Sequence[str]) -> None:
         log = Log(workdir, first_step, setup.last_step, settings.batch_size, sharding.is_primary())
         with log:
             stopped = train(setup, log, resume, trajectory, state, first_step)
-    if stopped:
+    if not stopped:
+        warn_of_missing(setup, setup.last_step)
+    else:
         print(f'stopped by signal {stopped}; the same command continues the run', file=sys.stderr)
         sys.exit(128 + stopped)
 

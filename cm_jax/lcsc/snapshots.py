@@ -6,13 +6,17 @@ are named. So an average over the snapshots that falls off with their age is, fo
 steps, about the average of what it is for each run.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from etils import epath
+
 from cm_jax.config import differences
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, listed
 from cm_jax.lcsc import combine
 from cm_jax.run import Run
+from cm_jax.run_folder import SNAPSHOTS, write_json
 from cm_jax.settings import Basis
 from cm_jax.wiring import weights_meaning
 
@@ -68,3 +72,25 @@ def ordered(runs: Sequence[Run], basis: Basis) -> list[Snapshot]:
         for step in combine.window(run.steps(), basis.start, basis.stop, basis.every, least)
     ]
     return sorted(found, key=lambda snapshot: snapshot.step)
+
+
+def keep(workdir: epath.Path, origin: Mapping[str, Any]) -> None:
+    """Keeps in the folder of a search what it combines, or compares it with what was kept there.
+
+    Coefficients that were searched are those of these snapshots. Raises UserError, naming what differs,
+    if they were others when the search began.
+    """
+    path, kept = workdir / SNAPSHOTS, dict(origin)
+    if not path.exists():
+        write_json(path, kept)
+        return
+    began = json.loads(path.read_text())
+    if began == kept:
+        return
+    gone = [step for step in began['steps'] if step not in kept['steps']]
+    new = [step for step in kept['steps'] if step not in began['steps']]
+    raise UserError(
+        f'{workdir} began as a search of other snapshots of {kept["workdir"]}: gone are those of the '
+        f'steps {listed(gone)}, new those of {listed(new)}. Bring back what it began with, or start '
+        'afresh with --fresh (the old folder is kept aside)'
+    )

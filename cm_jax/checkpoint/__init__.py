@@ -3,22 +3,37 @@
 A step can be restored as numpy arrays without a device mesh, so that a checkpoint written on a pod
 opens on a laptop. Orbax writes a step under a temporary name and renames it when it is complete, so
 that an interrupted save leaves all earlier steps as they were.
+
+A step also holds checksums of what was saved, and whatever is read is compared with them
+(cm_jax/checkpoint/step.py).
 """
 
 import contextlib
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from cm_jax.errors import FULL_DISK, UserError, check_name
+from cm_jax.checkpoint import step as step_folder
+from cm_jax.checkpoint.step import CHECKSUMS, META, DamagedStep
+from cm_jax.errors import FULL_DISK, UserError, listed
+from cm_jax.files import free_name
+from cm_jax.sharding import is_primary, wait_for_all
 from cm_jax.types import Params
 
 # Words of an error that say that the disk is full; not every such error has an errno.
 FULL_DISK_WORDS = ('no space left', 'disk quota', 'file too large', 'resource_exhausted')
+
+
+class Restored(NamedTuple):
+    """A step that was restored."""
+
+    step: int
+    trees: dict[str, Any]
+    meta: dict[str, Any]
+    damaged: list[str]  # of each later step that is damaged: what it has, and where it is now
 
 
 class Stream:
@@ -45,8 +60,12 @@ class Stream:
         Waits first until the save before is complete. Raises UserError if the disk is full, whether the
         earlier save or this one meets it, and RuntimeError if the step exists already.
         """
+        plain = json.loads(json.dumps(meta))  # as it will be read
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-        items['meta'] = ocp.args.JsonSave(dict(meta))
+        items |= {
+            META: ocp.args.JsonSave(plain),
+            CHECKSUMS: ocp.args.JsonSave(step_folder.seal(trees, plain)),
+        }
         try:
             self._manager.wait_until_finished()
             saved = self._manager.save(step, args=ocp.args.Composite(**items), force=True)
@@ -66,17 +85,41 @@ class Stream:
         """Returns (trees, meta) of a step.
 
         `templates` names the items to restore. Each template is a tree of arrays, or of shapes with
-        shardings, like the tree that was saved.
+        shardings, like the tree that was saved. Raises DamagedStep if the step is not what was saved.
         """
-        items = {name: ocp.args.StandardRestore(tree) for name, tree in templates.items()}
-        items['meta'] = ocp.args.JsonRestore()
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        return {name: restored[name] for name in templates}, restored['meta']
+        return step_folder.restore(self.folder / str(step), templates)
+
+    def restore_newest(self, templates: Mapping[str, Any]) -> Restored | None:
+        """Returns the newest step that is whole, or None if there is no step. See `restore`.
+
+        Later steps, which are damaged, are set aside as '<step>.damaged1'. Raises UserError if none is
+        whole, and then changes nothing.
+        """
+        steps, errors = self.steps()[::-1], dict[int, DamagedStep]()
+        for step in steps:
+            try:
+                trees, meta = self.restore(step, templates)
+            except DamagedStep as error:
+                errors[step] = error
+                continue
+            damaged = [f'{errors[later]}; it is now {self._set_aside(later)}' for later in errors]
+            return Restored(step=step, trees=trees, meta=meta, damaged=damaged)
+        if errors:
+            raise UserError(
+                f'no step in {self.folder} is whole: {"; ".join(map(str, errors.values()))}. Nothing '
+                'was changed; --fresh starts again and keeps the old folder aside'
+            )
+        return None
 
     def delete_after(self, step: int) -> None:
         """Deletes the steps that are later than `step`."""
         for later in [s for s in self.steps() if s > step]:
             self._manager.delete(later)
+
+    def set_aside_after(self, step: int) -> None:
+        """Renames the steps that are later than `step` to '<step>.old1'."""
+        for later in [s for s in self.steps() if s > step]:
+            self._set_aside(later, 'old')
 
     def close(self) -> None:
         """Waits until the last save is complete, and closes the folder."""
@@ -93,6 +136,16 @@ class Stream:
         # The error under way is what the user must see, not one that closing raises because of it.
         with contextlib.suppress(Exception):
             self.close()
+
+    def _set_aside(self, step: int, word: str = 'damaged') -> epath.Path:
+        """Renames a step so that it counts as none, and returns its new path (see `free_name`)."""
+        aside = free_name(self.folder / str(step), word)
+        wait_for_all('name of a step set aside')
+        if is_primary():
+            (self.folder / str(step)).rename(aside)
+        wait_for_all('step set aside')
+        self._manager.reload()
+        return aside
 
     def _explain(self, error: Exception) -> Exception:
         """Returns a UserError if the error says that the disk is full, or the error itself."""
@@ -121,25 +174,11 @@ def list_steps(folder: str | epath.Path) -> list[int]:
 def load(folder: str | epath.Path, step: int, item: str) -> Params:
     """Returns one item of one step as nested dicts of numpy arrays. The model need not be known.
 
-    Raises UserError if the step or the item is missing; the error lists those that exist.
+    Raises UserError if the step or the item is missing; the error lists those that exist. Raises
+    DamagedStep if the item is not what was saved.
     """
     folder = epath.Path(folder)
     steps = list_steps(folder)
     if step not in steps:
-        raise UserError(f'no step {step} in {folder}; there are: {_listed(steps)}')
-    items = sorted(p.name for p in (folder / str(step)).iterdir() if p.is_dir())
-    check_name(f'item of step {step} in {folder}', item, [i for i in items if i != 'meta'])
-    path = (folder / str(step) / item).resolve()
-    handler = ocp.StandardCheckpointHandler()
-    shapes = handler.metadata(path).tree
-    template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-    return handler.restore(path, args=ocp.args.StandardRestore(template))
-
-
-def _listed(steps: list[int]) -> str:
-    """Returns the steps as words for a message, shortened if they are more than 12."""
-    if len(steps) > 12:
-        return (
-            f'{", ".join(map(str, steps[:5]))}, ... {steps[-2]}, {steps[-1]} ({len(steps)} steps)'
-        )
-    return ', '.join(map(str, steps)) or 'none'
+        raise UserError(f'no step {step} in {folder}; there are: {listed(steps)}')
+    return step_folder.load(folder / str(step), item)
