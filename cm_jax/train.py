@@ -210,22 +210,23 @@ def restore(
 ) -> tuple[int, TrainState]:
     """Returns the newest whole step of a run and its state; the data goes on from there too.
 
-    The snapshots after it are deleted, as they come again. They are set aside instead if the run had
-    come further, to a step that is damaged: then it may have been done.
+    The snapshots after it are deleted, as they come again. They are set aside if the run had come
+    further, to a step that is damaged and set aside too: all of them may be whole.
     """
     newest = resume.restore_newest({'state': setup.state_template})
-    if newest is not None and newest.damaged:
-        trajectory.set_aside_after(newest.step)
-        if sharding.is_primary():
-            for line in newest.damaged:
-                print(f'  warning: {line}', flush=True)
-            print('  later snapshots are kept as STEP.old1 until they come again', flush=True)
-    first_step = 0 if newest is None else newest.step
-    trajectory.delete_after(first_step)
     if newest is None:
-        return first_step, setup.initial_state()
+        trajectory.delete_after(0)
+        return 0, setup.initial_state()
+    if newest.damaged:
+        for later in [step for step in trajectory.steps() if step > newest.step]:
+            trajectory.set_aside(later, 'old')
+    for step, error in newest.damaged.items():
+        aside = resume.set_aside(step, 'damaged')
+        if sharding.is_primary():
+            print(f'  warning: {error}; it is now {aside}', flush=True)
+    trajectory.delete_after(newest.step)
     setup.batches.restore(newest.meta['data'])
-    return first_step, newest.trees['state']
+    return newest.step, newest.trees['state']
 
 
 def warn_of_missing(setup: Setup, step: int) -> None:

@@ -33,7 +33,7 @@ class Restored(NamedTuple):
     step: int
     trees: dict[str, Any]
     meta: dict[str, Any]
-    damaged: list[str]  # of each later step that is damaged: what it has, and where it is now
+    damaged: Mapping[int, DamagedStep]  # the later steps that are not whole
 
 
 class Stream:
@@ -92,34 +92,41 @@ class Stream:
     def restore_newest(self, templates: Mapping[str, Any]) -> Restored | None:
         """Returns the newest step that is whole, or None if there is no step. See `restore`.
 
-        Later steps, which are damaged, are set aside as '<step>.damaged1'. Raises UserError if none is
-        whole, and then changes nothing.
+        Raises UserError if there are steps and none is whole. Changes nothing.
         """
-        steps, errors = self.steps()[::-1], dict[int, DamagedStep]()
-        for step in steps:
+        damaged: dict[int, DamagedStep] = {}
+        for step in reversed(self.steps()):
             try:
                 trees, meta = self.restore(step, templates)
             except DamagedStep as error:
-                errors[step] = error
-                continue
-            damaged = [f'{errors[later]}; it is now {self._set_aside(later)}' for later in errors]
-            return Restored(step=step, trees=trees, meta=meta, damaged=damaged)
-        if errors:
+                damaged[step] = error
+            else:
+                return Restored(step=step, trees=trees, meta=meta, damaged=damaged)
+        if damaged:
             raise UserError(
-                f'no step in {self.folder} is whole: {"; ".join(map(str, errors.values()))}. Nothing '
-                'was changed; --fresh starts again and keeps the old folder aside'
+                f'no step in {self.folder} is whole: {"; ".join(map(str, damaged.values()))}. '
+                'Nothing was changed; --fresh starts again and keeps the old folder aside'
             )
         return None
+
+    def set_aside(self, step: int, word: str) -> epath.Path:
+        """Renames a step to the first free `<step>.<word>1`, `<step>.<word>2`, ...; returns the path.
+
+        It no longer counts as a step, and is never deleted.
+        """
+        path = self.folder / str(step)
+        aside = free_name(path, word)
+        wait_for_all('name of a step set aside')
+        if is_primary():
+            path.rename(aside)
+        wait_for_all('step set aside')
+        self._manager.reload()
+        return aside
 
     def delete_after(self, step: int) -> None:
         """Deletes the steps that are later than `step`."""
         for later in [s for s in self.steps() if s > step]:
             self._manager.delete(later)
-
-    def set_aside_after(self, step: int) -> None:
-        """Renames the steps that are later than `step` to '<step>.old1'."""
-        for later in [s for s in self.steps() if s > step]:
-            self._set_aside(later, 'old')
 
     def close(self) -> None:
         """Waits until the last save is complete, and closes the folder."""
@@ -136,16 +143,6 @@ class Stream:
         # The error under way is what the user must see, not one that closing raises because of it.
         with contextlib.suppress(Exception):
             self.close()
-
-    def _set_aside(self, step: int, word: str = 'damaged') -> epath.Path:
-        """Renames a step so that it counts as none, and returns its new path (see `free_name`)."""
-        aside = free_name(self.folder / str(step), word)
-        wait_for_all('name of a step set aside')
-        if is_primary():
-            (self.folder / str(step)).rename(aside)
-        wait_for_all('step set aside')
-        self._manager.reload()
-        return aside
 
     def _explain(self, error: Exception) -> Exception:
         """Returns a UserError if the error says that the disk is full, or the error itself."""

@@ -37,9 +37,10 @@ def of_tree(tree: Any) -> dict[str, Sums]:
     """
     parts = {path: _parts(array) for path, array in leaves(tree)}
     rows = [(path, name, part) for path in parts for name, part in parts[path].items()]
-    for *_, part in rows:
-        if isinstance(part, jax.Array):
-            part.copy_to_host_async()
+    if jax.default_backend() != 'cpu':
+        for *_, part in rows:
+            if isinstance(part, jax.Array):
+                part.copy_to_host_async()
     sums = np.array(_checksums([part for *_, part in rows], keep=True), np.uint64)
     if jax.process_count() > 1:  # JAX has no numbers of 64 bits by default: each goes as two of 32
         halves = multihost_utils.process_allgather(sums.view(np.uint32))
@@ -90,7 +91,7 @@ def _parts(array: Any, replicas: bool = False) -> dict[str, Any]:
     No part is summed by two processes; with `replicas`, each sums all that it has.
     """
     if not isinstance(array, jax.Array) or array.is_fully_replicated:
-        name = _name(array.dtype, tuple((0, size) for size in array.shape))
+        name = _whole(array.dtype, array.shape)
         if not replicas and jax.process_index() > 0:
             return {name: None}
         return {name: array.addressable_data(0) if isinstance(array, jax.Array) else array}
@@ -108,6 +109,11 @@ def _parts(array: Any, replicas: bool = False) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4096)
+def _whole(dtype: np.dtype, shape: tuple[int, ...]) -> str:
+    """Returns the name of the part that is a whole array."""
+    return _name(dtype, tuple((0, size) for size in shape))
+
+
 def _name(dtype: np.dtype, bounds: Bounds) -> str:
     """Returns the name of a part of an array."""
     return f'{dtype}[{",".join(f"{start}:{stop}" for start, stop in bounds)}]'
@@ -137,28 +143,28 @@ def _is_same(array: Any, saved: Sums) -> bool:
 def _checksums(arrays: Sequence[Any], keep: bool = False) -> list[int]:
     """Returns the checksums of the bytes of arrays in C order; 0 for None.
 
-    A jax.Array that numpy has read keeps its copy on the host. Without `keep` another one of the same
-    memory is read, and dropped with its copy.
+    A jax.Array keeps the copy on the host that numpy reads of it. Without `keep` another jax.Array of
+    the same memory is read, and is dropped with its copy.
     """
+    is_copied = jax.default_backend() != 'cpu'
 
-    def checksum(array: Any) -> int:
-        if isinstance(array, jax.Array) and not keep and not _is_on_host(array):
+    def view(array: Any) -> memoryview:
+        if is_copied and not keep and isinstance(array, jax.Array):
             array = jax.make_array_from_single_device_arrays(array.shape, array.sharding, [array])
-        return xxhash.xxh3_64_intdigest(np.ascontiguousarray(array).view(np.uint8).data)
+        return np.ascontiguousarray(array).view(np.uint8).data
 
-    # Each thread has its share of the large arrays and of the small ones.
     own = [i for i, array in enumerate(arrays) if array is not None]
-    own.sort(key=lambda i: arrays[i].nbytes)
-    shares = [own[first::THREADS] for first in range(THREADS)]
+    own.sort(key=lambda i: arrays[i].size)  # so that the threads have as much to do
+    # A thread copies an array when it comes to it, so that few copies are there at a time.
+    views = {} if is_copied else {i: view(arrays[i]) for i in own}
+
+    def checksums(share: Sequence[int]) -> list[int]:
+        return [xxhash.xxh3_64_intdigest(views.get(i) or view(arrays[i])) for i in share]
+
     found = [0] * len(arrays)
+    shares = [own[first::THREADS] for first in range(THREADS)]
     with ThreadPoolExecutor(THREADS) as pool:
-        sums = pool.map(lambda share: [checksum(arrays[i]) for i in share], shares)
-        for share, values in zip(shares, sums, strict=True):
-            for i, value in zip(share, values, strict=True):
+        for share, sums in zip(shares, pool.map(checksums, shares), strict=True):
+            for i, value in zip(share, sums, strict=True):
                 found[i] = value
     return found
-
-
-def _is_on_host(array: jax.Array) -> bool:
-    """Returns whether numpy reads an array where it is, without a copy."""
-    return next(iter(array.devices())).platform == 'cpu'
