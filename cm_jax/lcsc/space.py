@@ -52,8 +52,8 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
 
     () is one group of all weights; 'top_level' makes a group of each part at the level where the
     weights first part, and 'leaves' one of each array of weights; anything else is patterns (see
-    Space). Raises UserError on a pattern that is no
-    regular expression, on a leaf without a group and on a group without a leaf.
+    Space). Raises UserError on a pattern that is no regular expression, on a leaf without a group and
+    on a group without a leaf.
     """
     if groups == TOP_LEVEL:
         return _top_level(params)

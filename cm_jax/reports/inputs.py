@@ -145,12 +145,12 @@ def open_search(folder: epath.Path, config: Mapping[str, Any], name: str) -> Sea
             f'{folder} is a search over several runs, {combination["workdir"]}; a report takes '
             'searches over one'
         )
-    rows = selection.read_rows(report['rows'])
+    rows, settings = selection.read_rows(report['rows']), parse_search(config)
     searched = report.get('searched', [main_score(rows[0])])
     return Search(
         run=open_run(folder),
         config=config,
-        settings=parse_search(config),
+        settings=settings,
         steps=combination['steps'],
         ema=combination['ema'],
         groups=combination['groups'],
@@ -159,7 +159,9 @@ def open_search(folder: epath.Path, config: Mapping[str, Any], name: str) -> Sea
         random_candidates=generations.read_candidates(folder, job.RANDOM),
         chosen=selection.load_chosen(folder / CHOSEN),
         cost=report['cost'],
-        report=Report(name, tuple(searched), len(combination['steps']), rows),
+        report=Report(
+            name, tuple(searched), settings.budget.sampler, len(combination['steps']), rows
+        ),
     )
 
 
