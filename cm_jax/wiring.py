@@ -226,7 +226,8 @@ def later_space(
             evaluation.reference, extractor, evaluation.batch_size, keep_features
         )
         if keep_features:
-            named.check(extractor, metrics, evaluation.samples, len(made.kept_features()))
+            count = len(made.kept_features().array)
+            named.check(extractor, metrics, evaluation.samples, count)
         return lambda: FeatureSpace(extractor, made, tuple(metrics))
     source = open_data(dataset, evaluation.reference)
     named.check(extractor, metrics, evaluation.samples, source.count)

@@ -25,6 +25,7 @@ from cm_jax.errors import UserError, check_name
 from cm_jax.evaluation.scores import Reference, reference
 from cm_jax.files import sha256
 from cm_jax.metrics import moments
+from cm_jax.metrics.precision_recall import RealFeatures
 from cm_jax.metrics.protocol import extractor_id
 from cm_jax.types import Extractor
 from cm_jax.weights.read import read_tensors
@@ -138,12 +139,12 @@ def _ours(
     return Reference(
         moments=moments.of_covariance(mean, matrix, record['count']),
         id={key: record[key] for key in IDENTITY},
-        features=_stored_features(path, arrays, record['count'], extractor) if keep else None,
+        real=_stored_features(path, arrays, record['count'], extractor) if keep else None,
         image_shape=tuple(record['image_shape']),
     )
 
 
-def _stored_features(path: str, arrays: Arrays, count: int, extractor: Extractor) -> np.ndarray:
+def _stored_features(path: str, arrays: Arrays, count: int, extractor: Extractor) -> RealFeatures:
     """Returns the features in a file of ours. Raises UserError if it has none, or damaged ones."""
     if 'features' not in arrays:
         raise UserError(
@@ -154,7 +155,7 @@ def _stored_features(path: str, arrays: Arrays, count: int, extractor: Extractor
             f'{path} is damaged: its features are {arrays["features"].shape}, not '
             f'{(count, extractor.dim)}'
         )
-    return arrays['features']
+    return RealFeatures(arrays['features'])
 
 
 def _published(
@@ -170,10 +171,10 @@ def _published(
         raise UserError(f'{path} holds no reference statistics mu and sigma: it holds {some}')
     if raw is None and keep:
         raise UserError(f'{path} holds mu and sigma alone, and these metrics need features')
-    count, features = None, None
+    count, real = None, None
     if raw is not None and (keep or not has_statistics):
         of_raw = _of_raw(path, raw, extractor, batch_size)
-        total, count, features = of_raw.moments, of_raw.moments.count, of_raw.features
+        total, count, real = of_raw.moments, of_raw.moments.count, of_raw.real
         is_deficient = moments.rank_deficient(total)
     if has_statistics:
         mean, matrix = _statistics(path, arrays, extractor)
@@ -190,7 +191,7 @@ def _published(
     return Reference(
         moments=total,
         id=identity,
-        features=features if keep else None,
+        real=real if keep else None,
         image_shape=raw.shape[1:] if raw is not None and raw.ndim == 4 else None,
     )
 
@@ -219,7 +220,8 @@ def _of_raw(path: str, raw: np.ndarray, extractor: Extractor, batch_size: int) -
     _check_size(path, raw.shape[1], extractor)
     if not np.isfinite(raw).all():
         raise UserError(f'{path} has activations that are not finite')
-    return Reference(moments=moments.of(raw), id={}, features=np.asarray(raw, np.float32))
+    features = RealFeatures(np.asarray(raw, np.float32))
+    return Reference(moments=moments.of(raw), id={}, real=features)
 
 
 def _statistics(path: str, arrays: Arrays, extractor: Extractor) -> tuple[np.ndarray, np.ndarray]:
