@@ -114,7 +114,9 @@ def products(space: Space, weights: Params, differences: Params) -> Array:
 def _top_level(params: Params) -> Space:
     """Returns one group for each name at the level where the weights first part."""
     outer, node = '', params
-    while isinstance(node, Mapping) and len(node) == 1:
+    while len(node) == 1:
         (name,) = node
+        if not isinstance(node[name], Mapping):
+            break
         outer, node = f'{outer}{name}/', node[name]
     return Space(tuple(f'^{re.escape(outer + name)}(/|$)' for name in node))
