@@ -47,7 +47,8 @@ from cm_jax.run_folder import (
 )
 from cm_jax.types import Params
 from cm_jax.weights import fixtures, names
-from cm_jax.weights.published import Published, read_network, sections, snapshots
+from cm_jax.weights.published import EXPORTED, Published, read_network, sections
+from cm_jax.weights.snapshots import snapshots
 from cm_jax.weights.write import write_safetensors
 from cm_jax.wiring import net_params
 
@@ -240,7 +241,7 @@ def export_weights(arguments: Sequence[str]) -> None:
     classes = run.parts.generative_model.num_classes
     state = names.to_state(params, config.model.to_dict(), shape, classes, layout)
     metadata = {
-        'made_by': 'cm_jax.convert export',
+        'made_by': EXPORTED,
         'layout': layout,
         'step': str(step),
         'ema': ema,

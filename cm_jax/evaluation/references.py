@@ -41,6 +41,7 @@ ADM = 'https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches
 PUBLISHED = {  # where the files are that the papers compared with, by their names
     'cifar10-32x32.npz': 'https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/cifar10-32x32.npz',
     'imagenet-64x64.npz': 'https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/imagenet-64x64.npz',
+    'img64.pkl': 'https://nvlabs-fi-cdn.nvidia.com/edm2/dataset-refs/img64.pkl',
     'VIRTUAL_imagenet64_labeled.npz': f'{ADM}/imagenet/64/VIRTUAL_imagenet64_labeled.npz',
     'VIRTUAL_lsun_bedroom256.npz': f'{ADM}/lsun/bedroom/VIRTUAL_lsun_bedroom256.npz',
     'VIRTUAL_lsun_cat256.npz': f'{ADM}/lsun/cat/VIRTUAL_lsun_cat256.npz',

@@ -40,8 +40,9 @@ INTRO = """# Recipes
 The settings of the papers' published runs, and those of the configs that stand for them here: ≠ marks
 where ours would drift from the paper, with the reason, and ? what could not be verified. The paper's
 values are in our units, from the source that is named; ours are read from the configs. These are
-settings, not results: what we have measured is in [results.md](results.md). `python -m cm_jax.recipes`
-makes this page from `configs/published/`.
+settings, not results: what we have measured is in [results.md](results.md). Samples by class have each
+class equally often here; in the papers' code classes are drawn, as with `evaluate --labels=uniform`.
+`python -m cm_jax.recipes` makes this page from `configs/published/`.
 """
 
 
