@@ -17,30 +17,30 @@ Adam falls from 5e-5 to 0 in each stage, where Adam begins anew, gradients are c
 1, and no average is kept. Products are float32's own; the codes name no precision.
 
 Of ddpmpp, not the paper's are the network and its teacher (the paper trains a U-Net of 256 channels
-that gives x0 itself), the noise levels, which are EDM's (the paper's are equal steps of a cosine
-schedule), and that x0 is not clipped in each step of sampling. Of ncsnpp, whose images truncate to
-bytes as in that code, the teacher is EDM's public network and not the authors' own, and the last
+that gives x0 itself) and the noise levels, which are EDM's (the paper's are equal steps of a cosine
+schedule); x0 is clipped in each step of sampling, as in its code. Of ncsnpp, whose images truncate
+to bytes as in that code, the teacher is EDM's public network and not the authors' own, and the last
 level is 0 and not 0.002.
 
 The student of 8, 4, 2 and 1 steps is the snapshot of step 500,000, 550,000, 650,000 and 750,000:
-`python -m cm_jax.evaluate --workdir=runs/cifar10/pd_ddpmpp --step=550000 --sampler=ddim@4`. The
-paper's FID-50k, 8, 4, 2 and 1 steps: 2.57, 3.00, 4.51 and 9.12. That of consistency models' run in
-1 step, as the authors of ECT quote it: 8.34. Ours: not run.
+`python -m cm_jax.evaluate --workdir=runs/cifar10/pd_ddpmpp --step=550000 --sampler=ddim@4,clip`.
+The paper's FID-50k, 8, 4, 2 and 1 steps: 2.57, 3.00, 4.51 and 9.12. That of consistency models' run
+in 1 step, as the authors of ECT quote it: 8.34. Ours: not run.
 """
 
 from cm_jax.errors import check_name
 from configs.common.cifar10 import cifar10_config
 
-VARIANTS = {  # the network: its preset, the run of the teacher, the global batch, the byte rule
-    'ddpmpp': ('ddpmpp_cifar10', 'edm', 128, 'round'),
-    'ncsnpp': ('ncsnpp_cifar10', 'edm_ve', 512, 'truncate'),
+VARIANTS = {  # the network: its preset, the run of the teacher, the global batch, clip, byte rule
+    'ddpmpp': ('ddpmpp_cifar10', 'edm', 128, ',clip', 'round'),
+    'ncsnpp': ('ncsnpp_cifar10', 'edm_ve', 512, '', 'truncate'),
 }
 STAGES = 11 * (50_000,) + 2 * (100_000,)  # training steps; 8192 / 2^13 = 1
 
 
 def get_config(variant='ddpmpp'):
     check_name('variant', variant, VARIANTS)
-    network, teacher, batch_size, byte_rule = VARIANTS[variant]
+    network, teacher, batch_size, clip, byte_rule = VARIANTS[variant]
     c = cifar10_config(network)
     c.dataset.flip = True
     c.steps = sum(STAGES)
@@ -54,6 +54,6 @@ def get_config(variant='ddpmpp'):
     c.init_from.workdir = f'runs/cifar10/{teacher}'
     c.trajectory.every = 10_000
     c.sampling.update({'sampler': 'ddim@1', 'ema': ''})
-    c.evaluation.samplers = ('ddim@1', 'ddim@2', 'ddim@4', 'ddim@8')
+    c.evaluation.samplers = tuple(f'ddim@{n}{clip}' for n in (1, 2, 4, 8))
     c.evaluation.bytes = byte_rule
     return c

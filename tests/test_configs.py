@@ -244,7 +244,7 @@ def test_two_steps_bytes_and_boundary_are_those_of_the_papers_code():
         sampler = samplers.build(two_steps, build_from('process', process.build, config.process))
         assert onestep == 'onestep' and sampler.evaluations == 2, name
         assert sampler.levels == pytest.approx((80, second), rel=1e-3), name
-        assert ('clip' in sampler.options) == clips, name
+        assert sampler.clips == clips, name
         assert config.evaluation.bytes == rule, name
         assert config.objective.get('boundary') == boundary, name
 
