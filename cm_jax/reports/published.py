@@ -18,6 +18,7 @@ phrase: why ours differs, or why there is a '?'. Our values are read from the co
 import dataclasses
 import importlib
 import inspect
+import itertools
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -212,7 +213,8 @@ def _plain(value: Any) -> Any:
 def _text(value: Any) -> str:
     """Returns a value as a cell of the page has it."""
     if isinstance(value, list):
-        return '; '.join(map(_text, value)) or 'none'
+        runs = [(text, len([*group])) for text, group in itertools.groupby(map(_text, value))]
+        return '; '.join(f'{n} x {t}' if n > 3 else '; '.join(n * [t]) for t, n in runs) or 'none'
     if isinstance(value, bool) or value is None:
         return {True: 'yes', False: 'no', None: 'none'}[value]
     return (f'{value:,}' if isinstance(value, int) else str(value)) or "''"
