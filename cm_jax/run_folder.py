@@ -54,7 +54,12 @@ ANY = object()
 LATER: dict[str, dict[str, Any]] = {
     'dataset': {'flip': False, 'crop': ANY},
     'evaluation': {'second': ANY, 'bytes': ANY},
-    'model': {'precision': 'default'},
+    'model': {
+        'precision': 'default',
+        'noise_scale': 1.0,
+        'logvar_channels': 128,
+        'skip_scaling': None,
+    },
     'prior': {'precision': 'default'},
     'train': {'evaluate_every': 0, 'evaluate_samples': ANY},
 }

@@ -9,8 +9,9 @@ The settings are those of the paper's code: ADM with skip scaling and dropout 0.
 noise, h ~ U(0, 1/16), the loss of the wavelet's details, images that are flipped at random, and the
 global batch 1024: 1,200,000 steps see 1,229 million images. As there, samples are taken by Euler's
 steps and by a two-step solver (its dpm_solver_2 is adams2), and truncate to bytes. The paper
-samples with the average at step 500,000, so each snapshot holds the average. Not the paper's is
-bfloat16 (it has float16). The paper's FID-50k is not known here. Ours: not run.
+samples with the average at step 500,000, so each snapshot holds the average. Not the paper's are
+bfloat16 (it has float16), and that x0 is not clipped in each step of sampling. The paper's FID-50k
+is not known here. Ours: not run.
 """
 
 from configs.common.flow import catch_up, rectified_flow

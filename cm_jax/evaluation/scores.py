@@ -237,7 +237,7 @@ class Scorer:
     def _program(self, sampler: Sampler, save: bool) -> Callable[..., Iterator[list[np.ndarray]]]:
         """Returns the program of a sampler: one for all that differ in the values of their levels."""
         guidance = sampler.guidance, sampler.guide, sampler.autoguidance
-        compiled_in = sampler.name, sampler.options, sampler.head, *guidance
+        compiled_in = sampler.name, sampler.options, sampler.clips, sampler.head, *guidance
         key = *compiled_in, len(sampler.levels), sampler.evaluations, save
         if key not in self._programs:
             parts = self._parts

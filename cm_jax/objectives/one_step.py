@@ -25,9 +25,9 @@ The paper's code builds the student without its teacher's scaling of skips (`mod
 the configs here do, and saves the student's weights themselves. It makes 50,000 pairs (z, x0_hat_j)
 once, with x0_hat_j rounded to bytes. Here each training step draws new noise, from which the teacher
 walks j steps and makes one more evaluation for the estimate: 9, 12 and 15 evaluations in the three
-phases. With the digits' network on two CPU cores a training step takes 4 to 5.5 times as long as one
-with stored pairs would. In return there is no pool of pairs that has to fit in memory, has to be spread
-over the devices, has to be made again when a run continues, or that the student could memorise.
+phases, beside the 4 of a step with stored pairs (the student forward, and back as 2, and its average).
+In return there is no pool of pairs that has to fit in memory, has to be spread over the devices, has to
+be made again when a run continues, or that the student could memorise.
 """
 
 from collections.abc import Sequence

@@ -14,11 +14,13 @@ Each sampler is a file of this folder that has these functions:
     options(arguments) -> tuple of words or numbers
         Only if a sampler has choices beside the levels; its `sample` takes the tuple after `unroll`.
 
-A sampler is written `name` or `name@arguments`: `onestep`, `multistep@80,0.8`, `heun@18`. Two things
-may follow, in this order: `+head<i>` (`euler@16+head1`) names the head of a network that has several,
-and one of two kinds of guidance, see core/guidance.py: `+cfg<weight>` (`heun@18+cfg1.5`) is
-classifier-free, and `+auto<weight>=RUN` (`heun@32+auto1.7=runs/small`) is by the weights of another
-run; a step of it and an average may follow, as in `+auto1.7=runs/small,8192,0.999`.
+A sampler is written `name` or `name@arguments`: `onestep`, `multistep@80,0.8`, `heun@18`. With `clip`
+as the last argument, as in `heun@40,clip`, every estimate of x0 is clipped to [-1, 1], as in the code
+of Consistency Models and of Progressive Distillation. Two things may follow, in this order:
+`+head<i>` (`euler@16+head1`) names the head of a network that has several, and one of two kinds of
+guidance, see core/guidance.py: `+cfg<weight>` (`heun@18+cfg1.5`) is classifier-free, and
+`+auto<weight>=RUN` (`heun@32+auto1.7=runs/small`) is by the weights of another run; a step of it and an
+average may follow, as in `+auto1.7=runs/small,8192,0.999`.
 """
 
 import importlib
@@ -27,13 +29,14 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.core.guidance import autoguided, guided
 from cm_jax.core.process import Process
 from cm_jax.errors import UserError, check_name
 from cm_jax.samplers._suffixes import parse_autoguidance as parse_autoguidance
-from cm_jax.samplers._suffixes import parse_guidance, parse_head
+from cm_jax.samplers._suffixes import parse_clip, parse_guidance, parse_head
 from cm_jax.samplers._suffixes import parse_guide as parse_guide
 from cm_jax.types import Array, DenoiseFn, Params
 
@@ -48,6 +51,7 @@ class Sampler(NamedTuple):
     name: str  # the file of the sampler, 'heun'
     options: tuple  # the choices beside the levels; most samplers have none
     levels: tuple[float, ...]
+    clips: bool  # whether every estimate of x0 is clipped to [-1, 1]
     head: int  # the head of the network, from 1; 0 is the head that its objective samples with
     guidance: float  # the weight of classifier-free guidance; 1 is no guidance
     autoguidance: float  # the weight of the guidance by `guide`; 1 is none
@@ -121,6 +125,11 @@ def check_guidance(sampler: Sampler, num_classes: int) -> None:
         )
 
 
+def clipped(denoise: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """Returns the denoiser with its estimates of x0 clipped to [-1, 1]."""
+    return lambda x, t: jnp.clip(denoise(x, t), -1, 1)
+
+
 def names() -> list[str]:
     """Returns the names of all samplers: the files of this folder that do not begin with _."""
     files = pkgutil.iter_modules(__path__)
@@ -140,6 +149,7 @@ def build(spec: str, process: Process) -> Sampler:
     name, _, arguments = bare.partition('@')
     check_name('sampler', name, names())
     module = importlib.import_module(f'cm_jax.samplers.{name}')
+    arguments, clips = parse_clip(arguments)
     levels = np.asarray(module.parse(arguments, process), np.float64)
     float32_levels = levels.astype(np.float32)
     options = module.options(arguments) if hasattr(module, 'options') else ()
@@ -152,7 +162,8 @@ def build(spec: str, process: Process) -> Sampler:
         ts: np.ndarray | Array = float32_levels,
         unroll: bool = False,
     ) -> Array:
-        return module.sample(denoise, process, x_T, ts, keys, unroll, *options_argument)
+        seen = clipped(denoise) if clips else denoise
+        return module.sample(seen, process, x_T, ts, keys, unroll, *options_argument)
 
     evaluations = module.evaluations(levels) * (1 if guidance == autoguidance == 1 else 2)
     return Sampler(
@@ -160,6 +171,7 @@ def build(spec: str, process: Process) -> Sampler:
         name=name,
         options=options,
         levels=tuple(levels.tolist()),
+        clips=clips,
         head=head,
         guidance=guidance,
         autoguidance=autoguidance,

@@ -1,8 +1,14 @@
-"""What may follow a sampler in its text: a head, and one of two kinds of guidance."""
+"""What may follow a sampler in its text: a clip of x0, a head, and one of two kinds of guidance."""
 
 import math
 
 from cm_jax.errors import UserError
+
+
+def parse_clip(arguments: str) -> tuple[str, bool]:
+    """Splits the arguments '40,clip' of a sampler into ('40', True), and '40' into ('40', False)."""
+    bare = arguments.removesuffix(',clip')
+    return bare, bare != arguments
 
 
 def parse_guidance(spec: str) -> tuple[str, float]:

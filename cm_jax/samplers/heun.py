@@ -3,8 +3,7 @@
 It is written `heun@n`: n steps between the levels of `core.noise.sampling_levels`, which are EDM's grid
 with variance exploding, and equal steps with rectified flow. The last step, to level 0, is an Euler
 step. It has order 2 and takes 2n - 1 evaluations: heun@18 takes the 35 evaluations of EDM on CIFAR-10,
-and heun@8 the 15 of CUD. With the word `clip` behind n, as in `heun@40,clip`, every x0 is clipped to
-[-1, 1], as in the code of Consistency Models, which samples its diffusion teachers like this.
+and heun@8 the 15 of CUD.
 """
 
 from collections.abc import Callable
@@ -15,15 +14,12 @@ import numpy as np
 from cm_jax.core import ode
 from cm_jax.core.noise import sampling_levels
 from cm_jax.core.process import Process
-from cm_jax.samplers import _clip, parse_steps
+from cm_jax.samplers import parse_steps
 from cm_jax.types import Array
 
 
 def parse(arguments: str, process: Process) -> np.ndarray:
-    return sampling_levels(process, parse_steps(_clip.without_clip(arguments), 'heun'))
-
-
-options = _clip.options
+    return sampling_levels(process, parse_steps(arguments, 'heun'))
 
 
 def evaluations(ts: np.ndarray) -> int:
@@ -37,10 +33,7 @@ def sample(
     ts: np.ndarray | Array,
     keys: Array,
     unroll: bool = False,
-    chosen: tuple[str, ...] = (),
 ) -> Array:
-    """Returns x at level 0; `chosen` are the words of `options`."""
     del process, keys  # the sampler is deterministic, and the ODE is the same for both processes
-    denoise = _clip.clipped(denoise, chosen)
     x = ode.integrate(ode.heun, ode.pf_ode(denoise), x_T, ts[:-1], unroll)
     return denoise(x, jnp.full(x.shape[0], ts[-2], x.dtype))

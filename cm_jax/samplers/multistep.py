@@ -11,8 +11,8 @@ It takes one evaluation for each level. The levels are written in one of two way
                                on ImageNet-64, whose commands have `--ts 0,22,39 --steps 40`. As there,
                                the last index, that of t_min, ends the sampling and is not evaluated
 
-With the word `clip` behind them, as in `multistep@idx:0,22,39/40,clip`, every x0 is clipped to [-1, 1],
-as in the code of Consistency Models. That code adds noise of standard deviation sqrt(t_i^2 - t_min^2)
+The code of Consistency Models clips every x0 (karras_sample has `clip_denoised`, on by default), which
+is written `multistep@idx:0,22,39/40,clip`. It adds noise of standard deviation sqrt(t_i^2 - t_min^2)
 instead of t_i; the relative difference is below 1e-5 at t_i >= 0.5.
 """
 
@@ -26,20 +26,16 @@ from cm_jax.core import noise
 from cm_jax.core.ode import loop
 from cm_jax.core.process import Process, perturb
 from cm_jax.errors import UserError
-from cm_jax.samplers import _clip, parse_levels
+from cm_jax.samplers import parse_levels
 from cm_jax.types import Array
 
 BY_INDEX = 'idx:'
 
 
 def parse(arguments: str, process: Process) -> np.ndarray:
-    levels = _clip.without_clip(arguments)
-    if levels.startswith(BY_INDEX):
-        return levels_by_index(levels.removeprefix(BY_INDEX), process)
-    return parse_levels(levels, process, 'multistep@')
-
-
-options = _clip.options
+    if arguments.startswith(BY_INDEX):
+        return levels_by_index(arguments.removeprefix(BY_INDEX), process)
+    return parse_levels(arguments, process, 'multistep@')
 
 
 def levels_by_index(text: str, process: Process) -> np.ndarray:
@@ -70,11 +66,8 @@ def sample(
     ts: np.ndarray | Array,
     keys: Array,
     unroll: bool = False,
-    chosen: tuple[str, ...] = (),
 ) -> Array:
-    """Returns x0 after the last level; `chosen` are the words of `options`."""
     batch, shape = x_T.shape[0], x_T.shape[1:]
-    denoise = _clip.clipped(denoise, chosen)
 
     def renoise_and_denoise(x0: Array, level: tuple[Array, Array]) -> tuple[Array, None]:
         i, t = level

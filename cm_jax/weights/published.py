@@ -180,7 +180,7 @@ def _boundary(network: Published) -> float | None:
 
 
 def _sampler(network: Published) -> str:
-    """Returns the sampler of the code that trained a network; OpenAI's clips x0 (samplers/_clip.py)."""
+    """Returns the sampler of the code that trained a network; OpenAI's clips x0."""
     if network.trained_as != 'diffusion':
         return SAMPLERS[network.trained_as]
     return HEUN[network.settings['name']] + (',clip' if network.layout == 'openai' else '')

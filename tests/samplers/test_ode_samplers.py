@@ -40,18 +40,6 @@ def test_one_level_of_an_ode_sampler_is_one_denoising_step(p, name):
     np.testing.assert_allclose(found, DATA.denoise(p, x, t), rtol=1e-5, atol=1e-5)
 
 
-def test_heun_with_clip_is_heun_of_the_clipped_denoiser():
-    p = PROCESSES['ve']
-    x, keys = points(p, p.t_max), jax.random.split(jax.random.key(0), 64)
-    denoise = lambda x, t: 3 * DATA.denoise(p, x, t)  # noqa: E731
-    plain, clip = (samplers.build(spec, p) for spec in ('heun@5', 'heun@5,clip'))
-    assert (plain.levels, plain.evaluations) == (clip.levels, clip.evaluations)
-    found = clip.sample(denoise, x, keys)
-    expected = plain.sample(lambda x, t: jnp.clip(denoise(x, t), -1, 1), x, keys)
-    np.testing.assert_array_equal(found, expected)
-    assert np.abs(found - plain.sample(denoise, x, keys)).max() > 0.1
-
-
 def test_cuds_three_step_solver_has_order_2():
     """Where adams3 has 3: see samplers/cud3.py."""
     p = PROCESSES['rf']._replace(t_min=1e-5)
