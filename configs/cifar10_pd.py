@@ -10,7 +10,8 @@ images are flipped at random, the rate of Adam falls from 5e-5 to 0 in each stag
 anew, gradients are clipped to the norm 1, and no average is kept. The global batch is 128: 750,000
 steps see 96 million images, those of the teacher not counted. Not the paper's are the network and
 its teacher (the paper trains a U-Net of 256 channels), the noise levels, which are EDM's (the
-paper's are equal steps of a cosine schedule), and perhaps that products are float32's own.
+paper's are equal steps of a cosine schedule). Products are float32's own; its code names no
+precision.
 
 The student of 8, 4, 2 and 1 steps is the snapshot of step 500,000, 550,000, 650,000 and 750,000:
 `python -m cm_jax.evaluate --workdir=runs/cifar10/pd --step=550000 --sampler=ddim@4`. The paper's
