@@ -38,7 +38,7 @@ from cm_jax.run_folder import (
 from cm_jax.samplers import GenerativeModel, Guide, parse_autoguidance, parse_guide
 from cm_jax.settings import RunSettings, parse_run
 from cm_jax.types import Params
-from cm_jax.wiring import Parts, wire
+from cm_jax.wiring import Parts, beside, wire
 
 # The name 'posthoc0.07' stands for the power-function average that is combined from stored ones.
 POSTHOC = 'posthoc'
@@ -193,9 +193,8 @@ class Run:
         differing = differences(_kind_of_samples(other), _kind_of_samples(self))
         if differing:
             raise UserError(f'guide {folder} does not fit {self.workdir}: {"; ".join(differing)}')
-        return Guide(
-            other.parts.generative_model.denoise, functools.partial(other.params, step, ema)
-        )
+        denoise = beside(self.settings, other.parts.generative_model.denoise)
+        return Guide(denoise, functools.partial(other.params, step, ema))
 
     def tuned(self) -> list[dict[str, Any]]:
         """Returns the records of tuned_levels.json, the newest last; [] if there is no such file."""

@@ -65,9 +65,8 @@ def wire(
     process = build_from('process', processes.build, settings.process)
     model, prior = build_networks(settings, image_shape, num_classes)
     teacher_denoise = frozen.teacher_denoise
-    if teacher_denoise is not None:  # where its own run names no precision, it has its student's
-        precision = with_defaults(settings.model)['precision']
-        teacher_denoise = at_precision(teacher_denoise, precision)
+    if teacher_denoise is not None:
+        teacher_denoise = beside(settings, teacher_denoise)
     objective = objectives.build(
         settings.objective,
         model.net,
@@ -97,6 +96,14 @@ def wire(
     return Parts(
         process=process, model=model, objective=objective, generative_model=generative_model
     )
+
+
+def beside(settings: RunSettings, denoise: DenoiseFn) -> DenoiseFn:
+    """Returns the denoiser of a run that teaches or guides the run of `settings`.
+
+    Its products have the precision that its own run names, or, where that is 'default', this run's.
+    """
+    return at_precision(denoise, with_defaults(settings.model)['precision'])
 
 
 def prior_settings(settings: RunSettings) -> Mapping[str, Any]:

@@ -12,9 +12,10 @@ VGG-16 as torchvision publishes it and the heads of the lpips package) and l2, w
 no files. The network is ADM. The global batch is 2048: 600,000 steps see 1,229 million images,
 those of the teacher not counted. There are 40 levels, and the solver is Heun's. As in the paper's
 code, images are flipped at random, two steps are the levels 0 and 22 of the 40 (80 and 1.382), x0
-is clipped, and images truncate to bytes. It computes in float32 at precision high, in place of
-float16 with a loss scale: TF32 on a GPU has as many bits, and on a TPU it is finer. The paper's
-FID-50k of lpips, 1 and 2 steps: 6.20 and 4.70; of l2 not confirmed. Ours: not run.
+is clipped, and images truncate to bytes. It computes in float32 at precision high (the teacher in
+the dtype of its own run), in place of float16 with a loss scale: TF32 on a GPU has as many bits,
+and on a TPU it is finer. The paper's FID-50k of lpips, 1 and 2 steps: 6.20 and 4.70; of l2 not
+confirmed. Ours: not run.
 
 The paper's own teacher is edm_imagenet64_ema.pt. To start and learn from it as the paper did:
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cm_jax import models, samplers
+from cm_jax import models, objectives, samplers
 from cm_jax.config import base_config, search_config, to_plain
 from cm_jax.core import process
 from cm_jax.errors import UserError, build_from
@@ -20,6 +20,7 @@ from cm_jax.lcsc.session import cost
 from cm_jax.models.presets import PRESETS
 from cm_jax.settings import parse_run
 from cm_jax.training import optim
+from cm_jax.weights import published
 from cm_jax.wiring import OF_TRAINING, wire
 from tests.helpers.paths import ROOT
 from tests.helpers.refusals import refusal
@@ -145,6 +146,8 @@ def test_a_config_starts_from_a_network_that_fits(path, config):
             continue
         if section.workdir in IMPORTED:
             theirs, averages = PRESETS[IMPORTED[section.workdir]].settings, ['']
+            height = images_of(path)[0][0]
+            assert config.model.precision == published.PRECISIONS.get(height, 'highest')
         else:
             trained = config_of(TRAINED[section.workdir])
             theirs, averages = trained.model, map(str, trained.ema_rates)
@@ -188,6 +191,23 @@ def test_a_docstring_says_whether_images_are_flipped_and_by_which_crop(path, con
         config.dataset.crop
     ] in text
     assert path.stem.startswith('imagenet64') or not config.dataset.crop
+
+
+@pytest.mark.parametrize('path, config', CONFIGS_OF_RUNS)
+def test_a_paper_s_config_says_what_it_computes_in_and_compares_in_float32(path, config):
+    if path.stem.startswith(('digits', 'fashion_mnist')):
+        return
+    text = ' '.join(importlib.import_module(f'configs.{path.stem}').__doc__.split())
+    how = (config.model.dtype, config.model.precision)
+    says = {
+        ('float32', 'highest'): "float32's own",
+        ('float32', 'high'): 'computes in float32 at precision high',
+        ('bfloat16', 'default'): 'bfloat16',
+    }
+    assert says[how] in text
+    if config.objective.name in objectives.names_with_pairs():
+        assert how[0] == 'float32'
+    assert config.prior.get('precision', how[1]) == how[1]
 
 
 def test_photographs_are_scored_by_the_inception_as_in_the_papers():

@@ -33,7 +33,8 @@ def folder_of(name):
     return f'runs/{dataset}/{method}'
 
 
-PUBLISHED = ('cifar10', 'imagenet64')  # data sets whose tables have the paper's FID
+# Data sets whose tables have the paper's FID.
+PUBLISHED = ('cifar10', 'imagenet64', 'lsun256', 'mnist')
 NO_NUMBER = ('not confirmed', 'in a figure', 'not known', 'none')
 
 

@@ -1,9 +1,9 @@
 """The evolutionary search of LCSC: parents from the archive's best, crossover, Gaussian mutation.
 
-The paper's algorithm 1 (arXiv 2404.02241) in words, as far as it is known: an archive of
-(coefficients, score) starts from EMA profiles; each epoch takes the best of it as parents, crosses two
-of them, mutates the child and adds it; nothing leaves the archive. Its authors have not released the
-search, so the operators and their numbers are ours. They begin at those of their sibling code for
+The paper's algorithm 1 (arXiv 2404.02241) in words, as far as it is known: each epoch takes the best of
+an archive of (coefficients, score) as parents, crosses two of them, mutates the child and adds it;
+nothing leaves the archive. Its authors have not released the search, so that the archive starts from
+EMA profiles, the operators and their numbers are ours. They begin at those of their sibling code for
 mixtures of experts (EEP, arXiv 2407.00945), which runs the same loop. What is the same, and what not:
 
     parent pool   EEP 'absolute', all within a margin of the best,

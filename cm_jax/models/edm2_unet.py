@@ -22,6 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cm_jax.core.precision import at_precision
 from cm_jax.core.tree import FIXED
 from cm_jax.models import Model, unet
 from cm_jax.models.layers import apply, multi_head_attention, resample
@@ -341,4 +342,4 @@ def build(
         head = LogVariance(logvar_channels).init(key, jnp.zeros(1))['params']
         return model.init(key) | head
 
-    return model._replace(init=init, log_variance=log_variance)
+    return model._replace(init=init, log_variance=at_precision(log_variance, precision))

@@ -58,6 +58,8 @@ DATA: dict[int, dict[str, Any]] = {  # image height -> the section `dataset` of 
 }
 FID = {'extractor': inception.NAME, 'samples': 50_000}
 SCORES = {28: {'extractor': 'lenet_fashion_mnist'}}  # image height -> instead of FID
+# Image height -> the precision of the products, as in the configs of such images; else 'highest'.
+PRECISIONS = {64: 'high', 256: 'high'}
 HEAD = re.compile(rf'(?:.*\b{HEADS}\.)?(\d+)\.(?:module\.)?(block\..+)')
 
 
@@ -158,7 +160,7 @@ def sections(network: Published) -> dict[str, Any]:
         objective['order'] = objective['head'] = settings.get('heads', 1)
     return {
         'class_conditional': bool(network.preset.num_classes),
-        'model': dict(settings),
+        'model': {**settings, 'precision': PRECISIONS.get(height, 'highest')},
         'objective': objective,
         'process': network.config.get('process', FLOW if kind == 'flow' else {}),
         'dataset': DATA[height],

@@ -122,7 +122,7 @@ def test_a_checkpoint_of_jcm(tmp_path):
     assert 'unknown weights in' in refusal(teacher, 'cm_cifar10', ema='target_params')
 
 
-def test_a_state_dict_of_lcsc(tmp_path):
+def test_a_state_dict_of_lcsc(tmp_path, monkeypatch):
     state, params = state_of('cm_cifar10', 'bare')
     path = tmp_path / 'ema_0.9999_840000.pt'
     path.write_bytes(weight_files.zip_file(tensors(state)))
@@ -133,6 +133,9 @@ def test_a_state_dict_of_lcsc(tmp_path):
     assert sections['sampling'] == {'sampler': 'onestep'}
     assert 'boundary' not in sections['objective'] and sections['evaluation']['samples'] == 50_000
     assert protocol(found) == ('onestep', 'truncate', 'train')
+    assert sections['model'] == {**found.settings, 'precision': 'highest'}
+    monkeypatch.setitem(published.PRECISIONS, SHAPE[0], 'high')
+    assert published.sections(found)['model']['precision'] == 'high'
     assert parts(found).process.name == 've'
 
 
