@@ -18,7 +18,7 @@ from absl import flags
 from etils import epath
 from jax.experimental import multihost_utils
 
-from cm_jax import checkpoint, cli, run_folder, sharding
+from cm_jax import checkpoint, cli, interrupts, run_folder, sharding
 from cm_jax.config import to_plain
 from cm_jax.errors import UserError
 from cm_jax.files import append_json_line
@@ -42,16 +42,16 @@ _DISTRIBUTED = flags.DEFINE_string(
 
 
 class Stopper:
-    """Notes SIGTERM and SIGINT, so that the loop can save and end between two steps.
+    """Notes SIGTERM or SIGINT, so that the loop can save and end between two steps.
 
-    With several processes JAX's own watch is asked, so that all of them stop after the same step.
+    A second signal ends the process at once. With several processes JAX's own watch is asked, so that
+    all of them stop after the same step.
     """
 
     def __init__(self):
         self.signal = 0
         if jax.process_count() == 1:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._note)
+            interrupts.defer(self._note)
 
     def is_asked_to_stop(self, step: int) -> bool:
         """Returns whether the run is to be saved and ended after `step`."""
@@ -59,9 +59,7 @@ class Stopper:
             self.signal = signal.SIGTERM
         return bool(self.signal)
 
-    def _note(self, number: int, frame: Any) -> None:
-        if self.signal:  # asked twice: do not wait for the step
-            sys.exit(128 + number)
+    def _note(self, number: int) -> None:
         self.signal = number
 
 
@@ -157,13 +155,14 @@ def train(
     settings, last_step = setup.settings, setup.last_step
     write_picture, metrics_writer = make_picture_writer(setup), MetricsWriter(setup, log)
     score = setup.scoring.start() if setup.scoring else None
-    stopper = Stopper()
+    stopper: Stopper | None = None
     # Fake devices on one CPU deadlock when many steps are queued.
     wait_for_each_step = jax.default_backend() == 'cpu' and setup.mesh.size > 1
     save_snapshot(setup, trajectory, state, first_step)
     for step in range(first_step + 1, last_step + 1):
         batch = sharding.to_devices(next(setup.batches), setup.mesh)
         state, metrics = setup.train_step(state, batch, setup.teacher)
+        stopper = stopper or Stopper()  # before, there is nothing to save
         if wait_for_each_step:
             jax.block_until_ready(state)
         metrics_writer.add(step, metrics, score(state, step) if score else {})
@@ -178,7 +177,7 @@ def train(
             resume.save(step, {'state': state}, {'data': setup.batches.state()})
         if is_stopping:
             break
-    return stopper.signal
+    return stopper.signal if stopper else 0
 
 
 def store_distance(workdir: epath.Path, lpips: Distance | None) -> None:
@@ -241,7 +240,7 @@ def main(argv: Sequence[str]) -> None:
         with log:
             stopped = train(setup, log, resume, trajectory, state, first_step)
     if stopped:
-        print(f'stopped by signal {stopped}; the same command continues the run', file=sys.stderr)
+        print(interrupts.line(stopped), file=sys.stderr)
         sys.exit(128 + stopped)
 
 
