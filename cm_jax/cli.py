@@ -126,6 +126,11 @@ def ignore_late_callbacks(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
+def one_line_warning(message: Warning | str, *place: Any, **more: Any) -> str:
+    """Returns a warning as a command shows it: without the place in the code."""
+    return f'warning: {" ".join(str(message).split())}\n'
+
+
 def required_workdir(flag: flags.FlagHolder[str | None]) -> epath.Path:
     """Returns the value of --workdir as a path. Raises UserError if the flag was not given."""
     if not flag.value:
@@ -256,6 +261,7 @@ def run(main: Callable[[Sequence[str]], None], arguments: bool = False) -> None:
     logging.set_verbosity(logging.FATAL)
     python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
     sys.unraisablehook = ignore_late_callbacks
+    warnings.formatwarning = one_line_warning
 
     def guarded(argv: Sequence[str]) -> None:
         set_compilation_cache()

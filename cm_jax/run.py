@@ -8,7 +8,6 @@ images = run.sample(weights, 'multistep@80,0.8', count=64, seed=0)
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -200,7 +199,7 @@ class Run:
     def tuned(self) -> list[dict[str, Any]]:
         """Returns the records of tuned_levels.json, the newest last; [] if there is no such file."""
         path = self.workdir / TUNED_LEVELS
-        return json.loads(path.read_text()) if path.exists() else []
+        return run_folder.read_record(self.workdir, TUNED_LEVELS, list) if path.exists() else []
 
     def sampler_spec(self, spec: str, step: int, ema: str) -> str:
         """Returns the full description of the sampler `spec`.
@@ -238,11 +237,11 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the rows of metrics.jsonl."""
-        return read_json_lines(self.workdir / METRICS)
+        return read_json_lines(self.workdir / METRICS, 'step')
 
     def scores(self) -> list[dict[str, Any]]:
         """Returns the rows of scores.jsonl."""
-        return read_json_lines(self.workdir / SCORES)
+        return read_json_lines(self.workdir / SCORES, 'protocol')
 
 
 def open_run(workdir: str | epath.Path) -> Run:
@@ -253,10 +252,9 @@ def open_run(workdir: str | epath.Path) -> Run:
     """
     workdir = epath.Path(workdir)
     config = run_folder.read_config(workdir)
-    path = workdir / DATA_CARD
-    if not path.exists():
+    if not (workdir / DATA_CARD).exists():
         raise UserError(f'{workdir} has no {DATA_CARD}: its training did not start')
-    card = json.loads(path.read_text())
+    card = run_folder.read_card(workdir)
     settings = parse_run(config)
     parts = wire(settings, tuple(card['image_shape']), card['num_classes'])
     return Run(

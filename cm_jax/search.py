@@ -20,10 +20,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 from tqdm import tqdm
 
-from cm_jax import checkpoint, cli, run_folder
+from cm_jax import checkpoint, cli, locks, run_folder
 from cm_jax.config import to_plain
 from cm_jax.files import write_text
 from cm_jax.lcsc import baselines, generations, plots, selection
@@ -134,9 +133,8 @@ def draw(session: Session, chosen: Chosen) -> None:
     )
     save_figure(workdir / run_folder.COEFFICIENTS_PLOT, figure)
     if job.settings.controls.landscape:
-        scores = np.array(json.loads((workdir / run_folder.LANDSCAPE).read_text()), float)
         grid = plots.plane(k, job.settings.controls.landscape)
-        scores = scores.reshape(len(grid.y), len(grid.x))
+        scores = plots.read_landscape(workdir, grid)
         figure = plots.landscape(grid, scores, job.steps, score)
         save_figure(workdir / run_folder.LANDSCAPE_PLOT, figure)
 
@@ -166,11 +164,6 @@ def report(session: Session, chosen: Chosen, plain: Mapping[str, Any]) -> list[d
     return rows
 
 
-def is_done(workdir: epath.Path) -> bool:
-    """Returns whether a search has come to its end: its report is the last that it writes."""
-    return (workdir / run_folder.REPORT).exists()
-
-
 def report_line(row: Mapping[str, Any], searched: Sequence[str], second: Sequence[str]) -> str:
     """Returns a row of the report for the terminal, with a * behind the scores that were searched.
 
@@ -192,19 +185,21 @@ def main(argv: Sequence[str]) -> None:
     plain = to_plain(config)
     job = open_job(parse_search(config.to_dict()))
     is_new = _FRESH.value or run_folder.is_new(workdir, plain, run_folder.SEARCH)
-    if not is_new and is_done(workdir):
+    locks.check_free(workdir)
+    if not is_new and selection.is_done(workdir):
         print(f'{workdir} is done')
         return
     session = open_session(job, workdir)
-    run_folder.claim(workdir, plain, run_folder.SEARCH, fresh=_FRESH.value)
-    of_runs = f' of {len(job.runs)} runs' if len(job.runs) > 1 else ''
-    print(
-        f'  {len(job.steps)} snapshots{of_runs}, steps {job.steps[0]} to {job.steps[-1]}',
-        flush=True,
-    )
-    chosen = search_and_choose(session)
-    score_landscape(session)
-    for row in report(session, chosen, plain):
+    with run_folder.claim(workdir, plain, run_folder.SEARCH, fresh=_FRESH.value):
+        of_runs = f' of {len(job.runs)} runs' if len(job.runs) > 1 else ''
+        print(
+            f'  {len(job.steps)} snapshots{of_runs}, steps {job.steps[0]} to {job.steps[-1]}',
+            flush=True,
+        )
+        chosen = search_and_choose(session)
+        score_landscape(session)
+        rows = report(session, chosen, plain)
+    for row in rows:
         print(report_line(row, session.searched, session.second))
     print('* in a space that the search used; the others are second opinions')
 

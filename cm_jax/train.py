@@ -5,11 +5,11 @@
 The same command again continues a run that was stopped or killed, and says so if it is done.
 """
 
+import contextlib
 import functools
-import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from absl import flags
 from etils import epath
 from jax.experimental import multihost_utils
 
-from cm_jax import checkpoint, cli, interrupts, run_folder, sharding
+from cm_jax import checkpoint, cli, interrupts, locks, run_folder, sharding
 from cm_jax.config import to_plain
 from cm_jax.errors import UserError
 from cm_jax.files import append_json_line
@@ -173,6 +173,7 @@ def train(
         is_stopping = stopper.is_asked_to_stop(step)
         if step % settings.train.resume_every == 0 or step == last_step or is_stopping:
             metrics_writer.flush()
+            log.flush()
             trajectory.wait()  # a resume step vouches for the snapshots before it
             resume.save(step, {'state': state}, {'data': setup.batches.state()})
         if is_stopping:
@@ -185,23 +186,31 @@ def store_distance(workdir: epath.Path, lpips: Distance | None) -> None:
     if lpips is None:
         return
     path, identity = workdir / DISTANCE, {'distance': lpips.name} | dict(lpips.checksums)
-    if path.exists() and json.loads(path.read_text()) != identity:
+    if path.exists() and run_folder.read_record(workdir, DISTANCE) != identity:
         raise UserError(f'{path} says that this run began with other weights of {lpips.name}')
     run_folder.write_json(path, identity)
 
 
-def claim(setup: Setup, config: dict[str, Any], fresh: bool) -> None:
-    """Makes the folder this run's: the first writes of a run, by the first process while the others
-    wait. Raises UserError if the folder is another's, unless `fresh`."""
+@contextlib.contextmanager
+def claim(setup: Setup, config: dict[str, Any], fresh: bool) -> Iterator[None]:
+    """Makes the folder this run's, and no other command's while the body of the `with` runs.
+
+    These are the first writes of a run, by the first process while the others wait. Raises UserError if
+    the folder is another's, unless `fresh`, and if another command is writing there.
+    """
     workdir = setup.workdir
-    if sharding.is_primary():
-        if (workdir / ORIGIN).exists() and not fresh:
-            raise UserError(f'{workdir} holds weights that were not trained there; choose another')
-        run_folder.claim(workdir, config, fresh=fresh)
-        run_folder.store_card(workdir, setup.batches.source)
-        store_distance(workdir, setup.lpips)
-    sharding.wait_for_all('run folder')
-    run_folder.is_new(workdir, config)
+    with contextlib.ExitStack() as held:
+        if sharding.is_primary():
+            if (workdir / ORIGIN).exists() and not fresh:
+                raise UserError(
+                    f'{workdir} holds weights that were not trained there; choose another'
+                )
+            held.enter_context(run_folder.claim(workdir, config, fresh=fresh))
+            run_folder.store_card(workdir, setup.batches.source)
+            store_distance(workdir, setup.lpips)
+        sharding.wait_for_all('run folder')
+        run_folder.is_new(workdir, config)
+        yield
 
 
 def restore(setup: Setup, resume: checkpoint.Stream) -> tuple[int, TrainState]:
@@ -220,9 +229,11 @@ def main(argv: Sequence[str]) -> None:
     workdir = cli.required_workdir(_WORKDIR)
     cli.join_processes(_DISTRIBUTED.value)
     settings = parse_run(config.to_dict())
+    if sharding.is_primary():
+        locks.check_free(workdir)
     setup = set_up(settings, workdir)
-    claim(setup, to_plain(config), _FRESH.value)
     with (
+        claim(setup, to_plain(config), _FRESH.value),
         checkpoint.Stream(workdir / RESUME, keep=settings.train.resume_keep) as resume,
         checkpoint.Stream(workdir / TRAJECTORY) as trajectory,
     ):

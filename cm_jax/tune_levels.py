@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from cm_jax import cli, sharding
+from cm_jax import cli, locks, sharding
 from cm_jax.core import tuning
 from cm_jax.errors import UserError
 from cm_jax.evaluation.extractors import override
@@ -131,7 +131,8 @@ def main(argv: Sequence[str]) -> None:
     record = next((stored for stored in records[::-1] if is_same_search(stored, protocol)), None)
     if record is None:
         record = search(run, scorer, step, ema, samples)
-        write_json(run.workdir / TUNED_LEVELS, [*records, record])
+        with locks.hold(run.workdir, f'{TUNED_LEVELS}.{locks.LOCK}', wait=True):
+            write_json(run.workdir / TUNED_LEVELS, [*run.tuned(), record])
     else:
         print(f'stored in {run.workdir / TUNED_LEVELS}')
     print(

@@ -17,6 +17,7 @@ LAYERS = (
     ('interrupts',),
     ('types',),
     ('errors',),
+    ('locks',),
     ('files', 'plotting'),
     ('core',),
     ('models', 'data', 'objectives', 'samplers', 'metrics'),

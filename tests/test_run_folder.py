@@ -134,20 +134,22 @@ def test_a_run_of_an_earlier_version_was_not_scored_during_training(folder):
 
 
 def test_claiming_writes_the_config_once_and_refuses_another(folder):
-    run_folder.claim(folder, ONE)
-    written = (folder / CONFIG).stat().mtime
-    run_folder.claim(folder, ONE)
-    assert (folder / CONFIG).stat().mtime == written
-    with pytest.raises(UserError, match='holds another run'):
-        run_folder.claim(folder, OTHER)
+    with run_folder.claim(folder, ONE):
+        written = (folder / CONFIG).stat().mtime
+    with run_folder.claim(folder, ONE):
+        assert (folder / CONFIG).stat().mtime == written
+    with pytest.raises(UserError, match='holds another run'), run_folder.claim(folder, OTHER):
+        pass
     assert run_folder.read_config(folder) == ONE
 
 
 def test_claiming_afresh_keeps_the_old_folder_and_says_where(folder, capsys):
-    run_folder.claim(folder, ONE, fresh=True)
+    with run_folder.claim(folder, ONE, fresh=True):
+        pass
     assert capsys.readouterr().out == ''  # there was none
     (folder / 'metrics.jsonl').write_text('{"step": 1}\n')
-    run_folder.claim(folder, OTHER, fresh=True)
+    with run_folder.claim(folder, OTHER, fresh=True):
+        pass
     assert run_folder.read_config(folder) == OTHER
     assert [path.name for path in folder.iterdir()] == [CONFIG]
     aside = folder.parent / 'ect.old1'

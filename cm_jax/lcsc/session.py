@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,8 +115,11 @@ class Session:
             profiles, _ = ask_tell.ask(self.job.states[SEARCH])
             found = self.criterion.units(self.values(profiles, budget.seed))
             write_json(path, dict(zip(self.criterion.names, found.tolist())))
-        stored = json.loads(path.read_text())
-        return np.array([stored[name] for name in self.criterion.names])
+        return run_folder.read_record(
+            self.workdir,
+            run_folder.UNITS,
+            lambda stored: np.array([float(stored[name]) for name in self.criterion.names]),
+        )
 
     @functools.cached_property
     def fitness(self) -> Fitness:
