@@ -43,7 +43,7 @@ from cm_jax.run_folder import (
     read_record,
     weights_label,
     write_config,
-    write_json,
+    write_record,
 )
 from cm_jax.types import Params
 from cm_jax.weights import fixtures, names
@@ -225,8 +225,8 @@ def write_files(
     card = {'name': dataset.get('name', dataset.source), 'split': dataset.split}
     card |= {'image_shape': list(preset.image_shape), 'num_classes': preset.num_classes}
     write_config(folder, to_plain(config))
-    write_json(folder / DATA_CARD, card)
-    write_json(folder / ORIGIN, origin)
+    write_record(folder / DATA_CARD, card)
+    write_record(folder / ORIGIN, origin)
     with checkpoint.Stream(folder / TRAJECTORY) as stream:
         for step, items in steps:
             stream.save(step, items, {'step': step})

@@ -1,8 +1,9 @@
 """Writes files so that they are never left incomplete, reads and writes JSON, and checksums.
 
-Reading never fails because a file is damaged. A row of JSON lines that is no JSON is left out with a
-warning that names file and line; a file that is one JSON value is refused by a UserError that names
-them and says what to do.
+Each row of JSON lines, and each JSON object that is read again, has a checksum of itself under the key
+CRC32, so that a changed number is noticed. Those of earlier versions have none. A damaged row is left
+out, with a warning that names file and line. A damaged file of one JSON value is refused by a UserError
+that names them and says what to do.
 """
 
 import hashlib
@@ -10,7 +11,8 @@ import json
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from etils import epath
 from cm_jax import locks
 from cm_jax.errors import UserError
 
+CRC32 = 'crc32'
 NEWLINE = b'\n'
 WRITING = '.writing'  # how the name of a file ends that is not yet complete
 
@@ -56,7 +59,8 @@ def append_json_line(path: epath.Path, row: Mapping[str, Any]) -> dict[str, Any]
     same file. If a killed one has left an incomplete last line, it is removed first. Raises OSError,
     with the file as it was, if the disk is full.
     """
-    line = json.dumps(_finite(row))
+    plain = _finite(row)
+    line = json.dumps(sealed(plain))
     if '://' in str(path):  # cloud storage cannot append to a file
         before = path.read_bytes() if path.exists() else b''
         kept, newline = _complete(before)
@@ -64,7 +68,12 @@ def append_json_line(path: epath.Path, row: Mapping[str, Any]) -> dict[str, Any]
     else:
         with locks.locked_file(path) as file:
             _append(file, f'{line}\n'.encode(), path)
-    return json.loads(line)
+    return json.loads(json.dumps(plain))
+
+
+def write_json_lines(path: epath.Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows that `read_json_lines` has read, in place of all that a file holds."""
+    write_text(path, ''.join(f'{json.dumps(sealed(row))}\n' for row in rows))
 
 
 def read_json_lines(path: epath.Path, *keys: str) -> list[dict[str, Any]]:
@@ -104,7 +113,8 @@ def read_json(
     """
     data = path.read_bytes()
     try:
-        return parse(json.loads(data.decode()))
+        value = json.loads(data.decode())
+        return parse(unsealed(value) if isinstance(value, dict) else value)
     except UserError:
         raise
     except json.JSONDecodeError as error:
@@ -116,6 +126,24 @@ def read_json(
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         place, reason = '', str(error)
     raise UserError(f'{path}{place} is damaged ({reason}): {remedy}')
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a JSON object with its checksum."""
+    return {**value, CRC32: _crc32(value)}
+
+
+def unsealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a JSON object without its checksum. Raises ValueError if that is of other content."""
+    rest = {key: item for key, item in value.items() if key != CRC32}
+    if CRC32 in value and value[CRC32] != _crc32(rest):
+        raise ValueError(f'not what was written; if you have changed it, remove its {CRC32!r}')
+    return rest
+
+
+def _crc32(value: Mapping[str, Any]) -> str:
+    """Returns the checksum of a JSON object, which is the same when it has been written and read."""
+    return f'{zlib.crc32(json.dumps(value).encode()):08x}'
 
 
 def sha256(path: pathlib.Path) -> str:
@@ -145,10 +173,11 @@ def _lines(
     for number, line in enumerate(data[:kept].split(NEWLINE), 1):
         if not line.strip():
             continue
+        row = None
         try:
-            row, reason = _row(line, keys), ''
+            row = _row(line, keys)
         except ValueError as error:
-            row, reason = None, getattr(error, 'msg', str(error))
+            reason = getattr(error, 'msg', str(error))  # without the place in the line
             warnings.warn(
                 f'{path}, line {number} is damaged and left out ({reason}); mend it or delete it',
                 stacklevel=2,
@@ -161,6 +190,7 @@ def _row(line: bytes, keys: Sequence[str]) -> dict[str, Any]:
     row = json.loads(line.decode())
     if not isinstance(row, dict):
         raise ValueError('no JSON object')
+    row = unsealed(row)
     missing = [key for key in keys if key not in row]
     if missing:
         raise ValueError(f'it lacks {missing[0]!r}')
@@ -174,7 +204,7 @@ def _complete(data: bytes) -> tuple[int, str]:
     """
     end = data.rfind(NEWLINE) + 1
     try:
-        _row(data[end:], ())
+        json.JSONDecoder().raw_decode(data[end:].decode(errors='replace'))  # whatever is behind it
     except ValueError:
         return end, ''
     return len(data), '\n'

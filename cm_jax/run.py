@@ -21,7 +21,7 @@ from cm_jax.config import differences
 from cm_jax.core import ema as averages
 from cm_jax.core import tree
 from cm_jax.errors import UserError, check_name
-from cm_jax.files import read_json_lines
+from cm_jax.files import read_json_lines, unsealed
 from cm_jax.generate import build_sampler, check_sampler, make_generator
 from cm_jax.metrics.features import to_bytes
 from cm_jax.run_folder import (
@@ -199,7 +199,10 @@ class Run:
     def tuned(self) -> list[dict[str, Any]]:
         """Returns the records of tuned_levels.json, the newest last; [] if there is no such file."""
         path = self.workdir / TUNED_LEVELS
-        return run_folder.read_record(self.workdir, TUNED_LEVELS, list) if path.exists() else []
+        if not path.exists():
+            return []
+        parse = lambda records: [unsealed(record) for record in records]  # noqa: E731
+        return run_folder.read_record(self.workdir, TUNED_LEVELS, parse)
 
     def sampler_spec(self, spec: str, step: int, ema: str) -> str:
         """Returns the full description of the sampler `spec`.

@@ -16,7 +16,7 @@ from cm_jax import interrupts, locks
 from cm_jax.config import differences
 from cm_jax.data import Source, card
 from cm_jax.errors import UserError
-from cm_jax.files import is_unfinished, read_json, write_text
+from cm_jax.files import is_unfinished, read_json, sealed, write_text
 from cm_jax.settings import earlier_search
 
 # Written by every command that makes a run folder.
@@ -178,15 +178,20 @@ def set_aside(workdir: epath.Path) -> epath.Path | None:
     return workdir.rename(workdir.parent / f'{workdir.name}.old{n}')
 
 
-def write_json(path: epath.Path, value: Any) -> None:
-    """Writes a value as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1) + '\n')
+def write_json(path: epath.Path, value: Any, indent: int | None = 1) -> None:
+    """Writes a value as JSON, whole or not at all; with `indent` None on one line."""
+    write_text(path, json.dumps(value, indent=indent) + '\n')
+
+
+def write_record(path: epath.Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
+    """Writes an object as `write_json` does, with the checksum that `read_record` compares."""
+    write_json(path, sealed(value), indent)
 
 
 def write_config(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -> None:
     """Writes a resolved config into a run folder, and makes the folder if it is not there."""
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / name, config)
+    write_record(workdir / name, config)
 
 
 def read_config(workdir: epath.Path, name: str = CONFIG) -> dict[str, Any]:
@@ -233,5 +238,5 @@ def store_card(workdir: epath.Path, source: Source) -> dict[str, Any]:
         card.check(stored, source)
         return stored
     made = {**card.make(source), 'crop': source.crop}
-    write_json(path, made)
+    write_record(path, made)
     return made

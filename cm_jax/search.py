@@ -14,7 +14,6 @@ coefficients.png, landscape.png, samples/lcsc.png. Killed at any moment, the sam
 comes to the same result.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +23,6 @@ from tqdm import tqdm
 
 from cm_jax import checkpoint, cli, locks, run_folder
 from cm_jax.config import to_plain
-from cm_jax.files import write_text
 from cm_jax.lcsc import baselines, generations, plots, selection
 from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.fitness import make_fitness
@@ -35,7 +33,7 @@ from cm_jax.lcsc.session import Session, cost, open_session
 from cm_jax.lcsc.space import ONE
 from cm_jax.plotting import save_figure, write_grid
 from cm_jax.run import open_run
-from cm_jax.run_folder import RAW, write_json
+from cm_jax.run_folder import RAW, write_record
 from cm_jax.settings import parse_search
 
 _CONFIG = cli.config_flag('e.g. configs/digits_ect_lcsc.py')
@@ -90,7 +88,7 @@ def score_landscape(session: Session) -> None:
     rows = np.split(grid.coefficients(len(job.steps), job.space.groups), len(grid.y))
     for row in tqdm(rows, unit=' rows', desc='landscape', dynamic_ncols=True):
         scores += session.fitness(row, job.settings.budget.seed).tolist()
-    write_text(path, json.dumps([s if np.isfinite(s) else None for s in scores]) + '\n')
+    write_record(path, {'scores': [s if np.isfinite(s) else None for s in scores]}, indent=None)
 
 
 def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> None:
@@ -103,9 +101,9 @@ def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> Non
     card = run_folder.DATA_CARD
     (job.run.workdir / card).copy(workdir / card, overwrite=True)
     coefficients = {**job.origin(), 'coefficients': choice.coefficients.tolist()}
-    write_json(workdir / run_folder.COEFFICIENTS, coefficients)
+    write_record(workdir / run_folder.COEFFICIENTS, coefficients)
     origin = {'made_by': 'lcsc', 'search': plain, **coefficients}
-    write_json(workdir / run_folder.ORIGIN, origin)
+    write_record(workdir / run_folder.ORIGIN, origin)
     config, sampler = to_plain(job.run.config), job.settings.budget.sampler
     config['sampling'] |= {'sampler': sampler, 'ema': RAW}
     config['evaluation'] = plain['evaluation'] | {'samplers': list(job.evaluation.samplers)}
@@ -160,7 +158,7 @@ def report(session: Session, chosen: Chosen, plain: Mapping[str, Any]) -> list[d
         'second': session.second,
         'rows': rows,
     }
-    write_json(workdir / run_folder.REPORT, summary)
+    write_record(workdir / run_folder.REPORT, summary)
     return rows
 
 

@@ -188,7 +188,7 @@ def store_distance(workdir: epath.Path, lpips: Distance | None) -> None:
     path, identity = workdir / DISTANCE, {'distance': lpips.name} | dict(lpips.checksums)
     if path.exists() and run_folder.read_record(workdir, DISTANCE) != identity:
         raise UserError(f'{path} says that this run began with other weights of {lpips.name}')
-    run_folder.write_json(path, identity)
+    run_folder.write_record(path, identity)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from cm_jax.core import tuning
 from cm_jax.errors import UserError
 from cm_jax.evaluation.extractors import override
 from cm_jax.evaluation.scores import Scorer
+from cm_jax.files import sealed
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import TUNED_LEVELS, weights_label, write_json
 from cm_jax.settings import Evaluation, check_numbers
@@ -132,7 +133,8 @@ def main(argv: Sequence[str]) -> None:
     if record is None:
         record = search(run, scorer, step, ema, samples)
         with locks.hold(run.workdir, f'{TUNED_LEVELS}.{locks.LOCK}', wait=True):
-            write_json(run.workdir / TUNED_LEVELS, [*run.tuned(), record])
+            records = [sealed(stored) for stored in [*run.tuned(), record]]
+            write_json(run.workdir / TUNED_LEVELS, records)
     else:
         print(f'stored in {run.workdir / TUNED_LEVELS}')
     print(

@@ -1,14 +1,13 @@
 """A run folder: whose run it is, how it is claimed and set aside, and the card of its data."""
 
 import dataclasses
-import json
 
 import pytest
 from etils import epath
 
 from cm_jax import data, run_folder
 from cm_jax.errors import UserError
-from cm_jax.run_folder import CONFIG, DATA_CARD
+from cm_jax.run_folder import CONFIG
 
 ONE = {'seed': 0, 'batch_size': 64, 'model': {'name': 'song_unet', 'channel_mult': [1, 2]}}
 OTHER = {'seed': 0, 'batch_size': 128, 'model': {'name': 'adm_unet', 'channel_mult': [1, 2]}}
@@ -196,13 +195,13 @@ def test_the_card_of_the_data_is_stored_once_and_refuses_other_data(folder):
     folder.mkdir(parents=True)
     train, test = (data.open_source('digits', split) for split in ('train', 'test'))
     stored = run_folder.store_card(folder, train)
-    assert json.loads((folder / DATA_CARD).read_text()) == stored
+    assert run_folder.read_card(folder) == stored
     assert stored['count'] == 1500 and stored['image_shape'] == [8, 8, 1]
     assert run_folder.store_card(folder, train) == stored
     assert stored['crop'] == ''
     with pytest.raises(UserError, match='count'):
         run_folder.store_card(folder, test)
-    assert json.loads((folder / DATA_CARD).read_text()) == stored
+    assert run_folder.read_card(folder) == stored
 
 
 def test_a_source_that_is_not_what_its_own_card_says_is_refused(folder):

@@ -211,8 +211,11 @@ def _stored_cards(
 
 def _text(made: dict[str, Any]) -> str:
     """Returns what a data set was made from, and by which rule, as words of a message."""
+    source = made['made_from']
+    files = ', '.join(f'{name} (sha256 {sha256[:8]})' for name, sha256 in source['files'].items())
+    size = f', size {source["size"]}' if source['size'] else ''
     rule = f', by the rule {made["crop"]!r}' if made['crop'] else ''
-    return f'{made["made_from"]}{rule}'
+    return f'{source["kind"]} files {files}{size}{rule}'
 
 
 def _write(

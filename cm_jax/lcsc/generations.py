@@ -13,20 +13,19 @@ All candidates of a search are scored on the samples number 0 to n - 1 of its st
 those of the method 'gradient': its step number t, from 1, is scored on the n samples from t n on.
 """
 
-import json
 from typing import Any
 
 import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from cm_jax.files import append_json_line, drop_json_lines, numbered_json_lines, write_text
+from cm_jax.files import append_json_line, drop_json_lines, numbered_json_lines
 from cm_jax.lcsc import ask_tell
 from cm_jax.lcsc.ask_tell import SearchState
 from cm_jax.lcsc.derivative import Differentiate
 from cm_jax.lcsc.fitness import Fitness
 from cm_jax.lcsc.identity import Identity
-from cm_jax.run_folder import candidates_file, read_record, state_file
+from cm_jax.run_folder import candidates_file, read_record, state_file, write_record
 from cm_jax.settings import Budget
 
 KEYS = ('generation', 'score', 'coefficients')  # that every row of a candidate has
@@ -93,8 +92,7 @@ def run(
                 scores = fitness(coefficients, budget.seed)
             state = ask_tell.tell(state, coefficients, scores, gradients)
             _write_rows(workdir / candidates_file(name), state, coefficients, scores)
-            plain = json.dumps(ask_tell.to_plain(state))
-            write_text(workdir / state_file(name), plain + '\n')
+            write_record(workdir / state_file(name), ask_tell.to_plain(state), indent=None)
             bar.update()
             _show_best(bar, state)
     return state

@@ -39,10 +39,14 @@ def plane(k: int, n: int) -> Plane:
 def read_landscape(workdir: epath.Path, grid: Plane) -> np.ndarray:
     """Returns the scores of a grid that the folder of a search keeps, a row for each y.
 
-    Raises UserError if the file is damaged.
+    Raises UserError if the file is damaged. In that of an earlier version the list is all there is.
     """
-    shape = len(grid.y), len(grid.x)
-    return read_record(workdir, LANDSCAPE, lambda plain: np.array(plain, float).reshape(shape))
+
+    def parse(plain: Any) -> np.ndarray:
+        scores = plain if isinstance(plain, list) else plain['scores']
+        return np.array(scores, float).reshape(len(grid.y), len(grid.x))
+
+    return read_record(workdir, LANDSCAPE, parse)
 
 
 def best_so_far(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,6 @@ from, so that on selection noise it is never behind EMA*.
 """
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from cm_jax.errors import UserError
 from cm_jax.evaluation.scores import Scorer
-from cm_jax.files import append_json_line, read_json_lines, write_text
+from cm_jax.files import append_json_line, read_json_lines, write_json_lines
 from cm_jax.lcsc import ask_tell
 from cm_jax.lcsc.ask_tell import SearchState
 from cm_jax.lcsc.baselines import Baseline
@@ -39,7 +38,7 @@ from cm_jax.lcsc.identity import (
     of_row,
 )
 from cm_jax.lcsc.snapshots import Snapshot
-from cm_jax.run_folder import REPORT, read_record, write_json
+from cm_jax.run_folder import REPORT, read_record, write_record
 from cm_jax.settings import Evaluation
 from cm_jax.types import Params
 
@@ -124,7 +123,7 @@ def save_chosen(path: epath.Path, chosen: Chosen) -> None:
         }
         for kind, one in chosen.baselines.items()
     }
-    write_json(path, {'choices': plain, 'baselines': baselines})
+    write_record(path, {'choices': plain, 'baselines': baselines})
 
 
 def load_chosen(path: epath.Path) -> Chosen:
@@ -228,7 +227,7 @@ def report_rows(
     """
     stored = read_json_lines(path, 'protocol')
     scored = {(of_row(row), row['protocol']['sampler']): row for row in stored}
-    write_text(path, ''.join(json.dumps(row) + '\n' for row in scored.values()))
+    write_json_lines(path, scored.values())
     rows = []
     for model in tqdm(list(models), unit=' models', desc='report', dynamic_ncols=True):
         missing = [s for s in evaluation.samplers if (model.identity, s) not in scored]

@@ -23,7 +23,7 @@ from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.lcsc.space import Space
 from cm_jax.lcsc.storage import Placed
 from cm_jax.metrics.features import round_straight_through, round_uint8
-from cm_jax.run_folder import write_json
+from cm_jax.run_folder import write_record
 from cm_jax.types import Params
 from cm_jax.wiring import open_spaces
 
@@ -114,7 +114,7 @@ class Session:
         if not path.exists():
             profiles, _ = ask_tell.ask(self.job.states[SEARCH])
             found = self.criterion.units(self.values(profiles, budget.seed))
-            write_json(path, dict(zip(self.criterion.names, found.tolist())))
+            write_record(path, dict(zip(self.criterion.names, found.tolist())))
         return run_folder.read_record(
             self.workdir,
             run_folder.UNITS,

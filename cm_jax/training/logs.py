@@ -16,6 +16,7 @@ from cm_jax.run_folder import EVENTS, METRICS, SKIPPED
 # The bar is redrawn at most once in this many seconds. Rarely where the output is not a terminal: in
 # a log file each drawing stays as a line.
 BAR_SECONDS = 0.5 if sys.stderr.isatty() else 15.0
+FLUSH_SECONDS = 60.0  # between two writes to the disk, at most, while events come
 
 
 class Events:
@@ -32,19 +33,22 @@ class Events:
 
         self._folder, self._event, self._summary = folder, event_pb2.Event, summary_pb2.Summary
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(str(folder / 'events'))
+        self._writer, self._flushed = EventsWriter(str(folder / 'events')), time.monotonic()
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write(step=first + 1, session_log=start)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes the metrics of a step."""
+        """Writes the metrics of a step; on the disk they are FLUSH_SECONDS later at the latest."""
         values = [self._summary.Value(tag=name, simple_value=x) for name, x in metrics.items()]
         self._write(step=step, summary=self._summary(value=values))
+        if time.monotonic() > self._flushed + FLUSH_SECONDS:
+            self.flush()
 
     def flush(self) -> None:
         """Waits until all events are on the disk."""
         with self._naming_the_folder():
             self._writer.flush()
+        self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Flushes the events and closes the file."""

@@ -159,7 +159,7 @@ def test_of_two_trainings_in_a_folder_the_second_is_refused_until_the_first_is_k
     folder = tmp_path / 'run'
     arguments = [TINY, f'--workdir={folder}']
     first = commands.start('train', *arguments)
-    metrics, until = folder / 'metrics.jsonl', time.monotonic() + 120
+    metrics, until = folder / 'metrics.jsonl', time.monotonic() + 300
     while not (metrics.exists() and '"step": 5,' in metrics.read_text()):
         assert first.poll() is None and time.monotonic() < until
         time.sleep(0.01)

@@ -11,6 +11,7 @@ import pytest
 from etils import epath
 
 from cm_jax import cli, run_folder
+from cm_jax.errors import UserError
 from cm_jax.files import append_json_line, drop_json_lines, read_json_lines, write_text
 from cm_jax.lcsc import generations, plots, selection
 from cm_jax.reports import inputs
@@ -61,10 +62,11 @@ def damage(path, line, how):
         (lambda line: line[:12], 'Expecting property name'),
         (lambda line: b'', None),
         (lambda line: line[:3] + bytes([line[3] ^ 0x80]) + line[4:], "can't decode byte 0xf4"),
-        (lambda line: line.replace(b'step', b'stap'), "it lacks 'step'"),
+        (lambda line: line.replace(b'0.5', b'0.4'), 'not what was written'),
+        (lambda line: b'{"loss": 0.5}', "it lacks 'step'"),
         (lambda line: b'[1, 2]', 'no JSON object'),
     ],
-    ids=['cut', 'blank', 'no text', 'another key', 'no object'],
+    ids=['cut', 'blank', 'no text', 'another number', 'without its step', 'no object'],
 )
 def test_a_damaged_row_is_named_and_the_others_are_used(rows, how, reason):
     damage(rows, 3, how)
@@ -210,6 +212,47 @@ def test_a_truncated_record_is_one_line_with_its_place_and_what_to_do(stored, fi
     said = refusal(use, stored)
     assert re.match(rf'{path}, line \d+, is damaged \(.+\): {remedy}', said), said
     assert '\n' not in said
+
+
+def test_a_record_with_another_number_is_told_and_may_be_changed_on_purpose(tmp_path):
+    folder = epath.Path(tmp_path)
+    config = {'seed': 0, 'model': {'sigma_data': 0.5, 'sizes': (1, 2)}, 'ω': 1e-05, 'rest': None}
+    run_folder.write_config(folder, config)
+    path = folder / run_folder.CONFIG
+    read = run_folder.read_config(folder)
+    assert read == config | {'model': {'sigma_data': 0.5, 'sizes': [1, 2]}}
+    path.write_text(path.read_text().replace('0.5', '0.7'))
+    said = refusal(run_folder.read_config, folder)
+    assert f'{path} is damaged (not what was written; if you have changed it, remove its' in said
+    path.write_text(re.sub(r',\s+"crc32": "\w+"', '', path.read_text()))
+    assert run_folder.read_config(folder)['model']['sigma_data'] == 0.7
+
+
+@pytest.mark.parametrize('file', ['scores.jsonl', 'chosen.json'])
+def test_no_byte_of_a_record_changes_unnoticed(tmp_path, file):
+    """A flip of any bit is told of, or has changed nothing that is read."""
+    path, record = epath.Path(tmp_path) / file, {'fd': 12.25, 'of': [3, 'a'], 'none': None}
+    if path.suffix == '.json':
+        run_folder.write_record(path, record)
+        read = lambda: [run_folder.read_record(path.parent, file)]  # noqa: E731
+    else:
+        append_json_line(path, record)
+        read = lambda: read_json_lines(path)  # noqa: E731
+    whole, noticed = path.read_bytes(), 0
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            try:
+                found = read()
+            except UserError:
+                caught.append(None)
+                found = []
+        noticed += bool(caught)
+        assert caught or found[0].items() >= record.items(), bytes(damaged)
+    assert noticed > 0.8 * 8 * len(whole)
 
 
 def changed(path, change):
