@@ -36,7 +36,7 @@ def install_for(command: str) -> None:
     A signal that the process was started to ignore, as by `nohup`, stays ignored. Must be called by the
     main thread. A second call changes the line alone.
     """
-    fresh = any(argument.startswith('--fresh') for argument in sys.argv)
+    fresh = any(argument.lower() in ('--fresh', '--fresh=true') for argument in sys.argv)
     tell(CONTINUES if command in CONTINUE and not fresh else STARTS_AGAIN)
     if _State.installed:
         return

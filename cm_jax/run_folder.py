@@ -156,9 +156,10 @@ def claim(
     With `fresh` an existing folder is renamed first, and the terminal is told. Raises UserError if
     another run lives there, or if another command is writing there.
     """
-    if fresh and workdir.exists():
-        with locks.hold(workdir):
-            print(f'  the old {workdir} is now {set_aside(workdir)}', flush=True)
+    if fresh:
+        if workdir.exists():
+            with locks.hold(workdir):
+                print(f'  the old {workdir} is now {set_aside(workdir)}', flush=True)
         interrupts.tell(f'{interrupts.CONTINUES} without --fresh')
     is_new(workdir, config, name)  # before the folder is touched
     with locks.hold(workdir):

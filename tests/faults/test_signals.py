@@ -8,8 +8,9 @@ import textwrap
 import time
 
 import pytest
+from etils import epath
 
-from cm_jax import interrupts
+from cm_jax import interrupts, run_folder
 from cm_jax.__main__ import commands as all_commands
 from tests.helpers import commands
 from tests.helpers.paths import ROOT
@@ -115,6 +116,20 @@ def test_the_first_signal_is_deferred_and_the_second_ends_it():
     assert process.poll() is None
     status, err = ended(process, signal.SIGINT)
     assert status == 130 and err == 'stopped by SIGINT; the same command continues\n'
+
+
+def test_with_fresh_the_same_command_would_start_afresh(tmp_path):
+    process = program(
+        "import sys\nsys.argv.append('--fresh')\n"
+        f"{INSTALL}import time\nprint('ready', flush=True)\ntime.sleep(100)"
+    )
+    said = ended(process, signal.SIGTERM)
+    assert said == (143, 'stopped by SIGTERM; the same command starts again\n')
+    before = interrupts.line(signal.SIGTERM)
+    with run_folder.claim(epath.Path(tmp_path) / 'run', {'seed': 0}, fresh=True):
+        said = interrupts.line(signal.SIGTERM)
+    assert said == 'stopped by SIGTERM; the same command continues without --fresh' != before
+    interrupts.tell(interrupts.STARTS_AGAIN)
 
 
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
