@@ -1,7 +1,8 @@
 """What all commands share: how they start and fail (`run`), and the flags that several of them have.
 
 A mistake of the user, a `UserError`, is shown as one line that begins with "error:", and the process
-ends with status 2. Anything else that goes wrong is a bug, and is shown with its traceback.
+ends with status 2. Anything else that goes wrong is a bug, and is shown with its traceback. Ctrl-C and
+SIGTERM end a command by one line, too (see interrupts.py).
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
+from cm_jax import interrupts
 from cm_jax.errors import FULL_DISK, UserError, check_name
 
 # --help lists a flag that is defined by a function of this module as one of the command that calls it.
@@ -122,6 +124,11 @@ def ignore_late_callbacks(unraisable: Any) -> None:
     """
     if str(unraisable.exc_value) != 'Event loop is closed':
         sys.__unraisablehook__(unraisable)
+
+
+def one_line_warning(message: Warning | str, *place: Any, **more: Any) -> str:
+    """Returns a warning as a command shows it: without the place in the code."""
+    return f'warning: {" ".join(str(message).split())}\n'
 
 
 def required_workdir(flag: flags.FlagHolder[str | None]) -> epath.Path:
@@ -247,12 +254,14 @@ def run(main: Callable[[Sequence[str]], None], arguments: bool = False) -> None:
     If the flags are wrong or `main` raises UserError, the process ends with one line and status 2.
     `arguments` says whether the command takes arguments beside its flags; if not, they are refused.
     """
+    interrupts.install_for(pathlib.Path(sys.argv[0]).stem)
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # silences the C++ log of JAX's libraries
     # Libraries log a failure at length, in their threads too, and then raise it. The error that is
     # raised is shown; the log would only repeat it.
     logging.set_verbosity(logging.FATAL)
     python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
     sys.unraisablehook = ignore_late_callbacks
+    warnings.formatwarning = one_line_warning
 
     def guarded(argv: Sequence[str]) -> None:
         set_compilation_cache()

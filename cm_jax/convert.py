@@ -18,7 +18,6 @@ than its tolerance.
 
 import itertools
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,7 +26,7 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from cm_jax import checkpoint, cli
+from cm_jax import checkpoint, cli, locks
 from cm_jax.config import base_config, to_plain
 from cm_jax.core.ema import POWER
 from cm_jax.core.tree import count
@@ -41,9 +40,10 @@ from cm_jax.run_folder import (
     RAW,
     TRAJECTORY,
     item_name,
+    read_record,
     weights_label,
     write_config,
-    write_json,
+    write_record,
 )
 from cm_jax.types import Params
 from cm_jax.weights import fixtures, names
@@ -197,25 +197,40 @@ def write_run(
     """Writes a run folder with the weights of `steps`: for each its number and its items by name.
 
     The folder is built under another name and renamed to `workdir` once it is complete. If that fails,
-    nothing is left.
+    nothing is left. Raises UserError if another process is building it, or has.
     """
     building = workdir.parent / f'{workdir.name}.importing'
-    if building.exists():
-        shutil.rmtree(building)
+    with locks.hold(building):
+        if workdir.exists():
+            raise UserError(f'{workdir} is there already; choose another --workdir')
+        for left in building.iterdir():  # by an import that was killed
+            if left.name != locks.LOCK:
+                left.rmtree() if left.is_dir() else left.unlink()
+        try:
+            write_files(building, config, network, steps, origin)
+        except BaseException:
+            building.rmtree()
+            raise
+        building.rename(workdir)
+
+
+def write_files(
+    folder: epath.Path,
+    config: ConfigDict,
+    network: Published,
+    steps: Iterable[tuple[int, Mapping[str, Params]]],
+    origin: Mapping[str, Any],
+) -> None:
+    """Writes the files of a run folder; the arguments are those of `write_run`."""
     preset, dataset = network.preset, config.dataset
     card = {'name': dataset.get('name', dataset.source), 'split': dataset.split}
     card |= {'image_shape': list(preset.image_shape), 'num_classes': preset.num_classes}
-    write_config(building, to_plain(config))
-    write_json(building / DATA_CARD, card)
-    write_json(building / ORIGIN, origin)
-    try:
-        with checkpoint.Stream(building / TRAJECTORY) as stream:
-            for step, items in steps:
-                stream.save(step, items, {'step': step})
-    except BaseException:
-        shutil.rmtree(building)
-        raise
-    building.rename(workdir)
+    write_config(folder, to_plain(config))
+    write_record(folder / DATA_CARD, card)
+    write_record(folder / ORIGIN, origin)
+    with checkpoint.Stream(folder / TRAJECTORY) as stream:
+        for step, items in steps:
+            stream.save(step, items, {'step': step})
 
 
 def export_weights(arguments: Sequence[str]) -> None:
@@ -234,8 +249,8 @@ def export_weights(arguments: Sequence[str]) -> None:
         raise UserError(f'--to={to} {problem}')
     step, ema = run.step(_STEP.value), _EMA.value or RAW
     params = net_params(run.settings, run.params(step, ema))
-    origin_file = run.workdir / ORIGIN
-    origin = json.loads(origin_file.read_text()) if origin_file.exists() else {}
+    has_origin = (run.workdir / ORIGIN).exists()
+    origin = read_record(run.workdir, ORIGIN, dict) if has_origin else {}
     config, shape = run.config, tuple(run.card['image_shape'])
     layout = origin.get('layout') or names.own_layout(config.model.to_dict())
     classes = run.parts.generative_model.num_classes

@@ -16,6 +16,7 @@ The FID needs the file of the Inception's weights, pt_inception-2015-12-05-67268
 --reference=FILE.npz compares with statistics that `python -m cm_jax.reference` has written.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -274,10 +275,11 @@ def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Eval
             channels = run.parts.generative_model.image_shape[-1]
             print(header(protocols[0], extractor, channels), flush=True)
         row, cost = stored.get(str(protocols)), 'stored'
-        if row is None or folder is not None:
-            save = None if folder is None else images.writer(folder)
+        wanted = None if folder is None or images.are_saved(folder, protocols) else folder
+        if row is None or wanted:
             params = load(step, ema)
-            row = scorer.score(params, spec, samples, seeds, ema=ema, step=step, save=save)
+            with images.saving(wanted, protocols) if wanted else contextlib.nullcontext() as save:
+                row = scorer.score(params, spec, samples, seeds, ema=ema, step=step, save=save)
         if str(protocols) not in stored:
             stored[str(protocols)] = row = append_json_line(run.workdir / SCORES, row)
             cost = f'{time.monotonic() - since:.1f} s'

@@ -24,7 +24,7 @@ from absl import flags
 from etils import epath
 
 from cm_jax import cli
-from cm_jax.files import write_text
+from cm_jax.files import write_bytes, write_text
 from cm_jax.lcsc import plots as search_plots
 from cm_jax.plotting import COLOURS, scale_to
 from cm_jax.reports import page, plots
@@ -212,7 +212,7 @@ def main(argv: Sequence[str]) -> None:
     grids = draw_samples(inputs, entries)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / 'results.json', results(entries))
-    (workdir / 'results.png').write_bytes(picture(grids))
+    write_bytes(workdir / 'results.png', picture(grids))
     write_text(workdir / 'report.html', page.render(make_page(inputs, entries, grids)))
     print(table(entries))
     print(f'\nreport: {workdir / "report.html"}')

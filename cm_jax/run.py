@@ -8,7 +8,6 @@ images = run.sample(weights, 'multistep@80,0.8', count=64, seed=0)
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from cm_jax.config import differences
 from cm_jax.core import ema as averages
 from cm_jax.core import tree
 from cm_jax.errors import UserError, check_name
-from cm_jax.files import read_json_lines
+from cm_jax.files import read_json_lines, unsealed
 from cm_jax.generate import build_sampler, check_sampler, make_generator
 from cm_jax.metrics.features import to_bytes
 from cm_jax.run_folder import (
@@ -199,7 +198,10 @@ class Run:
     def tuned(self) -> list[dict[str, Any]]:
         """Returns the records of tuned_levels.json, the newest last; [] if there is no such file."""
         path = self.workdir / TUNED_LEVELS
-        return json.loads(path.read_text()) if path.exists() else []
+        if not path.exists():
+            return []
+        parse = lambda records: [unsealed(record) for record in records]  # noqa: E731
+        return run_folder.read_record(self.workdir, TUNED_LEVELS, parse)
 
     def sampler_spec(self, spec: str, step: int, ema: str) -> str:
         """Returns the full description of the sampler `spec`.
@@ -237,11 +239,11 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the rows of metrics.jsonl."""
-        return read_json_lines(self.workdir / METRICS)
+        return read_json_lines(self.workdir / METRICS, 'step')
 
     def scores(self) -> list[dict[str, Any]]:
         """Returns the rows of scores.jsonl."""
-        return read_json_lines(self.workdir / SCORES)
+        return read_json_lines(self.workdir / SCORES, 'protocol')
 
 
 def open_run(workdir: str | epath.Path) -> Run:
@@ -252,10 +254,9 @@ def open_run(workdir: str | epath.Path) -> Run:
     """
     workdir = epath.Path(workdir)
     config = run_folder.read_config(workdir)
-    path = workdir / DATA_CARD
-    if not path.exists():
+    if not (workdir / DATA_CARD).exists():
         raise UserError(f'{workdir} has no {DATA_CARD}: its training did not start')
-    card = json.loads(path.read_text())
+    card = run_folder.read_card(workdir)
     settings = parse_run(config)
     parts = wire(settings, tuple(card['image_shape']), card['num_classes'])
     return Run(

@@ -18,11 +18,12 @@ from typing import Any
 
 from absl import flags
 
-from cm_jax import cli, sharding
+from cm_jax import cli, locks, sharding
 from cm_jax.core import tuning
 from cm_jax.errors import UserError
 from cm_jax.evaluation.extractors import override
 from cm_jax.evaluation.scores import Scorer
+from cm_jax.files import sealed
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import TUNED_LEVELS, weights_label, write_json
 from cm_jax.settings import Evaluation, check_numbers
@@ -131,7 +132,9 @@ def main(argv: Sequence[str]) -> None:
     record = next((stored for stored in records[::-1] if is_same_search(stored, protocol)), None)
     if record is None:
         record = search(run, scorer, step, ema, samples)
-        write_json(run.workdir / TUNED_LEVELS, [*records, record])
+        with locks.hold(run.workdir, f'{TUNED_LEVELS}.{locks.LOCK}', wait=True):
+            records = [sealed(stored) for stored in [*run.tuned(), record]]
+            write_json(run.workdir / TUNED_LEVELS, records)
     else:
         print(f'stored in {run.workdir / TUNED_LEVELS}')
     print(

@@ -1,13 +1,14 @@
 """Files of JSON lines, and files that are written whole: what a kill or a full disk leaves."""
 
 import math
+import re
 
 import pytest
 from etils import epath
 
 from cm_jax.files import (
     append_json_line,
-    drop_lines_after,
+    drop_json_lines,
     read_json_lines,
     sha256,
     write_text,
@@ -34,7 +35,10 @@ def test_a_line_without_its_end_makes_room_for_the_next(folder, whole):
     before = read_json_lines(path)
     append_json_line(path, {'a': 3})
     append_json_line(path, {'a': 4})
-    assert path.read_text() == whole + '{"a": 3}\n{"a": 4}\n'
+    assert re.fullmatch(
+        re.escape(whole) + r'{"a": 3, "crc32": "\w{8}"}\n{"a": 4, "crc32": "\w{8}"}\n',
+        path.read_text(),
+    )
     assert read_json_lines(path) == [*before, {'a': 3}, {'a': 4}]
 
 
@@ -54,7 +58,7 @@ def test_a_file_is_replaced_whole(folder):
 
 def test_no_file_has_no_lines_and_nothing_to_drop(folder):
     assert read_json_lines(folder / 'rows.jsonl') == []
-    drop_lines_after(folder / 'rows.jsonl', 3)
+    drop_json_lines(folder / 'rows.jsonl', lambda row: True)
     assert list(folder.iterdir()) == []
 
 
@@ -64,9 +68,9 @@ def test_rows_of_later_steps_are_dropped_with_a_line_that_was_cut_short(folder):
     for row in rows:
         append_json_line(path, row)
     path.write_text(path.read_text() + '{"step": 2, "lo')
-    drop_lines_after(path, 3)
+    drop_json_lines(path, lambda row: row['step'] > 3)
     assert read_json_lines(path) == rows[:4] and path.read_text().endswith('}\n')
-    drop_lines_after(path, 0)
+    drop_json_lines(path, lambda row: row['step'] > 0)
     assert path.read_text() == ''
 
 

@@ -5,7 +5,6 @@ they have. Pillow alone decodes the images, so that a file gives the same pixels
 """
 
 import io
-import json
 import re
 import shlex
 from typing import Any
@@ -177,10 +176,10 @@ def _check_shapes(name: str, decoded: list[np.ndarray], shape: tuple[int, ...]) 
 def _card(folder: epath.Path, split: str, info: tfds.core.DatasetInfo) -> dict[str, Any] | None:
     """Returns the data card stored with a split, or None; slices and sums of splits have none."""
     file = folder / card_name(split)
-    return json.loads(file.read_text()) if split in info.splits and file.exists() else None
+    return card.read(file) if split in info.splits and file.exists() else None
 
 
 def _crop(folder: epath.Path) -> str:
     """Returns the rule by which all splits of a data set were cropped, or '' if no card names it."""
-    cards = (json.loads(file.read_text()) for file in sorted(folder.glob(card_name('*'))))
+    cards = map(card.read, sorted(folder.glob(card_name('*'))))
     return next((card.crop_rule(stored) for stored in cards), '')
