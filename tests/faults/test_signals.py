@@ -125,6 +125,7 @@ def test_with_fresh_the_same_command_would_start_afresh(tmp_path):
     )
     said = ended(process, signal.SIGTERM)
     assert said == (143, 'stopped by SIGTERM; the same command starts again\n')
+    interrupts.tell(interrupts.STARTS_AGAIN)  # whatever another test left
     before = interrupts.line(signal.SIGTERM)
     with run_folder.claim(epath.Path(tmp_path) / 'run', {'seed': 0}, fresh=True):
         said = interrupts.line(signal.SIGTERM)
