@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f'--count must be at least 1, got {_COUNT.value}')
     precision.check_objective(settings)
     source = open_data(settings.dataset)
+    if _COUNT.value > source.count:
+        raise UserError(f'--count={_COUNT.value}, and the data have {source.count:,} images')
     denoise, teacher = open_teacher(settings, source.image_shape)
     probe = precision.make_probe(settings, source, _COUNT.value, denoise)
     device = jax.devices()[0]

@@ -124,10 +124,10 @@ def main(argv: Sequence[str]) -> None:
         raise UserError('edit needs --count >= 1, --results >= 1 and --seed >= 0')
     ts = parse_levels(_LEVELS.value, run)
     shape = run.parts.generative_model.image_shape
-    task = make_task(_TASK.value, shape, jax.random.split(jax.random.key(seed), count))
     source = open_data(run.settings.dataset, _SPLIT.value)
     if count > source.count:
         raise UserError(f'--count={count}, and split {_SPLIT.value!r} has {source.count} images')
+    task = make_task(_TASK.value, shape, jax.random.split(jax.random.key(seed), count))
     step = run.step(_STEP.value)
     ema = run.settings.sampling.ema if _EMA.value is None else _EMA.value
     params = run.params(step, ema)

@@ -1,13 +1,18 @@
-"""`UserError`, the error for a mistake of the user, and the two checks that raise it most often."""
+"""`UserError`, the error for a mistake of the user, and what raises it most often."""
 
+import contextlib
 import difflib
 import errno
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 # The `errno` of an OSError for a full disk, a full quota and a file that is too large.
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+OBJECT = re.compile(r'<(?:\w+\.)*(\w+) object at 0x\w+>')
+SHOWN = 200  # characters of another's text in a message, at most
 
 
 class UserError(ValueError):
@@ -24,6 +29,42 @@ def check_name(kind: str, name: str, legal: Iterable[str]) -> None:
         close = difflib.get_close_matches(str(name), legal, n=1)
         hint = f' (did you mean {close[0]!r}?)' if close else ''
         raise UserError(f'unknown {kind} {name!r}{hint}; legal: {", ".join(legal) or "none"}')
+
+
+def shown(text: object) -> str:
+    """Returns a text that another's file holds, fit for a message.
+
+    At most SHOWN characters are kept, and '?' stands for those that move a terminal's cursor or cannot
+    be printed.
+    """
+    return ''.join(c if c.isprintable() else '?' for c in str(text)[:SHOWN])
+
+
+@contextlib.contextmanager
+def begins_with(where: object) -> Iterator[None]:
+    """A context in which the text of a UserError gets `where` and a colon before it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f'{where}: {error}') from None
+
+
+@contextlib.contextmanager
+def damage_is_one_line(where: object, problem: str = 'is truncated or damaged') -> Iterator[None]:
+    """A context for reading a file that somebody else made, in which every error is a UserError.
+
+    A damaged file can make a library raise nearly anything. The UserError says `where` and `problem`,
+    then the error itself. One that is raised inside stays as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except MemoryError:
+        raise UserError(f'{where} takes more memory to read than there is') from None
+    except Exception as error:
+        reason = OBJECT.sub(r'\1', f'{type(error).__name__}: {error}')
+        raise UserError(f'{where} {problem} ({shown(reason)})') from error
 
 
 def build_from(section: str, factory: Callable, settings: Mapping[str, Any], **wired: Any) -> Any:

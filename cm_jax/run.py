@@ -43,6 +43,7 @@ from cm_jax.wiring import Parts, beside, wire
 POSTHOC = 'posthoc'
 # A post-hoc average is refused if the relative error of its profile is larger.
 MAX_ERROR = 0.05
+BATCH = 256  # samples that one program makes
 
 
 class Term(NamedTuple):
@@ -162,12 +163,17 @@ class Run:
         """Returns `generate(params, seed)`, which gives `count` samples: uint8 [count,H,W,C].
 
         `spec` describes the sampler. The bytes are those of config.evaluation.bytes. The program is
-        compiled once for all weights and seeds.
+        compiled once for all weights and seeds; it makes at most BATCH samples at a time.
         """
-        model, mesh = self.guided_model([spec]), sharding.make_mesh()
+        model, mesh, batch = self.guided_model([spec]), sharding.make_mesh(), min(count, BATCH)
         finish = functools.partial(to_bytes, rule=self.settings.evaluation.bytes)
-        generate = make_generator(model, build_sampler(spec, model), mesh, count, finish)
-        return lambda params, seed: generate(params, seed, 0)
+        generate = make_generator(model, build_sampler(spec, model), mesh, batch, finish)
+
+        def samples(params: Params, seed: int) -> np.ndarray:
+            parts = [generate(params, seed, first) for first in range(0, count, batch)]
+            return np.concatenate(parts)[:count]
+
+        return samples
 
     def sample(self, params: Params, spec: str, count: int, seed: int = 0) -> np.ndarray:
         """Returns `count` samples of the sampler that `spec` describes: uint8 [count,H,W,C]."""

@@ -33,6 +33,8 @@ _SEED = flags.DEFINE_integer('seed', 0, 'seed of the noise')
 _COLUMNS = flags.DEFINE_integer('columns', 10, 'how many images stand in a row of the grid')
 _NPZ = flags.DEFINE_bool('npz', False, 'also write the images to an .npz file: uint8 [N,H,W,C]')
 
+MAX_COUNT = 50_000  # images in one grid: as many as an FID takes
+
 
 def main(argv: Sequence[str]) -> None:
     del argv
@@ -44,6 +46,8 @@ def main(argv: Sequence[str]) -> None:
     count = sampling.count if _COUNT.value is None else _COUNT.value
     if count < 1 or _COLUMNS.value < 1 or seed < 0:
         raise UserError('sample needs --count >= 1, --columns >= 1 and --seed >= 0')
+    if count > MAX_COUNT:
+        raise UserError(f'--count={count}; legal: 1 to {MAX_COUNT:,}')
     step = run.step(_STEP.value)
     sampler = sampling.sampler if _SAMPLER.value is None else _SAMPLER.value
     sampler = run.sampler_spec(sampler, step, ema)
@@ -51,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
     name = f'{sampler_file_label(sampler)}_step{step}_{weights_file_label(ema)}_seed{seed}'
     folder = run.workdir / SAMPLES
     folder.mkdir(exist_ok=True)
-    write_grid(folder / f'{name}.png', images, _COLUMNS.value)
+    write_grid(folder / f'{name}.png', images, min(count, _COLUMNS.value))
     record = {
         'sampler': sampler,
         'ema': ema,

@@ -34,11 +34,13 @@ import numpy as np
 
 from cm_jax.core.guidance import autoguided, guided
 from cm_jax.core.process import Process
-from cm_jax.errors import UserError, check_name
+from cm_jax.errors import UserError, check_name, shown
 from cm_jax.samplers._suffixes import parse_autoguidance as parse_autoguidance
-from cm_jax.samplers._suffixes import parse_clip, parse_guidance, parse_head
+from cm_jax.samplers._suffixes import parse_clip, parse_guidance, parse_head, whole_number
 from cm_jax.samplers._suffixes import parse_guide as parse_guide
 from cm_jax.types import Array, DenoiseFn, Params
+
+MAX_STEPS = 10_000  # of a sampler, and the levels of a grid that are chosen from
 
 
 class Sampler(NamedTuple):
@@ -108,12 +110,14 @@ def parse_levels(text: str, process: Process, before: str) -> np.ndarray:
 
 
 def parse_steps(arguments: str, sampler: str) -> int:
-    """Returns the number n of `sampler@n`. Raises UserError unless it is a whole number >= 1."""
-    if not arguments.isdecimal() or int(arguments) < 1:
+    """Returns the number n of `sampler@n`. Raises UserError unless it is one from 1 to MAX_STEPS."""
+    steps = whole_number(arguments)
+    if not steps or steps > MAX_STEPS:
         raise UserError(
-            f'sampler {sampler}@{arguments}: write {sampler}@n with n >= 1 steps, as {sampler}@18'
+            f'sampler {sampler}@{shown(arguments)}: write {sampler}@n with n >= 1 steps, at most '
+            f'{MAX_STEPS:,}, as {sampler}@18'
         )
-    return int(arguments)
+    return steps
 
 
 def check_guidance(sampler: Sampler, num_classes: int) -> None:

@@ -25,8 +25,8 @@ import numpy as np
 from cm_jax.core import noise
 from cm_jax.core.ode import loop
 from cm_jax.core.process import Process, perturb
-from cm_jax.errors import UserError
-from cm_jax.samplers import parse_levels
+from cm_jax.errors import UserError, shown
+from cm_jax.samplers import MAX_STEPS, parse_levels, whole_number
 from cm_jax.types import Array
 
 BY_INDEX = 'idx:'
@@ -41,17 +41,19 @@ def parse(arguments: str, process: Process) -> np.ndarray:
 def levels_by_index(text: str, process: Process) -> np.ndarray:
     """Returns the levels that `text`, as '0,22,39/40', names by their indices in a grid, but the last.
 
-    Raises UserError unless the indices ascend from 0 to that of t_min, the last of the grid.
+    Raises UserError unless the indices ascend from 0 to that of t_min, the last of the grid, which has
+    at most MAX_STEPS levels.
     """
     listed, _, count = text.partition('/')
-    indices = listed.split(',')
-    if all(map(str.isdecimal, (*indices, count))) and len(indices) > 1:
-        n, chosen = int(count), np.array([int(index) for index in indices])
-        if n > 1 and chosen[0] == 0 and chosen[-1] == n - 1 and np.all(np.diff(chosen) > 0):
+    indices, n = [whole_number(index) for index in listed.split(',')], whole_number(count)
+    if n and 1 < n <= MAX_STEPS and None not in indices and len(indices) > 1:
+        chosen = np.array(indices)
+        if chosen[0] == 0 and chosen[-1] == n - 1 and np.all(np.diff(chosen) > 0):
             return np.asarray(noise.levels(process, n), np.float64)[chosen[:-1]]
     raise UserError(
-        f'sampler multistep@{BY_INDEX}{text}: write indices that ascend from 0, that of t_max, to '
-        f'n - 1, that of t_min, and behind / the n levels of a grid, as multistep@{BY_INDEX}0,22,39/40'
+        f'sampler multistep@{BY_INDEX}{shown(text)}: write indices that ascend from 0, that of t_max, '
+        f'to n - 1, that of t_min, and behind / the n levels of a grid, at most {MAX_STEPS:,}, as '
+        f'multistep@{BY_INDEX}0,22,39/40'
     )
 
 

@@ -103,7 +103,8 @@ def to_params(state: Mapping[str, np.ndarray], network: str, part: str) -> Param
             )
         values[name] = value
     for name, constant in CONSTANTS.items():
-        if name in values and not np.allclose(np.ravel(values[name]), constant, atol=1e-5):
+        value = np.ravel(values.get(name, constant))
+        if len(value) != len(constant) or not np.allclose(value, constant, atol=1e-5):
             raise UserError(f'{name} is not that of version 0.1, {constant}')
     wanted = {tensor.name: tensor for tensor in tensors if tensor.part == part}
     unread = {tensor.name for tensor in tensors} - set(wanted) | set(CONSTANTS)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cm_jax.errors import UserError, check_name
+from cm_jax.errors import UserError, check_name, damage_is_one_line
 from cm_jax.models.presets import PRESETS, Preset
 from cm_jax.types import Params
 from cm_jax.weights import inception, names
@@ -116,8 +116,7 @@ def read_network(
         state |= _heads(heads, layout)
     if not augment:
         state = {name: tensor for name, tensor in state.items() if name not in AUGMENT}
-    exported = metadata.get('made_by') == EXPORTED
-    config = json.loads(metadata['config']) if exported else {}
+    config = _exported_config(metadata, path)
     settings = _settings_in(state, preset, layout, config)
     try:
         params = names.to_params(state, settings, preset.image_shape, preset.num_classes, layout)
@@ -125,7 +124,9 @@ def read_network(
         raise UserError(f'{path}, network {network}: {error}') from error
     sigma_data = metadata.get(f'{prefix}init_kwargs.sigma_data', SIGMA_DATA)
     sigma_data = config.get('objective', {}).get('sigma_data', sigma_data)
-    if float(sigma_data) != SIGMA_DATA:
+    with damage_is_one_line(path, 'has a sigma_data that is no number'):
+        is_same = float(sigma_data) == SIGMA_DATA
+    if not is_same:
         raise UserError(f'{path} has sigma_data {sigma_data}; {network} has {SIGMA_DATA}')
     kind = _trained_as(preset, settings, config, metadata.get(f'{prefix}class_name'), path)
     if trained_as is not None and trained_as != kind:
@@ -172,6 +173,20 @@ def sections(network: Published) -> dict[str, Any]:
             **SCORES.get(height, FID),
         },
     }
+
+
+def _exported_config(metadata: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
+    """Returns the config of the run in a file that was exported here, and else {}.
+
+    Raises UserError if it is damaged.
+    """
+    if metadata.get('made_by') != EXPORTED:
+        return {}
+    with damage_is_one_line(path, 'has a damaged config in its metadata'):
+        config = dict(json.loads(metadata['config']))
+        check_name('objective', config['objective']['name'], TRAINED_AS)
+        dict(config['model'])
+        return config
 
 
 def _boundary(network: Published) -> float | None:

@@ -139,6 +139,7 @@ HEAD, FIRST = 'lin2.model.1.weight', 'features.0.weight'
         ),
         ('features', {FIRST: None, 'features.3.bias': None}, '2 missing: features.0.weight, feat'),
         ('features', {FIRST: np.full((64, 3, 11, 11), np.inf)}, 'has values that are not finite'),
+        ('heads', {'scaling_layer.shift': np.zeros(2)}, 'shift is not that of version 0.1'),
         ('features', {'features.1.weight': np.zeros(64)}, '1 unexpected: features.1.weight'),
     ],
 )

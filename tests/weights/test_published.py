@@ -137,6 +137,8 @@ def test_a_state_dict_of_lcsc(tmp_path, monkeypatch):
     monkeypatch.setitem(published.PRECISIONS, SHAPE[0], 'high')
     assert published.sections(found)['model']['precision'] == 'high'
     assert parts(found).process.name == 've'
+    path.write_bytes(weight_files.zip_file(tensors(state) | {'init_kwargs.sigma_data': 'half'}))
+    assert 'has a sigma_data that is no number' in refusal(path, 'cm_cifar10')
 
 
 def test_the_state_dicts_of_catch_up_distillation(tmp_path):

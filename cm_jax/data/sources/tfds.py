@@ -5,8 +5,10 @@ they have. Pillow alone decodes the images, so that a file gives the same pixels
 """
 
 import io
+import json
 import re
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from etils import epath
 from tensorflow_datasets.core.utils.version import list_all_versions
 
 from cm_jax.data import Source, card, images
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, damage_is_one_line, shown
 
 NAME = re.compile(r'(?P<dataset>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?')
 # The number of examples whose size is compared on opening, if TFDS does not know the image size.
@@ -94,18 +96,22 @@ def open_source(split: str, name: str, data_dir: str = '') -> Source:
 def open_folder(folder: epath.Path, split: str, name: str) -> Source:
     """Opens a split of the prepared data set in `folder`, which messages call `name`.
 
-    Raises UserError as `open_source` does.
+    Raises UserError as `open_source` does, and if a file of the data set is damaged or names a class
+    that is not TFDS's own.
     """
-    builder = tfds.builder_from_directory(folder)
-    info = builder.info
-    key = _image_key(info)
-    label = dict(info.features.items()).get('label')
-    num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else 0
-    records = _records(builder, split, key)
-    shape = info.features[key].shape
+    with damage_is_one_line(folder):
+        _check_classes(folder)
+        builder = tfds.builder_from_directory(folder)
+        info = builder.info
+        key = _image_key(info)
+        label = dict(info.features.items()).get('label')
+        num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else 0
+        records = _records(builder, split, key)
+        shape = info.features[key].shape
 
     def examples(indices: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        stored = records.__getitems__(indices.tolist())
+        with damage_is_one_line(folder):
+            stored = records.__getitems__(indices.tolist())
         decoded = [
             images.pixels(io.BytesIO(example[key]), f'{name}, image {index}', shape[-1])
             for index, example in zip(indices, stored)
@@ -134,6 +140,30 @@ def open_folder(folder: epath.Path, split: str, name: str) -> Source:
         card=_card(folder, split, info),
         crop=_crop(folder),
     )
+
+
+def _check_classes(folder: epath.Path) -> None:
+    """Raises UserError if features.json names a class of another package than TFDS.
+
+    TFDS would import that package, which may lie in the folder that the program is started in.
+    """
+    for name in _class_names(json.loads((folder / 'features.json').read_text())):
+        if not name.startswith('tensorflow_datasets.'):
+            raise UserError(
+                f'{folder} asks for the class {shown(name)}; legal: features of tensorflow_datasets'
+            )
+
+
+def _class_names(node: Any) -> Iterator[str]:
+    """Yields the names of classes in features.json, under the keys of all versions of TFDS."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ('pythonClassName', 'python_class_name', 'type') and isinstance(value, str):
+                yield value
+            yield from _class_names(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _class_names(value)
 
 
 def _records(builder: tfds.core.DatasetBuilder, split: str, key: str) -> Any:
