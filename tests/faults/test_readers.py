@@ -162,7 +162,7 @@ def test_a_record_of_other_types_is_refused(tmp_path):
     [
         ('{', 'is no whole fixture of a network'),
         ('{"model_channels": "many"}', 'these are weights of no network known here'),
-        ('[]', 'is no whole fixture of a network'),
+        ('[]', 'these are weights of no network known here'),
     ],
 )
 def test_a_fixture_of_other_content(tmp_path, config, says):
