@@ -31,7 +31,7 @@ from cm_jax.config import base_config, to_plain
 from cm_jax.core.ema import POWER
 from cm_jax.core.tree import count
 from cm_jax.errors import UserError, check_name
-from cm_jax.files import sha256
+from cm_jax.files import expanded, sha256
 from cm_jax.models.presets import PRESETS
 from cm_jax.run import open_run
 from cm_jax.run_folder import (
@@ -111,7 +111,7 @@ def read_published(path: epath.Path, network: str) -> Published:
         ema=_EMA.value,
         augment=_AUGMENT.value,
         trained_as=_DENOISER.value,
-        heads=epath.Path(_HEADS.value) if _HEADS.value else None,
+        heads=epath.Path(expanded(_HEADS.value)) if _HEADS.value else None,
     )
 
 
@@ -122,7 +122,7 @@ def import_weights(arguments: Sequence[str]) -> None:
     file is no weights file or does not fit the network, or if the run folder exists.
     """
     no_arguments(arguments)
-    path, network = epath.Path(required(_FROM, 'FILE')), required(_NETWORK, 'NAME')
+    path, network = epath.Path(expanded(required(_FROM, 'FILE'))), required(_NETWORK, 'NAME')
     workdir = cli.required_workdir(_WORKDIR)
     check_name('network', network, PRESETS)
     if workdir.exists():
@@ -133,7 +133,7 @@ def import_weights(arguments: Sequence[str]) -> None:
     found = read_published(path, network)
     origin = {'file': path.name, 'sha256': sha256(path), **origin_of(network, found)}
     if _HEADS.value:
-        origin['heads'] = {_HEADS.value: sha256(epath.Path(_HEADS.value))}
+        origin['heads'] = {_HEADS.value: sha256(epath.Path(expanded(_HEADS.value)))}
     steps = [(0, {item_name(RAW): found.params})]
     write_run(workdir, run_config(found), found, steps, origin)
     print(
@@ -240,8 +240,8 @@ def export_weights(arguments: Sequence[str]) -> None:
     shape and so on. Raises UserError if a flag is missing or wrong, or if the file exists.
     """
     no_arguments(arguments)
-    run = open_run(cli.required_workdir(_WORKDIR))
-    to = epath.Path(required(_TO, f'FILE{FORMAT}'))
+    run = open_run(cli.required_workdir(_WORKDIR, writes=False))
+    to = epath.Path(expanded(required(_TO, f'FILE{FORMAT}')))
     if to.suffix != FORMAT:
         raise UserError(f'--to={to}: export writes only {FORMAT} files')
     if to.exists() or not to.parent.exists():
@@ -281,7 +281,7 @@ def check_fixtures(paths: Sequence[str]) -> None:
         raise UserError('check takes fixtures: python -m cm_jax.convert check FIXTURE.npz...')
     failed = False
     for path in paths:
-        differences = fixtures.check(path)
+        differences = fixtures.check(expanded(path))
         over = [part.name for part in differences if part.error > part.tolerance]
         failed = failed or bool(over)
         worst = max(part.error for part in differences)

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from cm_jax import cli, sharding
+from cm_jax.bounds import Samples
 from cm_jax.errors import UserError
 from cm_jax.evaluation import curve, images, straightness
 from cm_jax.evaluation.extractors import override
@@ -58,7 +59,7 @@ _EMA = flags.DEFINE_multi_string(
     'that are stored',
 )
 _SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, repeatable')
-_SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')
+_SAMPLES = cli.number_flag('samples', None, 'samples a seed', Samples)
 _SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
 _EXTRACTOR = cli.extractor_flags()
 _SECOND = flags.DEFINE_list(
@@ -85,9 +86,10 @@ _METRICS = flags.DEFINE_list(
 _SAVE_IMAGES = flags.DEFINE_string(
     'save_images', None, 'a folder for the samples, a PNG each; else none is written'
 )
-_STRAIGHTNESS = flags.DEFINE_integer(
+_STRAIGHTNESS = cli.number_flag(
     'straightness', None, 'measure the straightness of paths of so many Euler steps, e.g. 128'
 )
+_UNSUPPORTED = cli.unsupported_flag()
 
 REFERENCE = 'reference'
 NOT_STRAIGHTNESS = (
@@ -108,7 +110,7 @@ def asked_samples(evaluation: Evaluation) -> Evaluation:
     given: dict[str, Any] = {
         'batch_size': _EXTRACTOR.batch_size.value,
         'samples': _SAMPLES.value,
-        'seeds': cli.integers('seeds', _SEEDS.value) or None,
+        'seeds': cli.naturals('seeds', _SEEDS.value) or None,
     }
     given = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(evaluation, **given)
@@ -292,7 +294,7 @@ def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Eval
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UserError(f'unknown argument {argv[1]!r}; legal: none, or {REFERENCE}')
-    run = open_run(cli.required_workdir(_WORKDIR))
+    run = open_run(cli.required_workdir(_WORKDIR), _UNSUPPORTED.value)
     evaluation = run.settings.evaluation
     if _CONFIG.value is not None:
         evaluation = parse_run(cli.required_section(_CONFIG, 'evaluation')).evaluation

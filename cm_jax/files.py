@@ -1,4 +1,4 @@
-"""Writes files so that they are never left incomplete, reads and writes JSON, and checksums.
+"""Paths that users write; files that are written whole or not at all; JSON; checksums.
 
 Each row of JSON lines, and each JSON object that is read again, has a checksum of itself under the key
 CRC32, so that a changed number is noticed. Those of earlier versions have none. A damaged row is left
@@ -24,6 +24,35 @@ from cm_jax.errors import UserError
 CRC32 = 'crc32'
 NEWLINE = b'\n'
 WRITING = '.writing'  # how the name of a file ends that is not yet complete
+
+
+def expanded(path: str | os.PathLike) -> str:
+    """Returns a path with the home folder that ~ or ~user at its beginning stands for.
+
+    Raises UserError if there is no such user.
+    """
+    text = os.path.expanduser(path)
+    if text.startswith('~'):
+        raise UserError(f'{text}: there is no user {text.split("/")[0][1:]!r} with a home folder')
+    return text
+
+
+def check_folder(path: epath.Path, name: str, writes: bool = True) -> None:
+    """Raises UserError if `path` is not a folder and cannot become one, or cannot be written to.
+
+    `name` is what the message calls it. Only folders of this machine are looked at, and a folder that
+    is only read, not `writes`, need not be writable.
+    """
+    if '://' in str(path):
+        return
+    place = pathlib.Path(path).absolute()
+    there = next(folder for folder in (place, *place.parents) if os.path.exists(folder))
+    if not there.is_dir():
+        raise UserError(
+            f'{name}={path}: {there} is no folder; name one that is there or can be made'
+        )
+    if writes and not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f'{name}={path}: {there} cannot be written to; name a folder that can')
 
 
 def write_text(path: epath.Path, text: str) -> None:

@@ -21,7 +21,7 @@ from cm_jax.config import differences
 from cm_jax.core import ema as averages
 from cm_jax.core import tree
 from cm_jax.errors import UserError, check_name
-from cm_jax.files import read_json_lines, unsealed
+from cm_jax.files import expanded, read_json_lines, unsealed
 from cm_jax.generate import build_sampler, check_sampler, make_generator
 from cm_jax.metrics.features import to_bytes
 from cm_jax.run_folder import (
@@ -252,19 +252,24 @@ class Run:
         return read_json_lines(self.workdir / SCORES, 'protocol')
 
 
-def open_run(workdir: str | epath.Path) -> Run:
+def open_run(workdir: str | epath.Path, unsupported: bool = False) -> Run:
     """Returns the run in a folder.
+
+    If `unsupported`, its network may be guided by class, however it was trained.
 
     Raises UserError if the folder is no run folder, if its config is not one of this program, or if
     training has not started in it.
     """
-    workdir = epath.Path(workdir)
+    workdir = epath.Path(expanded(workdir))
     config = run_folder.read_config(workdir)
     if not (workdir / DATA_CARD).exists():
         raise UserError(f'{workdir} has no {DATA_CARD}: its training did not start')
     card = run_folder.read_card(workdir)
     settings = parse_run(config)
     parts = wire(settings, tuple(card['image_shape']), card['num_classes'])
+    if unsupported:
+        model = parts.generative_model._replace(guidable=True)
+        parts = dataclasses.replace(parts, generative_model=model)
     return Run(
         workdir=workdir, config=ConfigDict(config), settings=settings, card=card, parts=parts
     )

@@ -204,7 +204,7 @@ def read_config(workdir: epath.Path, name: str = CONFIG) -> dict[str, Any]:
     """Returns the resolved config of a run folder. Raises UserError if it is no run folder."""
     path = workdir / name
     if not path.exists():
-        near = [p.name for p in workdir.parent.iterdir()] if workdir.parent.exists() else []
+        near = [p.name for p in workdir.parent.iterdir()] if workdir.parent.is_dir() else []
         close = difflib.get_close_matches(workdir.name, near, n=1)
         hint = f'; did you mean {workdir.parent / close[0]}?' if close else ''
         raise UserError(f'{workdir} is no run folder: it has no {name}{hint}')

@@ -29,7 +29,7 @@ from cm_jax.run_folder import DISTANCE, ORIGIN, RAW, RESUME, SAMPLES, SKIPPED, T
 from cm_jax.settings import parse_run
 from cm_jax.training import precision
 from cm_jax.training.logs import Log
-from cm_jax.training.setup import Setup, describe, set_up
+from cm_jax.training.setup import Setup, check_attention, describe, set_up
 from cm_jax.training.step import TrainState
 from cm_jax.types import Distance, Metrics
 
@@ -196,7 +196,8 @@ def claim(setup: Setup, config: dict[str, Any], fresh: bool) -> Iterator[None]:
     """Makes the folder this run's, and no other command's while the body of the `with` runs.
 
     These are the first writes of a run, by the first process while the others wait. Raises UserError if
-    the folder is another's, unless `fresh`, and if another command is writing there.
+    the folder is another's, unless `fresh`, if another command is writing there, and as
+    `check_attention` does.
     """
     workdir = setup.workdir
     with contextlib.ExitStack() as held:
@@ -205,6 +206,8 @@ def claim(setup: Setup, config: dict[str, Any], fresh: bool) -> Iterator[None]:
                 raise UserError(
                     f'{workdir} holds weights that were not trained there; choose another'
                 )
+            if fresh or run_folder.is_new(workdir, config):
+                check_attention(setup.settings, setup.batches.source.image_shape)
             held.enter_context(run_folder.claim(workdir, config, fresh=fresh))
             run_folder.store_card(workdir, setup.batches.source)
             store_distance(workdir, setup.lpips)

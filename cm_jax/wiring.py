@@ -14,7 +14,7 @@ from cm_jax.evaluation import extractors, references
 from cm_jax.evaluation.extractors import open_extractor
 from cm_jax.evaluation.scores import FeatureSpace, reference
 from cm_jax.metrics import named
-from cm_jax.models import Model, with_defaults
+from cm_jax.models import Model, heights, with_defaults
 from cm_jax.objectives import Objective
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import Evaluation, RunSettings
@@ -92,6 +92,7 @@ def wire(
         image_shape=image_shape,
         num_classes=num_classes,
         heads=objective.heads,
+        guidable=bool(with_defaults(settings.model).get('label_dropout')),
     )
     return Parts(
         process=process, model=model, objective=objective, generative_model=generative_model
@@ -139,7 +140,11 @@ def weights_meaning(settings: RunSettings, image_shape: Sequence[int]) -> dict[s
     """
 
     def architecture(network: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in with_defaults(network).items() if k not in OF_TRAINING}
+        found = {k: v for k, v in with_defaults(network).items() if k not in OF_TRAINING}
+        if found:  # a height that the network does not have means nothing
+            legal = heights(image_shape, found['channel_mult'])
+            found['attn_resolutions'] = sorted(set(found['attn_resolutions']).intersection(legal))
+        return found
 
     preconditioning = {}
     if settings.process['name'] != 'rf':

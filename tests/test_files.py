@@ -1,4 +1,4 @@
-"""Files of JSON lines, and files that are written whole: what a kill or a full disk leaves."""
+"""Paths that users write, files of JSON lines, files that are written whole."""
 
 import math
 import re
@@ -6,9 +6,12 @@ import re
 import pytest
 from etils import epath
 
+from cm_jax.errors import UserError
 from cm_jax.files import (
     append_json_line,
+    check_folder,
     drop_json_lines,
+    expanded,
     read_json_lines,
     sha256,
     write_text,
@@ -78,3 +81,27 @@ def test_a_checksum_is_that_of_the_bytes(folder):
     (folder / 'weights').write_bytes(b'abc')
     known = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
     assert sha256(folder / 'weights') == known
+
+
+def test_the_home_folder_is_written_out_or_refused(monkeypatch):
+    monkeypatch.setenv('HOME', '/home/ada')
+    assert expanded('~/runs/a') == '/home/ada/runs/a' and expanded('~') == '/home/ada'
+    assert expanded('runs/~a') == 'runs/~a' and expanded('./~a') == './~a' and expanded('') == ''
+    assert expanded('gs://bucket/~a') == 'gs://bucket/~a'
+    with pytest.raises(UserError, match=r"~nobody_here/x: there is no user 'nobody_here'"):
+        expanded('~nobody_here/x')
+
+
+def test_a_folder_is_there_or_can_be_made(folder):
+    (folder / 'file').write_text('')
+    for name in ('', 'new', 'new/one/within'):
+        check_folder(folder / name, '--workdir')
+    check_folder(epath.Path('gs://no_such_bucket/run'), '--workdir')
+    for place, there in (
+        (folder / 'file', folder / 'file'),
+        (folder / 'file' / 'x' / 'y', folder / 'file'),
+        (epath.Path('/dev/null/x'), '/dev/null'),
+    ):
+        with pytest.raises(UserError) as raised:
+            check_folder(place, '--workdir')
+        assert str(raised.value).startswith(f'--workdir={place}: {there} is no folder; ')

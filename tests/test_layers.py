@@ -15,7 +15,7 @@ ROOT = pathlib.Path(cm_jax.__file__).parent
 # line do not import each other.
 LAYERS = (
     ('interrupts',),
-    ('types',),
+    ('types', 'bounds'),
     ('errors',),
     ('locks',),
     ('files', 'plotting'),
@@ -40,7 +40,7 @@ COMMANDS = (
 LAYER = {unit: number for number, units in enumerate((*LAYERS, COMMANDS)) for unit in units}
 # The files of LCSC's algorithm are pure: they know no run folder and no config.
 ALGORITHM = ('ask_tell', 'archive', 'cma_es', 'evolution', 'random_search', 'profiles', 'space')
-PURE = ('core', 'types', 'errors', 'lcsc')
+PURE = ('core', 'types', 'bounds', 'errors', 'lcsc')
 CONFIGURED = {'config', 'run', 'cli', *COMMANDS}  # these may import ml_collections
 FORBIDDEN = ('tensorflow', 'torch', 'torchvision', 'jaxlib.xla_extension')
 

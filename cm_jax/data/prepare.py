@@ -25,6 +25,7 @@ from cm_jax.data import card, images, readers
 from cm_jax.data.readers import cifar10
 from cm_jax.data.sources import tfds as tfds_source
 from cm_jax.errors import UserError, check_name
+from cm_jax.files import expanded
 
 VERSION = '1.0.0'  # the version of a data set that is not one of STOCK
 STAGING = '.preparing'
@@ -103,9 +104,9 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0, crop: st
     if '://' in data_dir:
         raise UserError(f'data_dir {data_dir!r} is remote; prepare in a local folder, then copy it')
     rule = _rule(crop, size)
-    contents = readers.read(pathlib.Path(path).expanduser(), size, rule)
+    contents = readers.read(pathlib.Path(expanded(path)), size, rule)
     stock = _stock(dataset, contents)
-    home = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / dataset
+    home = pathlib.Path(expanded(data_dir or tfds.core.constants.DATA_DIR)) / dataset
     made_from = {'kind': contents.kind, 'size': size, 'files': contents.files}
     made = {'crop': rule, 'made_from': made_from}
     try:

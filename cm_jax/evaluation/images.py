@@ -17,7 +17,7 @@ from etils import epath
 
 from cm_jax.errors import UserError
 from cm_jax.evaluation.scores import SaveImages
-from cm_jax.files import WRITING, read_json
+from cm_jax.files import WRITING, expanded, read_json
 from cm_jax.run_folder import sampler_file_label, weights_file_label, write_json
 from cm_jax.sharding import is_primary
 
@@ -30,7 +30,7 @@ def folder(root: str, step: int, ema: str, spec: str) -> pathlib.Path:
     Raises UserError if it is there and not of a score.
     """
     name = f'step{step}_{weights_file_label(ema)}_{sampler_file_label(spec)}'
-    place = pathlib.Path(root).expanduser() / name
+    place = pathlib.Path(expanded(root)) / name
     if place.exists() and any(place.iterdir()) and not (place / RECORD).exists():
         raise UserError(f'--save_images: {place} is not empty; choose another folder')
     return place

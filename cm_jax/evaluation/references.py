@@ -23,7 +23,7 @@ import numpy as np
 from cm_jax.data import Source
 from cm_jax.errors import UserError, check_name, damage_is_one_line, shown
 from cm_jax.evaluation.scores import Reference, reference
-from cm_jax.files import sha256
+from cm_jax.files import expanded, sha256
 from cm_jax.metrics import moments
 from cm_jax.metrics.precision_recall import RealFeatures
 from cm_jax.metrics.protocol import extractor_id
@@ -88,7 +88,7 @@ def load(path: str, extractor: Extractor, batch_size: int, keep: bool = False) -
     statistics, of another extractor or another number of features, or without features where they are
     needed.
     """
-    place = pathlib.Path(path).expanduser()
+    place = pathlib.Path(expanded(path))
     if not place.is_file():
         published = PUBLISHED.get(place.name)
         source = f'; it is published at {published}' if published else ''
@@ -208,7 +208,7 @@ def _published(
         'split': UNTOLD,
         'extractor': UNTOLD,
         'count': count,
-        'checksum': sha256(pathlib.Path(path).expanduser()),
+        'checksum': sha256(pathlib.Path(expanded(path))),
         'rank_deficient': is_deficient,
     }
     return Reference(

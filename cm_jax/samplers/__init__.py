@@ -120,15 +120,6 @@ def parse_steps(arguments: str, sampler: str) -> int:
     return steps
 
 
-def check_guidance(sampler: Sampler, num_classes: int) -> None:
-    """Raises UserError if the sampler guides by class and the network has no classes."""
-    if sampler.guidance != 1 and not num_classes:
-        raise UserError(
-            f'sampler {sampler.spec!r} guides by class, and the network has no classes: it was trained '
-            'with class_conditional = False'
-        )
-
-
 def clipped(denoise: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
     """Returns the denoiser with its estimates of x0 clipped to [-1, 1]."""
     return lambda x, t: jnp.clip(denoise(x, t), -1, 1)
@@ -201,6 +192,27 @@ class GenerativeModel(NamedTuple):
     num_classes: int  # 0 for an unconditional network
     heads: tuple[DenoiseFn, ...] = ()  # of a network with several heads; `denoise` is one of them
     guides: Mapping[str, Guide] = {}  # those that were opened, by `Sampler.guide`
+    guidable: bool = True  # whether it also learnt from images without their class
+
+
+def check_guidance(sampler: Sampler, model: GenerativeModel) -> None:
+    """Raises UserError if the sampler guides by class and the network does not know what that needs.
+
+    That is an image with its class, and an image without.
+    """
+    if sampler.guidance == 1:
+        return
+    if not model.num_classes:
+        raise UserError(
+            f'sampler {sampler.spec!r} guides by class, and the network has no classes: it was trained '
+            'with class_conditional = False'
+        )
+    if not model.guidable:
+        raise UserError(
+            f'sampler {sampler.spec!r} guides by class, and the network never learnt from an image '
+            'without its class: it was trained with model.label_dropout = 0, and not, say, 0.1; sample '
+            'and evaluate guide it nevertheless with --unsupported'
+        )
 
 
 def check_head(sampler: Sampler, heads: int) -> None:
@@ -257,7 +269,7 @@ def generate(
 
     With `unroll` there is no loop: the denoiser is called once for each evaluation, which it can see.
     """
-    check_guidance(sampler, model.num_classes)
+    check_guidance(sampler, model)
     check_head(sampler, len(model.heads))
     check_guide(sampler, model.guides)
     denoise = model.heads[sampler.head - 1] if sampler.head else model.denoise

@@ -3,7 +3,7 @@
 from cm_jax.config import base_config
 
 NETWORK = {'name': 'song_unet', 'channels': 32, 'channel_mult': (2, 2, 2), 'num_blocks': 2}
-NETWORK |= {'attn_resolutions': (16,), 'dropout': 0.13}
+NETWORK |= {'attn_resolutions': (), 'dropout': 0.13}
 
 
 def mnist_config():

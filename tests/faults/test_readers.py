@@ -158,17 +158,17 @@ def test_a_record_of_other_types_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('config', 'says'),
+    ('config', 'tensor', 'says'),
     [
-        ('{', 'is no whole fixture of a network'),
-        ('{"model_channels": "many"}', 'these are weights of no network known here'),
-        ('[]', 'these are weights of no network known here'),
+        ('{', 'a', 'is no whole fixture of a network'),
+        ('{"model_channels": "many"}', 'a', 'these are weights of no network known here'),
+        ('[]', 'model.map_layer0.weight', 'is no whole fixture of a network'),
     ],
 )
-def test_a_fixture_of_other_content(tmp_path, config, says):
+def test_a_fixture_of_other_content(tmp_path, config, tensor, says):
     path = tmp_path / 'a.npz'
     arrays = {name: np.zeros(2) for name in fixtures.NEEDED}
-    np.savez(path, config_json=config, **{'param/a': np.zeros(2)}, **arrays)
+    np.savez(path, config_json=config, **{f'param/{tensor}': np.zeros(2)}, **arrays)
     assert says in refusal(fixtures.check, path)
 
 

@@ -18,6 +18,7 @@ from tensorflow_datasets.core.utils.version import list_all_versions
 
 from cm_jax.data import Source, card, images
 from cm_jax.errors import UserError, damage_is_one_line, shown
+from cm_jax.files import expanded
 
 NAME = re.compile(r'(?P<dataset>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?')
 # The number of examples whose size is compared on opening, if TFDS does not know the image size.
@@ -46,7 +47,7 @@ def find(name: str, data_dir: str = '') -> epath.Path:
     match = NAME.fullmatch(name)
     if not match:
         raise UserError(f'data set name {name!r}; legal: dataset, dataset/config, dataset:1.2.3')
-    root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / match['dataset']
+    root = epath.Path(expanded(data_dir or tfds.core.constants.DATA_DIR)) / match['dataset']
     home = root / match['config'] if match['config'] else root
     versions = [match['version']] if match['version'] else map(str, list_all_versions(home))
     folders = [home / version for version in versions]
