@@ -86,6 +86,7 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
         ('sample', ['--sampler=magic'], ["'magic'", 'onestep', 'heun']),
         ('sample', ['--ema=0.7'], ["'0.7'", '0.5, 0.9']),
         ('sample', ['--ema=posthoc0.02'], ['posthoc0.02', 'power0.1', 'trajectory.emas=True']),
+        ('sample', ['--count=50001'], ['--count=50001', 'a whole number in [1, 50000]']),
         ('sample', ['--sampler=heun@1000000000'], ['heun@1000000000', 'at most 10,000']),
         ('sample', ['--sampler=onestep+cfg2'], ['label_dropout = 0', '--unsupported']),
         ('evaluate', ['--step=3'], ['no step 3', '0, 2, 4']),
