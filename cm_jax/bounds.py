@@ -13,6 +13,7 @@ import collections.abc
 import contextlib
 import dataclasses
 import numbers
+import pathlib
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -91,7 +92,10 @@ def described(hint: Any) -> str:
         return ', or '.join(map(described, parts))
     if origin in (tuple, collections.abc.Sequence):
         return f'a list with each entry {described(parts[0])}'
-    words = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'text'}
+    words = {
+        **{int: 'a whole number', float: 'a number', bool: 'True or False'},
+        **{str: 'text', pathlib.Path: 'a path'},
+    }
     return words.get(hint, 'None' if hint is types.NoneType else getattr(hint, '__name__', 'any'))
 
 

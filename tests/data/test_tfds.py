@@ -89,7 +89,11 @@ def test_images_that_differ_in_size_say_what_to_do(tmp_path):
         ('features.json', lambda text: text[: len(text) // 2], 'is truncated or damaged'),
         ('dataset_info.json', lambda text: text[: len(text) // 2], 'is truncated or damaged'),
         ('dataset_info.json', lambda text: text.replace('array_record', 'other'), 'damaged'),
-        ('data_card_train.json', lambda text: text[:40], 'data_card_train.json is truncated'),
+        (
+            'data_card_train.json',
+            lambda text: text[:40],
+            r'data_card_train.json, line \d+, is damaged',
+        ),
         (
             'features.json',
             lambda text: text.replace('tensorflow_datasets.core', 'mine'),

@@ -165,7 +165,7 @@ def test_wrong_settings_are_refused(stored, tmp_path):
     refused(r"unknown key config\.lpips\.head 'head' \(did you mean 'heads'", head='x')
     refused('no weights file .*none.pth', features=str(tmp_path / 'none.pth'))
     refused("path of the file of its heads, got ''", heads='')
-    refused('path of the file of its features, got None', features=None)
+    refused(r'config\.lpips\.features must be text, or a path, got None', features=None)
     refused(r"fit the features of LPIPS 'vgg': 22 missing", network='vgg')
     refused(r"fit the heads of LPIPS 'alex': 5 missing", heads=stored['features'])
     with pytest.raises(UserError, match=r'config\.lpips lacks heads'):
