@@ -92,9 +92,12 @@ def described(hint: Any) -> str:
         return ', or '.join(map(described, parts))
     if origin in (tuple, collections.abc.Sequence):
         return f'a list with each entry {described(parts[0])}'
-    words = {
-        **{int: 'a whole number', float: 'a number', bool: 'True or False'},
-        **{str: 'text', pathlib.Path: 'a path'},
+    words: dict[Any, str] = {
+        int: 'a whole number',
+        float: 'a number',
+        bool: 'True or False',
+        str: 'text',
+        pathlib.Path: 'a path',
     }
     return words.get(hint, 'None' if hint is types.NoneType else getattr(hint, '__name__', 'any'))
 
