@@ -10,7 +10,7 @@ from cm_jax.errors import UserError
 from cm_jax.evaluation import scores
 from cm_jax.lcsc import criterion, storage
 from cm_jax.lcsc.derivative import make_derivative
-from cm_jax.lcsc.fitness import make_fitness, make_values
+from cm_jax.lcsc.fitness import make_values
 from cm_jax.models import pixels
 from cm_jax.run import open_run
 from cm_jax.training.setup import set_up
@@ -38,21 +38,28 @@ def assert_asked_for(found, precision):
     assert precision in found <= ALLOWED[precision], found
 
 
+@pytest.fixture(scope='module')
+def unnamed(tmp_path_factory):
+    """The folder of a run that names no precision, to teach or guide others."""
+    folder = tmp_path_factory.mktemp('run') / 'edm'
+    return untrained_run(folder, config_of('edm', 'default'), steps=(1,)).workdir
+
+
 def test_the_step_of_ect_with_attention_and_rematerialisation_in_micro_batches(tmp_path):
     config = config_of('ect', 'high', attn_resolutions=(8,), remat=(8,), dropout=0.1)
     config.train.accumulate = 2
     assert_asked_for(precisions_of_step(config, tmp_path), 'high')
 
 
-def test_the_step_of_cd_with_a_teacher_that_names_no_precision(tmp_path):
-    teacher = untrained_run(tmp_path / 'teacher', config_of('edm', 'default'), steps=(1,))
+def test_the_step_of_cd_with_a_teacher_that_names_none(unnamed, tmp_path):
     config = config_of('cd', 'highest')
-    config.teacher.workdir = str(teacher.workdir)
+    config.teacher.workdir = str(unnamed)
     assert_asked_for(precisions_of_step(config, tmp_path), 'highest')
 
 
 def test_the_step_of_cud_with_a_prior(tmp_path):
-    config = config_of('catch_up', 'highest')
+    config = config_of('catch_up', 'highest', heads=1)
+    config.objective.update({'order': 1, 'head': 1})
     assert_asked_for(precisions_of_step(config, tmp_path), 'highest')
 
 
@@ -62,23 +69,22 @@ def test_the_step_of_edm2_with_its_estimate_of_the_uncertainty(tmp_path):
     assert_asked_for(precisions_of_step(config, tmp_path), 'highest')
 
 
-def test_products_of_samplers_and_searches_have_the_precision_of_the_config(tmp_path, monkeypatch):
+def test_samplers_with_a_guide_that_names_none_and_searches(unnamed, tmp_path, monkeypatch):
     source = data.open_source('digits', 'test')
     extractor = pixels.extractor('pixel')
     space = scores.FeatureSpace(extractor, scores.reference(source, extractor, 297))
     built = criterion.build([space], {space.extractor.score: 1.0}, 40)
-    run = untrained_run(tmp_path / 'run', config_of('ect', 'high'))
-    guide = untrained_run(tmp_path / 'guide', config_of('edm', 'default'), steps=(1,))
+    run = untrained_run(tmp_path, config_of('ect', 'high'))
     params, model = run.params(), run.parts.generative_model
     placed = storage.place(storage.store(run.params, run.steps()), sharding.make_mesh())
-    arguments = model, samplers.build('multistep@80,1', model.process), built, placed
+    one, two = (samplers.build(spec, model.process) for spec in ('onestep', 'multistep@80,1'))
     settings = {'samples': 40, 'batch_size': 20}
     recorder = Recorder()
     monkeypatch.setattr(jax, 'jit', recorder.jit)
     jobs = (
-        lambda: run.sample(params, f'heun@2+auto1.5={guide.workdir}', count=4),
-        lambda: make_fitness(built, make_values(*arguments, **settings))(jnp.eye(2), 3),
-        lambda: make_derivative(*arguments, **settings)(jnp.array([0.5, 0.5]), 3, 0),
+        lambda: run.sample(params, f'euler@2+auto1.5={unnamed}', count=4),
+        lambda: make_values(model, two, built, placed, **settings)(jnp.eye(2), 3),
+        lambda: make_derivative(model, one, built, placed, **settings)(jnp.array([0.5, 0.5]), 3, 0),
     )
     for job in jobs:
         recorder.texts.clear()
