@@ -38,6 +38,7 @@ setuptools.setup(
     ],
     extras_require={
         'test': [
+            'hypothesis>=6.100',
             'mypy>=2.4,<3',
             'pytest>=8',
             'pytest-xdist>=3.6',

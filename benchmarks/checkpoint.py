@@ -109,7 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'{len(leaves):,} arrays, {size / 1e9:.3g} GB, {checksums.THREADS} threads')
     fewest = measure(state, arguments.rounds)
     for name, took in fewest.items():
-        print(f'{name:<28} {took.clock:7.3f} s, {took.processors:7.3f} s of all processors together')
+        print(
+            f'{name:<28} {took.clock:7.3f} s, {took.processors:7.3f} s of all processors together'
+        )
     shares = {
         task: fewest[f'checksums of a {task}'].clock / fewest[task].clock
         for task in ('save', 'load')

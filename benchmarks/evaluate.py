@@ -29,7 +29,7 @@ import scipy.linalg
 
 from cm_jax.metrics import moments
 from cm_jax.metrics.frechet import frechet
-from cm_jax.metrics.precision_recall import precision_recall
+from cm_jax.metrics.precision_recall import RealFeatures, precision_recall
 from cm_jax.models import inception
 
 DIM = 2048
@@ -103,7 +103,7 @@ def measure_memory(points: int) -> list[str]:
         np.random.default_rng(seed).standard_normal((points, DIM), np.float32) for seed in (0, 1)
     )
     before, start = peak(), time.perf_counter()
-    result = precision_recall(real, samples)
+    result = precision_recall(RealFeatures(real), samples)
     stats = jax.devices()[0].memory_stats() or {}
     device = stats.get('peak_bytes_in_use')
     return [

@@ -14,9 +14,9 @@ import itertools
 from collections.abc import Sequence
 
 import jax
-from absl import flags
 
 from cm_jax import cli
+from cm_jax.bounds import BatchSize
 from cm_jax.core.precision import PRECISIONS
 from cm_jax.errors import UserError
 from cm_jax.models.unet import DTYPES
@@ -27,17 +27,19 @@ from cm_jax.wiring import open_data
 
 _WORKDIR = cli.workdir_flag()
 _STEP = cli.step_flag()
-_COUNT = flags.DEFINE_integer('count', 16, 'how many images are looked at at each noise level')
+_COUNT = cli.number_flag(
+    'count', 16, 'how many images are looked at at each noise level', BatchSize
+)
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run = open_run(cli.required_workdir(_WORKDIR))
+    run = open_run(cli.required_workdir(_WORKDIR, writes=False))
     settings, step = run.settings, run.step(_STEP.value)
-    if _COUNT.value < 1:
-        raise UserError(f'--count must be at least 1, got {_COUNT.value}')
     precision.check_objective(settings)
     source = open_data(settings.dataset)
+    if _COUNT.value > source.count:
+        raise UserError(f'--count={_COUNT.value}, and the data have {source.count:,} images')
     denoise, teacher = open_teacher(settings, source.image_shape)
     probe = precision.make_probe(settings, source, _COUNT.value, denoise)
     device = jax.devices()[0]

@@ -1,7 +1,8 @@
 """What all commands share: how they start and fail (`run`), and the flags that several of them have.
 
 A mistake of the user, a `UserError`, is shown as one line that begins with "error:", and the process
-ends with status 2. Anything else that goes wrong is a bug, and is shown with its traceback.
+ends with status 2. Anything else that goes wrong is a bug, and is shown with its traceback. Ctrl-C and
+SIGTERM end a command by one line, too (see interrupts.py).
 """
 
 import contextlib
@@ -20,8 +21,16 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from cm_jax.errors import FULL_DISK, UserError, check_name
+from cm_jax import interrupts
+from cm_jax.bounds import BatchSize, Count, Natural, described, fit
+from cm_jax.errors import FULL_DISK, UNUSABLE_PATH, UserError, check_name
+from cm_jax.files import check_folder, expanded
 
+# What Python says of a word that is no number, and what a user is told.
+PARSED = {
+    'invalid literal for int() with base 10:': 'it must be a whole number, got',
+    'could not convert string to float:': 'it must be a number, got',
+}
 # --help lists a flag that is defined by a function of this module as one of the command that calls it.
 flags.disclaim_key_flags()
 
@@ -47,7 +56,7 @@ def step_flag(meaning: str = '') -> flags.FlagHolder[int | None]:
     text = (
         f'{meaning}the training step whose weights are taken; default: the last of the trajectory'
     )
-    return flags.DEFINE_integer('step', None, text)
+    return number_flag('step', None, text, Natural)
 
 
 def ema_flag(meaning: str = '') -> flags.FlagHolder[str | None]:
@@ -69,6 +78,38 @@ class ExtractorFlags:
     batch_size: flags.FlagHolder[int | None]
 
 
+class NumberParser(flags.ArgumentParser):
+    """The parser of a flag whose values are the whole numbers of an annotation, such as `Count`."""
+
+    def __init__(self, legal: Any):
+        super().__init__()
+        self.legal = legal
+        self.syntactic_help = described(legal)
+
+    def parse(self, argument: str | int) -> int:
+        """Returns the number. Raises ValueError, which says what is legal, if it is not."""
+        try:
+            return fit(self.legal, int(argument))
+        except ValueError:
+            raise ValueError(f'it must be {described(self.legal)}') from None
+
+    def flag_type(self) -> str:
+        return 'int'
+
+
+def number_flag(
+    name: str, default: int | None, meaning: str, legal: Any = Count
+) -> flags.FlagHolder[Any]:
+    """Defines a flag of whole numbers and returns it; `legal` annotates those that it takes."""
+    return flags.DEFINE(NumberParser(legal), name, default, meaning)
+
+
+def unsupported_flag() -> flags.FlagHolder[bool]:
+    """Defines the flag --unsupported and returns it; `open_run` takes its value."""
+    text = 'guide by class (+cfg) even a network that was trained without label_dropout'
+    return flags.DEFINE_bool('unsupported', False, text)
+
+
 def extractor_flags() -> ExtractorFlags:
     """Defines the flags --extractor, --weights, --download and --batch_size and returns them."""
     return ExtractorFlags(
@@ -84,8 +125,11 @@ def extractor_flags() -> ExtractorFlags:
             False,
             "download the file of the extractor's weights if it is not there, and check its sha256",
         ),
-        batch_size=flags.DEFINE_integer(
-            'batch_size', None, 'how many images are processed at a time; changes no score'
+        batch_size=number_flag(
+            'batch_size',
+            None,
+            'how many images are processed at a time; changes no score',
+            BatchSize,
         ),
     )
 
@@ -100,8 +144,9 @@ def fail(text: str) -> NoReturn:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A context in which a UserError or a full disk ends the process with one line and status 2.
+    """A context in which the process ends with one line and status 2 where the user can help it.
 
+    That is the case of a UserError, of a full disk, and of a path that cannot be used.
     Every other exception is raised as it is.
     """
     try:
@@ -109,9 +154,13 @@ def one_line_errors() -> Iterator[None]:
     except UserError as error:
         fail(str(error))
     except OSError as error:
-        if error.errno not in FULL_DISK:
+        if error.errno in FULL_DISK:
+            fail(
+                f'{error.strerror}: {error.filename or "no file named"}; what was complete is kept'
+            )
+        if error.errno not in UNUSABLE_PATH or not error.filename:
             raise
-        fail(f'{error.strerror}: {error.filename or "no file named"}; what was complete is kept')
+        fail(f'{error.strerror}: {error.filename}')
 
 
 def ignore_late_callbacks(unraisable: Any) -> None:
@@ -124,11 +173,22 @@ def ignore_late_callbacks(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def required_workdir(flag: flags.FlagHolder[str | None]) -> epath.Path:
-    """Returns the value of --workdir as a path. Raises UserError if the flag was not given."""
+def one_line_warning(message: Warning | str, *place: Any, **more: Any) -> str:
+    """Returns a warning as a command shows it: without the place in the code."""
+    return f'warning: {" ".join(str(message).split())}\n'
+
+
+def required_workdir(flag: flags.FlagHolder[str | None], writes: bool = True) -> epath.Path:
+    """Returns the value of --workdir as a path.
+
+    Raises UserError if the flag was not given, and as `files.check_folder` does; `writes` says whether
+    the command writes there.
+    """
     if not flag.value:
         raise UserError('--workdir=FOLDER is required: the run folder')
-    return epath.Path(flag.value).expanduser()
+    workdir = epath.Path(expanded(flag.value))
+    check_folder(workdir, f'--{flag.name}', writes)
+    return workdir
 
 
 def required_config(flag: flags.FlagHolder) -> ConfigDict:
@@ -186,16 +246,16 @@ def set_compilation_cache() -> None:
         jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(home) / 'cm_jax' / 'xla'))
 
 
-def integers(name: str, values: Sequence[str] | None) -> tuple[int, ...]:
+def naturals(name: str, values: Sequence[str] | None) -> tuple[int, ...]:
     """Returns the values of the list flag --`name` as numbers, or () if it was not given.
 
-    Raises UserError if one of them is not a whole number.
+    Raises UserError if one of them is not `Natural`.
     """
     values = values or ()
     try:
-        return tuple(int(value) for value in values)
+        return tuple(fit(Natural, int(value)) for value in values)
     except ValueError:
-        raise UserError(f'--{name} takes whole numbers, got {",".join(values)}') from None
+        raise UserError(f'--{name} takes {described(Natural)}, got {",".join(values)}') from None
 
 
 def explain_override(argv: Sequence[str], config: ConfigDict) -> str:
@@ -217,6 +277,28 @@ def explain_override(argv: Sequence[str], config: ConfigDict) -> str:
     return ''
 
 
+def open_config(argv: Sequence[str]) -> list[str]:
+    """Returns `argv` with the ~ of --config=FILE expanded, and makes what FILE imports importable.
+
+    A file imports its relatives as `configs.common.digits`: the folder that holds `configs` is looked
+    for above the file too, so that a command can be called from any folder. Raises UserError if ~ is
+    no home folder.
+    """
+    argv = list(argv)
+    for i, argument in enumerate(argv):
+        name, is_set, path = argument.partition('=')
+        if name.lstrip('-') != 'config' or name == 'config':
+            continue
+        if is_set:
+            path = expanded(path)
+            argv[i] = f'{name}={path}'
+        elif i + 1 < len(argv):
+            path = argv[i + 1]
+        folders = pathlib.Path(path.partition(':')[0]).absolute().parents
+        sys.path += [str(folder) for folder in folders if (folder / 'configs').is_dir()]
+    return argv
+
+
 def parse_flags(argv: Sequence[str], arguments: bool = False) -> Sequence[str]:
     """Parses the flags and returns `argv` without them.
 
@@ -224,12 +306,16 @@ def parse_flags(argv: Sequence[str], arguments: bool = False) -> Sequence[str]:
     whether the command takes arguments beside its flags, before or after them.
     """
     flags.FLAGS.set_gnu_getopt(arguments)
+    with one_line_errors():
+        argv = open_config(argv)
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         text = str(error)
         if 'Traceback' in text:  # the config file raised an error; the last line says which
             text = text.strip().splitlines()[-1].removeprefix(f'{UserError.__module__}.UserError: ')
+        for words, plain in PARSED.items():
+            text = text.replace(words, plain)
         fail(text)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         sys.argv = [argument for argument in argv if not argument.startswith('--config.')]
@@ -247,12 +333,14 @@ def run(main: Callable[[Sequence[str]], None], arguments: bool = False) -> None:
     If the flags are wrong or `main` raises UserError, the process ends with one line and status 2.
     `arguments` says whether the command takes arguments beside its flags; if not, they are refused.
     """
+    interrupts.install_for(pathlib.Path(sys.argv[0]).stem)
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # silences the C++ log of JAX's libraries
     # Libraries log a failure at length, in their threads too, and then raise it. The error that is
     # raised is shown; the log would only repeat it.
     logging.set_verbosity(logging.FATAL)
     python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
     sys.unraisablehook = ignore_late_callbacks
+    warnings.formatwarning = one_line_warning
 
     def guarded(argv: Sequence[str]) -> None:
         set_compilation_cache()

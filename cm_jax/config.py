@@ -58,16 +58,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _to_config(settings: Any) -> ConfigDict:
-    """Returns the fields of a dataclass as a ConfigDict, dataclasses among them as ConfigDicts too.
-
-    A None becomes a placeholder, which can be set to a whole number.
-    """
+    """Returns the fields of a dataclass as a ConfigDict, dataclasses among them as ConfigDicts too."""
     config = ConfigDict()
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             value = _to_config(value)
         elif isinstance(value, Mapping):
-            value = ConfigDict(dict(value))
-        config[field.name] = placeholder(int) if value is None else value
+            value = ConfigDict({key: _settable(entry) for key, entry in value.items()})
+        config[field.name] = _settable(value)
     return config
+
+
+def _settable(value: Any) -> Any:
+    """Returns a value as it stands in a config: for None, a placeholder of a whole number."""
+    return placeholder(int) if value is None else value

@@ -18,7 +18,6 @@ than its tolerance.
 
 import itertools
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,12 +26,12 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from cm_jax import checkpoint, cli
+from cm_jax import checkpoint, cli, locks
 from cm_jax.config import base_config, to_plain
 from cm_jax.core.ema import POWER
 from cm_jax.core.tree import count
 from cm_jax.errors import UserError, check_name
-from cm_jax.files import sha256
+from cm_jax.files import expanded, sha256
 from cm_jax.models.presets import PRESETS
 from cm_jax.run import open_run
 from cm_jax.run_folder import (
@@ -41,13 +40,15 @@ from cm_jax.run_folder import (
     RAW,
     TRAJECTORY,
     item_name,
+    read_record,
     weights_label,
     write_config,
-    write_json,
+    write_record,
 )
 from cm_jax.types import Params
 from cm_jax.weights import fixtures, names
-from cm_jax.weights.published import Published, read_network, sections, snapshots
+from cm_jax.weights.published import EXPORTED, Published, read_network, sections
+from cm_jax.weights.snapshots import snapshots
 from cm_jax.weights.write import write_safetensors
 from cm_jax.wiring import net_params
 
@@ -110,7 +111,7 @@ def read_published(path: epath.Path, network: str) -> Published:
         ema=_EMA.value,
         augment=_AUGMENT.value,
         trained_as=_DENOISER.value,
-        heads=epath.Path(_HEADS.value) if _HEADS.value else None,
+        heads=epath.Path(expanded(_HEADS.value)) if _HEADS.value else None,
     )
 
 
@@ -121,7 +122,7 @@ def import_weights(arguments: Sequence[str]) -> None:
     file is no weights file or does not fit the network, or if the run folder exists.
     """
     no_arguments(arguments)
-    path, network = epath.Path(required(_FROM, 'FILE')), required(_NETWORK, 'NAME')
+    path, network = epath.Path(expanded(required(_FROM, 'FILE'))), required(_NETWORK, 'NAME')
     workdir = cli.required_workdir(_WORKDIR)
     check_name('network', network, PRESETS)
     if workdir.exists():
@@ -132,7 +133,7 @@ def import_weights(arguments: Sequence[str]) -> None:
     found = read_published(path, network)
     origin = {'file': path.name, 'sha256': sha256(path), **origin_of(network, found)}
     if _HEADS.value:
-        origin['heads'] = {_HEADS.value: sha256(epath.Path(_HEADS.value))}
+        origin['heads'] = {_HEADS.value: sha256(epath.Path(expanded(_HEADS.value)))}
     steps = [(0, {item_name(RAW): found.params})]
     write_run(workdir, run_config(found), found, steps, origin)
     print(
@@ -196,25 +197,40 @@ def write_run(
     """Writes a run folder with the weights of `steps`: for each its number and its items by name.
 
     The folder is built under another name and renamed to `workdir` once it is complete. If that fails,
-    nothing is left.
+    nothing is left. Raises UserError if another process is building it, or has.
     """
     building = workdir.parent / f'{workdir.name}.importing'
-    if building.exists():
-        shutil.rmtree(building)
+    with locks.hold(building):
+        if workdir.exists():
+            raise UserError(f'{workdir} is there already; choose another --workdir')
+        for left in building.iterdir():  # by an import that was killed
+            if left.name != locks.LOCK:
+                left.rmtree() if left.is_dir() else left.unlink()
+        try:
+            write_files(building, config, network, steps, origin)
+        except BaseException:
+            building.rmtree()
+            raise
+        building.rename(workdir)
+
+
+def write_files(
+    folder: epath.Path,
+    config: ConfigDict,
+    network: Published,
+    steps: Iterable[tuple[int, Mapping[str, Params]]],
+    origin: Mapping[str, Any],
+) -> None:
+    """Writes the files of a run folder; the arguments are those of `write_run`."""
     preset, dataset = network.preset, config.dataset
     card = {'name': dataset.get('name', dataset.source), 'split': dataset.split}
     card |= {'image_shape': list(preset.image_shape), 'num_classes': preset.num_classes}
-    write_config(building, to_plain(config))
-    write_json(building / DATA_CARD, card)
-    write_json(building / ORIGIN, origin)
-    try:
-        with checkpoint.Stream(building / TRAJECTORY) as stream:
-            for step, items in steps:
-                stream.save(step, items, {'step': step})
-    except BaseException:
-        shutil.rmtree(building)
-        raise
-    building.rename(workdir)
+    write_config(folder, to_plain(config))
+    write_record(folder / DATA_CARD, card)
+    write_record(folder / ORIGIN, origin)
+    with checkpoint.Stream(folder / TRAJECTORY) as stream:
+        for step, items in steps:
+            stream.save(step, items, {'step': step})
 
 
 def export_weights(arguments: Sequence[str]) -> None:
@@ -224,8 +240,8 @@ def export_weights(arguments: Sequence[str]) -> None:
     shape and so on. Raises UserError if a flag is missing or wrong, or if the file exists.
     """
     no_arguments(arguments)
-    run = open_run(cli.required_workdir(_WORKDIR))
-    to = epath.Path(required(_TO, f'FILE{FORMAT}'))
+    run = open_run(cli.required_workdir(_WORKDIR, writes=False))
+    to = epath.Path(expanded(required(_TO, f'FILE{FORMAT}')))
     if to.suffix != FORMAT:
         raise UserError(f'--to={to}: export writes only {FORMAT} files')
     if to.exists() or not to.parent.exists():
@@ -233,14 +249,14 @@ def export_weights(arguments: Sequence[str]) -> None:
         raise UserError(f'--to={to} {problem}')
     step, ema = run.step(_STEP.value), _EMA.value or RAW
     params = net_params(run.settings, run.params(step, ema))
-    origin_file = run.workdir / ORIGIN
-    origin = json.loads(origin_file.read_text()) if origin_file.exists() else {}
+    has_origin = (run.workdir / ORIGIN).exists()
+    origin = read_record(run.workdir, ORIGIN, dict) if has_origin else {}
     config, shape = run.config, tuple(run.card['image_shape'])
     layout = origin.get('layout') or names.own_layout(config.model.to_dict())
     classes = run.parts.generative_model.num_classes
     state = names.to_state(params, config.model.to_dict(), shape, classes, layout)
     metadata = {
-        'made_by': 'cm_jax.convert export',
+        'made_by': EXPORTED,
         'layout': layout,
         'step': str(step),
         'ema': ema,
@@ -265,7 +281,7 @@ def check_fixtures(paths: Sequence[str]) -> None:
         raise UserError('check takes fixtures: python -m cm_jax.convert check FIXTURE.npz...')
     failed = False
     for path in paths:
-        differences = fixtures.check(path)
+        differences = fixtures.check(expanded(path))
         over = [part.name for part in differences if part.error > part.tolerance]
         failed = failed or bool(over)
         worst = max(part.error for part in differences)

@@ -22,12 +22,14 @@ import numpy as np
 from absl import flags
 
 from cm_jax import cli, samplers
+from cm_jax.bounds import BatchSize, Pixels
 from cm_jax.data import to_float
 from cm_jax.editing import tasks, zero_shot
 from cm_jax.errors import UserError, check_name
 from cm_jax.plotting import write_grid
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import SAMPLES, weights_file_label, write_json
+from cm_jax.settings import Seed
 from cm_jax.types import Array, Params
 from cm_jax.wiring import open_data
 
@@ -36,16 +38,16 @@ _TASK = flags.DEFINE_string('task', None, f'what is hidden: {", ".join(tasks.TAS
 _MASK = flags.DEFINE_string(
     'mask', 'center', f'which part of an image inpaint hides: {", ".join(tasks.MASKS)}'
 )
-_FACTOR = flags.DEFINE_integer('factor', 2, 'the side, in pixels, of the patches of superres')
+_FACTOR = cli.number_flag('factor', 2, 'the side, in pixels, of the patches of superres', Pixels)
 _LEVELS = flags.DEFINE_string(
     'levels', None, "noise levels, descending from t_max, e.g. 80,10,1; default: 16 on EDM's grid"
 )
 _STEP = cli.step_flag()
 _EMA = cli.ema_flag()
 _SPLIT = flags.DEFINE_string('split', 'test', 'split of the data that the images are taken from')
-_COUNT = flags.DEFINE_integer('count', 8, 'how many images, evenly spread over the split')
-_RESULTS = flags.DEFINE_integer('results', 2, 'how many completions of each image')
-_SEED = flags.DEFINE_integer('seed', 0, 'seed of the noise')
+_COUNT = cli.number_flag('count', 8, 'how many images, evenly spread over the split')
+_RESULTS = cli.number_flag('results', 2, 'how many completions of each image', BatchSize)
+_SEED = cli.number_flag('seed', 0, 'seed of the noise', Seed)
 
 
 def parse_levels(text: str | None, run: Run) -> np.ndarray:
@@ -120,14 +122,12 @@ def main(argv: Sequence[str]) -> None:
     del argv
     run = open_run(cli.required_workdir(_WORKDIR))
     count, results, seed = _COUNT.value, _RESULTS.value, _SEED.value
-    if count < 1 or results < 1 or seed < 0:
-        raise UserError('edit needs --count >= 1, --results >= 1 and --seed >= 0')
     ts = parse_levels(_LEVELS.value, run)
     shape = run.parts.generative_model.image_shape
-    task = make_task(_TASK.value, shape, jax.random.split(jax.random.key(seed), count))
     source = open_data(run.settings.dataset, _SPLIT.value)
     if count > source.count:
         raise UserError(f'--count={count}, and split {_SPLIT.value!r} has {source.count} images')
+    task = make_task(_TASK.value, shape, jax.random.split(jax.random.key(seed), count))
     step = run.step(_STEP.value)
     ema = run.settings.sampling.ema if _EMA.value is None else _EMA.value
     params = run.params(step, ema)

@@ -16,6 +16,7 @@ The FID needs the file of the Inception's weights, pt_inception-2015-12-05-67268
 --reference=FILE.npz compares with statistics that `python -m cm_jax.reference` has written.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from cm_jax import cli, sharding
+from cm_jax.bounds import Samples
 from cm_jax.errors import UserError
 from cm_jax.evaluation import curve, images, straightness
 from cm_jax.evaluation.extractors import override
@@ -57,7 +59,7 @@ _EMA = flags.DEFINE_multi_string(
     'that are stored',
 )
 _SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, repeatable')
-_SAMPLES = flags.DEFINE_integer('samples', None, 'samples a seed')
+_SAMPLES = cli.number_flag('samples', None, 'samples a seed', Samples)
 _SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
 _EXTRACTOR = cli.extractor_flags()
 _SECOND = flags.DEFINE_list(
@@ -84,9 +86,10 @@ _METRICS = flags.DEFINE_list(
 _SAVE_IMAGES = flags.DEFINE_string(
     'save_images', None, 'a folder for the samples, a PNG each; else none is written'
 )
-_STRAIGHTNESS = flags.DEFINE_integer(
+_STRAIGHTNESS = cli.number_flag(
     'straightness', None, 'measure the straightness of paths of so many Euler steps, e.g. 128'
 )
+_UNSUPPORTED = cli.unsupported_flag()
 
 REFERENCE = 'reference'
 NOT_STRAIGHTNESS = (
@@ -107,7 +110,7 @@ def asked_samples(evaluation: Evaluation) -> Evaluation:
     given: dict[str, Any] = {
         'batch_size': _EXTRACTOR.batch_size.value,
         'samples': _SAMPLES.value,
-        'seeds': cli.integers('seeds', _SEEDS.value) or None,
+        'seeds': cli.naturals('seeds', _SEEDS.value) or None,
     }
     given = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(evaluation, **given)
@@ -274,10 +277,11 @@ def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Eval
             channels = run.parts.generative_model.image_shape[-1]
             print(header(protocols[0], extractor, channels), flush=True)
         row, cost = stored.get(str(protocols)), 'stored'
-        if row is None or folder is not None:
-            save = None if folder is None else images.writer(folder)
+        wanted = None if folder is None or images.are_saved(folder, protocols) else folder
+        if row is None or wanted:
             params = load(step, ema)
-            row = scorer.score(params, spec, samples, seeds, ema=ema, step=step, save=save)
+            with images.saving(wanted, protocols) if wanted else contextlib.nullcontext() as save:
+                row = scorer.score(params, spec, samples, seeds, ema=ema, step=step, save=save)
         if str(protocols) not in stored:
             stored[str(protocols)] = row = append_json_line(run.workdir / SCORES, row)
             cost = f'{time.monotonic() - since:.1f} s'
@@ -290,7 +294,7 @@ def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Eval
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UserError(f'unknown argument {argv[1]!r}; legal: none, or {REFERENCE}')
-    run = open_run(cli.required_workdir(_WORKDIR))
+    run = open_run(cli.required_workdir(_WORKDIR), _UNSUPPORTED.value)
     if lost := run.lost_snapshots():
         print(f'warning: {lost}', flush=True)
     evaluation = run.settings.evaluation

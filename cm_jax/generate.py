@@ -28,7 +28,7 @@ def check_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
     Raises UserError on a sampler that does not exist or that the model does not allow.
     """
     sampler = samplers.build(spec, model.process)
-    samplers.check_guidance(sampler, model.num_classes)
+    samplers.check_guidance(sampler, model)
     samplers.check_head(sampler, len(model.heads))
     return sampler
 

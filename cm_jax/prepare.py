@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from cm_jax import cli
+from cm_jax.bounds import Natural
 from cm_jax.data import card, readers
 from cm_jax.data import prepare as data_prepare
 from cm_jax.data.readers import idx
@@ -32,8 +33,11 @@ flags.DEFINE_string('from', '', f'The input: {readers.LEGAL}.')
 flags.DEFINE_string(
     'data_dir', '', "The folder in which TFDS keeps its data; empty means TFDS's default."
 )
-flags.DEFINE_integer(
-    'size', 0, 'Centre-crop and resize images to this many pixels a side; 0 keeps their size.'
+cli.number_flag(
+    'size',
+    0,
+    'Centre-crop and resize images to this many pixels a side; 0 keeps their size.',
+    Natural,
 )
 flags.DEFINE_string(
     'crop',

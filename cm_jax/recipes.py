@@ -4,8 +4,8 @@
 
 It reads configs/published/ and configs/ in the current folder, which must be the root of the
 repository; cm_jax/reports/published.py says how the files there are written. Nothing is written if one
-of them names a key that the config does not have, if a difference has no explanation, or if an
-explanation has no difference.
+of them names a key that the config does not have, or has no line for a setting that it must have; if a
+difference has no explanation, or an explanation no difference.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from cm_jax import cli
 from cm_jax.config import to_plain
 from cm_jax.errors import UserError, check_name
 from cm_jax.files import write_text
-from cm_jax.reports.published import page, read
+from cm_jax.reports.published import missing, page, read
 
 CONFIGS = epath.Path('configs')
 PUBLISHED = CONFIGS / 'published'
@@ -41,7 +41,12 @@ def recipes() -> str:
     paths = sorted(PUBLISHED.glob('*.toml'))
     if not paths:
         raise UserError(f'no {PUBLISHED}/*.toml here: run this in the root of the repository')
-    return page([read(path, config_of) for path in paths])
+    families = [read(path, config_of) for path in paths]
+    for path, family in zip(paths, families):
+        for row in family.rows:
+            if row.config and (keys := missing(config_of(row.config), row)):
+                raise UserError(f'{path}: {row.name}: no line for {", ".join(keys)}')
+    return page(families)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from cm_jax.errors import UserError, check_name
 from cm_jax.evaluation import references
 from cm_jax.evaluation.extractors import open_extractor, override
 from cm_jax.evaluation.scores import reference
+from cm_jax.files import expanded
 from cm_jax.metrics.moments import rank_deficient
 from cm_jax.settings import Evaluation, RunSettings, parse_run
 from cm_jax.weights import inception
@@ -54,7 +55,7 @@ def open_named(text: str, split: str, data_dir: str | None) -> Source:
     it is none of these, or if --data_dir is given for a source that is not a TFDS data set.
     """
     name, _, value = text.partition(':')
-    if name not in ARGUMENTS and pathlib.Path(text).expanduser().is_dir():
+    if name not in ARGUMENTS and pathlib.Path(expanded(text)).is_dir():
         name, value = 'folder', text
     check_name('data source', name, ARGUMENTS)
     argument = ARGUMENTS[name]
@@ -96,7 +97,7 @@ def output_path(source: Source, extractor: str) -> pathlib.Path:
     Raises UserError if it does not end with .npz, if the file exists, or if its folder does not.
     """
     name = f'{source.name}_{source.split}_{extractor}{references.SUFFIX}'.replace('/', '-')
-    path = pathlib.Path(_TO.value or name).expanduser()
+    path = pathlib.Path(expanded(_TO.value or name))
     if path.suffix != references.SUFFIX:
         raise UserError(f'--to={_TO.value}: the name of the file must end with {references.SUFFIX}')
     if path.exists() or not path.absolute().parent.is_dir():

@@ -24,7 +24,7 @@ from absl import flags
 from etils import epath
 
 from cm_jax import cli
-from cm_jax.files import write_text
+from cm_jax.files import expanded, write_bytes, write_text
 from cm_jax.lcsc import plots as search_plots
 from cm_jax.plotting import COLOURS, scale_to
 from cm_jax.reports import page, plots
@@ -202,9 +202,9 @@ def main(argv: Sequence[str]) -> None:
     )
     searches = _LCSC.value or [lcsc, *([gradient] if gradient.exists() else [])]
     inputs = open_inputs(
-        epath.Path(_TEACHER.value or teacher).expanduser(),
-        epath.Path(_ECT.value or ect).expanduser(),
-        [epath.Path(folder).expanduser() for folder in searches],
+        epath.Path(expanded(_TEACHER.value or teacher)),
+        epath.Path(expanded(_ECT.value or ect)),
+        [epath.Path(expanded(folder)) for folder in searches],
     )
     rows = report_entries(inputs.reports)
     entries = teacher_entries(inputs.teacher, rows[-1].row) + rows
@@ -212,7 +212,7 @@ def main(argv: Sequence[str]) -> None:
     grids = draw_samples(inputs, entries)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / 'results.json', results(entries))
-    (workdir / 'results.png').write_bytes(picture(grids))
+    write_bytes(workdir / 'results.png', picture(grids))
     write_text(workdir / 'report.html', page.render(make_page(inputs, entries, grids)))
     print(table(entries))
     print(f'\nreport: {workdir / "report.html"}')

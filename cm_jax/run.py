@@ -8,7 +8,6 @@ images = run.sample(weights, 'multistep@80,0.8', count=64, seed=0)
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from cm_jax.config import differences
 from cm_jax.core import ema as averages
 from cm_jax.core import tree
 from cm_jax.errors import UserError, check_name, listed
-from cm_jax.files import read_json_lines
+from cm_jax.files import expanded, read_json_lines, unsealed
 from cm_jax.generate import build_sampler, check_sampler, make_generator
 from cm_jax.metrics.features import to_bytes
 from cm_jax.run_folder import (
@@ -39,12 +38,13 @@ from cm_jax.run_folder import (
 from cm_jax.samplers import GenerativeModel, Guide, parse_autoguidance, parse_guide
 from cm_jax.settings import RunSettings, parse_run
 from cm_jax.types import Params
-from cm_jax.wiring import Parts, wire
+from cm_jax.wiring import Parts, beside, wire
 
 # The name 'posthoc0.07' stands for the power-function average that is combined from stored ones.
 POSTHOC = 'posthoc'
 # A post-hoc average is refused if the relative error of its profile is larger.
 MAX_ERROR = 0.05
+BATCH = 256  # samples that one program makes
 
 
 class Term(NamedTuple):
@@ -181,12 +181,17 @@ class Run:
         """Returns `generate(params, seed)`, which gives `count` samples: uint8 [count,H,W,C].
 
         `spec` describes the sampler. The bytes are those of config.evaluation.bytes. The program is
-        compiled once for all weights and seeds.
+        compiled once for all weights and seeds; it makes at most BATCH samples at a time.
         """
-        model, mesh = self.guided_model([spec]), sharding.make_mesh()
+        model, mesh, batch = self.guided_model([spec]), sharding.make_mesh(), min(count, BATCH)
         finish = functools.partial(to_bytes, rule=self.settings.evaluation.bytes)
-        generate = make_generator(model, build_sampler(spec, model), mesh, count, finish)
-        return lambda params, seed: generate(params, seed, 0)
+        generate = make_generator(model, build_sampler(spec, model), mesh, batch, finish)
+
+        def samples(params: Params, seed: int) -> np.ndarray:
+            parts = [generate(params, seed, first) for first in range(0, count, batch)]
+            return np.concatenate(parts)[:count]
+
+        return samples
 
     def sample(self, params: Params, spec: str, count: int, seed: int = 0) -> np.ndarray:
         """Returns `count` samples of the sampler that `spec` describes: uint8 [count,H,W,C]."""
@@ -211,14 +216,16 @@ class Run:
         differing = differences(_kind_of_samples(other), _kind_of_samples(self))
         if differing:
             raise UserError(f'guide {folder} does not fit {self.workdir}: {"; ".join(differing)}')
-        return Guide(
-            other.parts.generative_model.denoise, functools.partial(other.params, step, ema)
-        )
+        denoise = beside(self.settings, other.parts.generative_model.denoise)
+        return Guide(denoise, functools.partial(other.params, step, ema))
 
     def tuned(self) -> list[dict[str, Any]]:
         """Returns the records of tuned_levels.json, the newest last; [] if there is no such file."""
         path = self.workdir / TUNED_LEVELS
-        return json.loads(path.read_text()) if path.exists() else []
+        if not path.exists():
+            return []
+        parse = lambda records: [unsealed(record) for record in records]  # noqa: E731
+        return run_folder.read_record(self.workdir, TUNED_LEVELS, parse)
 
     def sampler_spec(self, spec: str, step: int, ema: str) -> str:
         """Returns the full description of the sampler `spec`.
@@ -256,27 +263,31 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the rows of metrics.jsonl."""
-        return read_json_lines(self.workdir / METRICS)
+        return read_json_lines(self.workdir / METRICS, 'step')
 
     def scores(self) -> list[dict[str, Any]]:
         """Returns the rows of scores.jsonl."""
-        return read_json_lines(self.workdir / SCORES)
+        return read_json_lines(self.workdir / SCORES, 'protocol')
 
 
-def open_run(workdir: str | epath.Path) -> Run:
+def open_run(workdir: str | epath.Path, unsupported: bool = False) -> Run:
     """Returns the run in a folder.
+
+    If `unsupported`, its network may be guided by class, however it was trained.
 
     Raises UserError if the folder is no run folder, if its config is not one of this program, or if
     training has not started in it.
     """
-    workdir = epath.Path(workdir)
+    workdir = epath.Path(expanded(workdir))
     config = run_folder.read_config(workdir)
-    path = workdir / DATA_CARD
-    if not path.exists():
+    if not (workdir / DATA_CARD).exists():
         raise UserError(f'{workdir} has no {DATA_CARD}: its training did not start')
-    card = json.loads(path.read_text())
+    card = run_folder.read_card(workdir)
     settings = parse_run(config)
     parts = wire(settings, tuple(card['image_shape']), card['num_classes'])
+    if unsupported:
+        model = parts.generative_model._replace(guidable=True)
+        parts = dataclasses.replace(parts, generative_model=model)
     return Run(
         workdir=workdir, config=ConfigDict(config), settings=settings, card=card, parts=parts
     )

@@ -4,17 +4,19 @@ A folder belongs to the config that it was begun with. A command that is started
 config continues there; another config is refused, and nothing is ever overwritten.
 """
 
+import contextlib
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
+from cm_jax import interrupts, locks
 from cm_jax.config import differences
 from cm_jax.data import Source, card
 from cm_jax.errors import UserError, listed
-from cm_jax.files import free_name, write_text
+from cm_jax.files import free_name, is_unfinished, read_json, sealed, write_text
 from cm_jax.settings import Trajectory, earlier_search
 
 # Written by every command that makes a run folder.
@@ -46,6 +48,16 @@ UNITS = 'units.json'  # of the metrics of the search, where they are relative
 PROGRESS_PLOT = 'progress.png'
 COMBINED_SAMPLES = 'samples/lcsc.png'
 
+# What to do if one of these files is damaged, and if another of a search is.
+BEGIN_ELSEWHERE = (
+    'restore it: the command that made this folder writes the same into a new --workdir'
+)
+SEARCH_AGAIN = f'delete it, and {REPORT} if there is one: the same search command makes both again'
+REMEDIES = {
+    **dict.fromkeys((CONFIG, DATA_CARD, ORIGIN, DISTANCE, SEARCH), BEGIN_ELSEWHERE),
+    TUNED_LEVELS: 'delete it, and tune the levels again',
+}
+
 EMA_ITEM = 'ema_'  # how the name of an average begins in a step of the trajectory
 RAW = ''  # names the weights themselves, where an average of them could be named
 
@@ -55,7 +67,12 @@ ANY = object()
 LATER: dict[str, dict[str, Any]] = {
     'dataset': {'flip': False, 'crop': ANY},
     'evaluation': {'second': ANY, 'bytes': ANY},
-    'model': {'precision': 'default'},
+    'model': {
+        'precision': 'default',
+        'noise_scale': 1.0,
+        'logvar_channels': 128,
+        'skip_scaling': None,
+    },
     'prior': {'precision': 'default'},
     'train': {'evaluate_every': 0, 'evaluate_samples': ANY},
 }
@@ -116,7 +133,7 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
     """
     path = workdir / name
     if path.exists():
-        stored = json.loads(path.read_text())
+        stored = read_record(workdir, name, dict)
         if name == SEARCH:
             stored, config = earlier_search(stored), earlier_search(config)
         differing = differences(_completed(stored, config), config)
@@ -126,7 +143,8 @@ def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -
                 'another --workdir, or start afresh with --fresh (the old folder is kept aside)'
             )
         return False
-    if workdir.exists() and any(p.name != f'{name}.writing' for p in workdir.iterdir()):
+    unfinished = lambda path: path.name == locks.LOCK or is_unfinished(path, name)  # noqa: E731
+    if workdir.exists() and not all(map(unfinished, workdir.iterdir())):
         raise UserError(
             f'{workdir} is not empty and holds no {name}: it is no run of this command. Choose '
             'another --workdir'
@@ -145,18 +163,26 @@ def _completed(stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[
     return filled
 
 
+@contextlib.contextmanager
 def claim(
     workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG, *, fresh: bool = False
-) -> None:
+) -> Iterator[None]:
     """Makes `workdir` the folder of the run of `config` and writes its config there.
 
+    While the body of the `with` statement runs, no other command can claim the folder (see locks.py).
     With `fresh` an existing folder is renamed first, and the terminal is told. Raises UserError if
-    another run lives there.
+    another run lives there, or if another command is writing there.
     """
-    if fresh and (aside := set_aside(workdir)):
-        print(f'  the old {workdir} is now {aside}')
-    if is_new(workdir, config, name):
-        write_config(workdir, config, name)
+    if fresh:
+        if workdir.exists():
+            with locks.hold(workdir):
+                print(f'  the old {workdir} is now {set_aside(workdir)}', flush=True)
+        interrupts.tell(f'{interrupts.CONTINUES} without --fresh')
+    is_new(workdir, config, name)  # before the folder is touched
+    with locks.hold(workdir):
+        if is_new(workdir, config, name):
+            write_config(workdir, config, name)
+        yield
 
 
 def set_aside(workdir: epath.Path) -> epath.Path | None:
@@ -169,26 +195,50 @@ def set_aside(workdir: epath.Path) -> epath.Path | None:
     return workdir.rename(free_name(workdir, 'old'))
 
 
-def write_json(path: epath.Path, value: Any) -> None:
-    """Writes a value as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1) + '\n')
+def write_json(path: epath.Path, value: Any, indent: int | None = 1) -> None:
+    """Writes a value as JSON, whole or not at all; with `indent` None on one line."""
+    write_text(path, json.dumps(value, indent=indent) + '\n')
+
+
+def write_record(path: epath.Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
+    """Writes an object as `write_json` does, with the checksum that `read_record` compares."""
+    write_json(path, sealed(value), indent)
 
 
 def write_config(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -> None:
     """Writes a resolved config into a run folder, and makes the folder if it is not there."""
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / name, config)
+    write_record(workdir / name, config)
 
 
 def read_config(workdir: epath.Path, name: str = CONFIG) -> dict[str, Any]:
     """Returns the resolved config of a run folder. Raises UserError if it is no run folder."""
     path = workdir / name
     if not path.exists():
-        near = [p.name for p in workdir.parent.iterdir()] if workdir.parent.exists() else []
+        near = [p.name for p in workdir.parent.iterdir()] if workdir.parent.is_dir() else []
         close = difflib.get_close_matches(workdir.name, near, n=1)
         hint = f'; did you mean {workdir.parent / close[0]}?' if close else ''
         raise UserError(f'{workdir} is no run folder: it has no {name}{hint}')
-    return json.loads(path.read_text())
+    return read_record(workdir, name, dict)
+
+
+def read_record(
+    workdir: epath.Path, name: str, parse: Callable[[Any], Any] = lambda value: value
+) -> Any:
+    """Returns `parse` of what a JSON file of a run folder holds.
+
+    Raises UserError if the file is damaged. The error names it and the line, and says what to do.
+    """
+    return read_json(workdir / name, REMEDIES.get(name, SEARCH_AGAIN), parse)
+
+
+def read_card(workdir: epath.Path) -> dict[str, Any]:
+    """Returns the data card of a run folder. Raises UserError if it is damaged."""
+
+    def parse(card: Any) -> dict[str, Any]:
+        return {**card, 'image_shape': card['image_shape'], 'num_classes': card['num_classes']}
+
+    return read_record(workdir, DATA_CARD, parse)
 
 
 def store_card(workdir: epath.Path, source: Source) -> dict[str, Any]:
@@ -201,9 +251,9 @@ def store_card(workdir: epath.Path, source: Source) -> dict[str, Any]:
         card.check(source.card, source)
     path = workdir / DATA_CARD
     if path.exists():
-        stored = json.loads(path.read_text())
+        stored = read_card(workdir)
         card.check(stored, source)
         return stored
     made = {**card.make(source), 'crop': source.crop}
-    write_json(path, made)
+    write_record(path, made)
     return made

@@ -13,11 +13,11 @@ import numpy as np
 from absl import flags
 
 from cm_jax import cli
-from cm_jax.errors import UserError
+from cm_jax.bounds import Pixels
 from cm_jax.plotting import write_grid
 from cm_jax.run import open_run
 from cm_jax.run_folder import SAMPLES, sampler_file_label, weights_file_label, write_json
-from cm_jax.settings import parse_run
+from cm_jax.settings import Pictures, Seed, parse_run
 
 _CONFIG = cli.config_flag("a config whose section `sampling` is used in place of the run's own")
 _WORKDIR = cli.workdir_flag()
@@ -28,22 +28,21 @@ _SAMPLER = flags.DEFINE_string(
     None,
     'the sampler, e.g. onestep, multistep@80,0.8, tuned, heun@18+cfg1.5, heun@32+auto1.7=RUN',
 )
-_COUNT = flags.DEFINE_integer('count', None, 'how many images')
-_SEED = flags.DEFINE_integer('seed', 0, 'seed of the noise')
-_COLUMNS = flags.DEFINE_integer('columns', 10, 'how many images stand in a row of the grid')
+_COUNT = cli.number_flag('count', None, 'how many images', Pictures)
+_SEED = cli.number_flag('seed', 0, 'seed of the noise', Seed)
+_COLUMNS = cli.number_flag('columns', 10, 'how many images stand in a row of the grid', Pixels)
+_UNSUPPORTED = cli.unsupported_flag()
 _NPZ = flags.DEFINE_bool('npz', False, 'also write the images to an .npz file: uint8 [N,H,W,C]')
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run = open_run(cli.required_workdir(_WORKDIR))
+    run = open_run(cli.required_workdir(_WORKDIR), _UNSUPPORTED.value)
     sampling, seed = run.settings.sampling, _SEED.value
     if _CONFIG.value is not None:
         sampling = parse_run(cli.required_section(_CONFIG, 'sampling')).sampling
     ema = sampling.ema if _EMA.value is None else _EMA.value
     count = sampling.count if _COUNT.value is None else _COUNT.value
-    if count < 1 or _COLUMNS.value < 1 or seed < 0:
-        raise UserError('sample needs --count >= 1, --columns >= 1 and --seed >= 0')
     step = run.step(_STEP.value)
     sampler = sampling.sampler if _SAMPLER.value is None else _SAMPLER.value
     sampler = run.sampler_spec(sampler, step, ema)
@@ -51,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     name = f'{sampler_file_label(sampler)}_step{step}_{weights_file_label(ema)}_seed{seed}'
     folder = run.workdir / SAMPLES
     folder.mkdir(exist_ok=True)
-    write_grid(folder / f'{name}.png', images, _COLUMNS.value)
+    write_grid(folder / f'{name}.png', images, min(count, _COLUMNS.value))
     record = {
         'sampler': sampler,
         'ema': ema,

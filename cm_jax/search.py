@@ -14,18 +14,15 @@ coefficients.png, landscape.png, samples/lcsc.png. Killed at any moment, the sam
 comes to the same result.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 from tqdm import tqdm
 
-from cm_jax import checkpoint, cli, run_folder
+from cm_jax import checkpoint, cli, locks, run_folder
 from cm_jax.config import to_plain
-from cm_jax.files import write_text
 from cm_jax.lcsc import baselines, generations, plots, selection, snapshots
 from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.fitness import make_fitness
@@ -36,7 +33,7 @@ from cm_jax.lcsc.session import Session, cost, open_session
 from cm_jax.lcsc.space import ONE
 from cm_jax.plotting import save_figure, write_grid
 from cm_jax.run import open_run
-from cm_jax.run_folder import RAW, write_json
+from cm_jax.run_folder import RAW, write_record
 from cm_jax.settings import parse_search
 
 _CONFIG = cli.config_flag('e.g. configs/digits_ect_lcsc.py')
@@ -91,7 +88,7 @@ def score_landscape(session: Session) -> None:
     rows = np.split(grid.coefficients(len(job.steps), job.space.groups), len(grid.y))
     for row in tqdm(rows, unit=' rows', desc='landscape', dynamic_ncols=True):
         scores += session.fitness(row, job.settings.budget.seed).tolist()
-    write_text(path, json.dumps([s if np.isfinite(s) else None for s in scores]) + '\n')
+    write_record(path, {'scores': [s if np.isfinite(s) else None for s in scores]}, indent=None)
 
 
 def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> None:
@@ -104,9 +101,9 @@ def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> Non
     card = run_folder.DATA_CARD
     (job.run.workdir / card).copy(workdir / card, overwrite=True)
     coefficients = {**job.origin(), 'coefficients': choice.coefficients.tolist()}
-    write_json(workdir / run_folder.COEFFICIENTS, coefficients)
+    write_record(workdir / run_folder.COEFFICIENTS, coefficients)
     origin = {'made_by': 'lcsc', 'search': plain, **coefficients}
-    write_json(workdir / run_folder.ORIGIN, origin)
+    write_record(workdir / run_folder.ORIGIN, origin)
     config, sampler = to_plain(job.run.config), job.settings.budget.sampler
     config['sampling'] |= {'sampler': sampler, 'ema': RAW}
     config['evaluation'] = plain['evaluation'] | {'samplers': list(job.evaluation.samplers)}
@@ -134,9 +131,8 @@ def draw(session: Session, chosen: Chosen) -> None:
     )
     save_figure(workdir / run_folder.COEFFICIENTS_PLOT, figure)
     if job.settings.controls.landscape:
-        scores = np.array(json.loads((workdir / run_folder.LANDSCAPE).read_text()), float)
         grid = plots.plane(k, job.settings.controls.landscape)
-        scores = scores.reshape(len(grid.y), len(grid.x))
+        scores = plots.read_landscape(workdir, grid)
         figure = plots.landscape(grid, scores, job.steps, score)
         save_figure(workdir / run_folder.LANDSCAPE_PLOT, figure)
 
@@ -162,13 +158,8 @@ def report(session: Session, chosen: Chosen, plain: Mapping[str, Any]) -> list[d
         'second': session.second,
         'rows': rows,
     }
-    write_json(workdir / run_folder.REPORT, summary)
+    write_record(workdir / run_folder.REPORT, summary)
     return rows
-
-
-def is_done(workdir: epath.Path) -> bool:
-    """Returns whether a search has come to its end: its report is the last that it writes."""
-    return (workdir / run_folder.REPORT).exists()
 
 
 def report_line(row: Mapping[str, Any], searched: Sequence[str], second: Sequence[str]) -> str:
@@ -192,22 +183,24 @@ def main(argv: Sequence[str]) -> None:
     plain = to_plain(config)
     job = open_job(parse_search(config.to_dict()))
     is_new = _FRESH.value or run_folder.is_new(workdir, plain, run_folder.SEARCH)
-    if not is_new and is_done(workdir):
+    locks.check_free(workdir)
+    if not is_new and selection.is_done(workdir):
         print(f'{workdir} is done')
         return
     session = open_session(job, workdir)
-    run_folder.claim(workdir, plain, run_folder.SEARCH, fresh=_FRESH.value)
-    snapshots.keep(workdir, job.origin())
-    for lost in filter(None, (run.lost_snapshots() for run in job.runs)):
-        print(f'  warning: {lost}')
-    of_runs = f' of {len(job.runs)} runs' if len(job.runs) > 1 else ''
-    print(
-        f'  {len(job.steps)} snapshots{of_runs}, steps {job.steps[0]} to {job.steps[-1]}',
-        flush=True,
-    )
-    chosen = search_and_choose(session)
-    score_landscape(session)
-    for row in report(session, chosen, plain):
+    with run_folder.claim(workdir, plain, run_folder.SEARCH, fresh=_FRESH.value):
+        snapshots.keep(workdir, job.origin())
+        for lost in filter(None, (run.lost_snapshots() for run in job.runs)):
+            print(f'  warning: {lost}')
+        of_runs = f' of {len(job.runs)} runs' if len(job.runs) > 1 else ''
+        print(
+            f'  {len(job.steps)} snapshots{of_runs}, steps {job.steps[0]} to {job.steps[-1]}',
+            flush=True,
+        )
+        chosen = search_and_choose(session)
+        score_landscape(session)
+        rows = report(session, chosen, plain)
+    for row in rows:
         print(report_line(row, session.searched, session.second))
     print('* in a space that the search used; the others are second opinions')
 

@@ -5,11 +5,11 @@
 The same command again continues a run that was stopped or killed, and says so if it is done.
 """
 
+import contextlib
 import functools
-import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from absl import flags
 from etils import epath
 from jax.experimental import multihost_utils
 
-from cm_jax import checkpoint, cli, run_folder, sharding
+from cm_jax import checkpoint, cli, interrupts, locks, run_folder, sharding
 from cm_jax.config import to_plain
 from cm_jax.errors import UserError
 from cm_jax.files import append_json_line
@@ -29,7 +29,7 @@ from cm_jax.run_folder import DISTANCE, ORIGIN, RAW, RESUME, SAMPLES, SKIPPED, T
 from cm_jax.settings import parse_run
 from cm_jax.training import precision
 from cm_jax.training.logs import Log
-from cm_jax.training.setup import Setup, describe, set_up
+from cm_jax.training.setup import Setup, check_attention, describe, set_up
 from cm_jax.training.step import TrainState
 from cm_jax.types import Distance, Metrics
 
@@ -42,16 +42,16 @@ _DISTRIBUTED = flags.DEFINE_string(
 
 
 class Stopper:
-    """Notes SIGTERM and SIGINT, so that the loop can save and end between two steps.
+    """Notes SIGTERM or SIGINT, so that the loop can save and end between two steps.
 
-    With several processes JAX's own watch is asked, so that all of them stop after the same step.
+    A second signal ends the process at once. With several processes JAX's own watch is asked, so that
+    all of them stop after the same step.
     """
 
     def __init__(self):
         self.signal = 0
         if jax.process_count() == 1:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._note)
+            interrupts.defer(self._note)
 
     def is_asked_to_stop(self, step: int) -> bool:
         """Returns whether the run is to be saved and ended after `step`."""
@@ -59,9 +59,7 @@ class Stopper:
             self.signal = signal.SIGTERM
         return bool(self.signal)
 
-    def _note(self, number: int, frame: Any) -> None:
-        if self.signal:  # asked twice: do not wait for the step
-            sys.exit(128 + number)
+    def _note(self, number: int) -> None:
         self.signal = number
 
 
@@ -157,13 +155,14 @@ def train(
     settings, last_step = setup.settings, setup.last_step
     write_picture, metrics_writer = make_picture_writer(setup), MetricsWriter(setup, log)
     score = setup.scoring.start() if setup.scoring else None
-    stopper = Stopper()
+    stopper: Stopper | None = None
     # Fake devices on one CPU deadlock when many steps are queued.
     wait_for_each_step = jax.default_backend() == 'cpu' and setup.mesh.size > 1
     save_snapshot(setup, trajectory, state, first_step)
     for step in range(first_step + 1, last_step + 1):
         batch = sharding.to_devices(next(setup.batches), setup.mesh)
         state, metrics = setup.train_step(state, batch, setup.teacher)
+        stopper = stopper or Stopper()  # before, there is nothing to save
         if wait_for_each_step:
             jax.block_until_ready(state)
         metrics_writer.add(step, metrics, score(state, step) if score else {})
@@ -174,11 +173,12 @@ def train(
         is_stopping = stopper.is_asked_to_stop(step)
         if step % settings.train.resume_every == 0 or step == last_step or is_stopping:
             metrics_writer.flush()
+            log.flush()
             trajectory.wait()  # a resume step vouches for the snapshots before it
             resume.save(step, {'state': state}, {'data': setup.batches.state()})
         if is_stopping:
             break
-    return stopper.signal
+    return stopper.signal if stopper else 0
 
 
 def store_distance(workdir: epath.Path, lpips: Distance | None) -> None:
@@ -186,23 +186,34 @@ def store_distance(workdir: epath.Path, lpips: Distance | None) -> None:
     if lpips is None:
         return
     path, identity = workdir / DISTANCE, {'distance': lpips.name} | dict(lpips.checksums)
-    if path.exists() and json.loads(path.read_text()) != identity:
+    if path.exists() and run_folder.read_record(workdir, DISTANCE) != identity:
         raise UserError(f'{path} says that this run began with other weights of {lpips.name}')
-    run_folder.write_json(path, identity)
+    run_folder.write_record(path, identity)
 
 
-def claim(setup: Setup, config: dict[str, Any], fresh: bool) -> None:
-    """Makes the folder this run's: the first writes of a run, by the first process while the others
-    wait. Raises UserError if the folder is another's, unless `fresh`."""
+@contextlib.contextmanager
+def claim(setup: Setup, config: dict[str, Any], fresh: bool) -> Iterator[None]:
+    """Makes the folder this run's, and no other command's while the body of the `with` runs.
+
+    These are the first writes of a run, by the first process while the others wait. Raises UserError if
+    the folder is another's, unless `fresh`, if another command is writing there, and as
+    `check_attention` does.
+    """
     workdir = setup.workdir
-    if sharding.is_primary():
-        if (workdir / ORIGIN).exists() and not fresh:
-            raise UserError(f'{workdir} holds weights that were not trained there; choose another')
-        run_folder.claim(workdir, config, fresh=fresh)
-        run_folder.store_card(workdir, setup.batches.source)
-        store_distance(workdir, setup.lpips)
-    sharding.wait_for_all('run folder')
-    run_folder.is_new(workdir, config)
+    with contextlib.ExitStack() as held:
+        if sharding.is_primary():
+            if (workdir / ORIGIN).exists() and not fresh:
+                raise UserError(
+                    f'{workdir} holds weights that were not trained there; choose another'
+                )
+            if fresh or run_folder.is_new(workdir, config):
+                check_attention(setup.settings, setup.batches.source.image_shape)
+            held.enter_context(run_folder.claim(workdir, config, fresh=fresh))
+            run_folder.store_card(workdir, setup.batches.source)
+            store_distance(workdir, setup.lpips)
+        sharding.wait_for_all('run folder')
+        run_folder.is_new(workdir, config)
+        yield
 
 
 def restore(
@@ -243,9 +254,11 @@ def main(argv: Sequence[str]) -> None:
     workdir = cli.required_workdir(_WORKDIR)
     cli.join_processes(_DISTRIBUTED.value)
     settings = parse_run(config.to_dict())
+    if sharding.is_primary():
+        locks.check_free(workdir)
     setup = set_up(settings, workdir)
-    claim(setup, to_plain(config), _FRESH.value)
     with (
+        claim(setup, to_plain(config), _FRESH.value),
         checkpoint.Stream(workdir / RESUME, keep=settings.train.resume_keep) as resume,
         checkpoint.Stream(workdir / TRAJECTORY) as trajectory,
     ):
@@ -265,7 +278,7 @@ def main(argv: Sequence[str]) -> None:
     if not stopped:
         warn_of_missing(setup, setup.last_step)
     else:
-        print(f'stopped by signal {stopped}; the same command continues the run', file=sys.stderr)
+        print(interrupts.line(stopped), file=sys.stderr)
         sys.exit(128 + stopped)
 
 

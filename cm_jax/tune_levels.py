@@ -14,40 +14,44 @@ those.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from absl import flags
-
-from cm_jax import cli, sharding
+from cm_jax import cli, locks, sharding
+from cm_jax.bounds import Interval, Samples
 from cm_jax.core import tuning
 from cm_jax.errors import UserError
 from cm_jax.evaluation.extractors import override
 from cm_jax.evaluation.scores import Scorer
+from cm_jax.files import sealed
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import TUNED_LEVELS, weights_label, write_json
-from cm_jax.settings import Evaluation, check_numbers
+from cm_jax.settings import Evaluation, Seed
 from cm_jax.wiring import open_reference
 
 _WORKDIR = cli.workdir_flag()
-_LEVELS = flags.DEFINE_integer('levels', 2, 'how many noise levels; the first is always t_max')
-_BUDGET = flags.DEFINE_integer('budget', 12, 'how many values of each other level are scored')
-_SAMPLES = flags.DEFINE_integer(
-    'samples', None, 'samples generated for each score; default: config.evaluation.samples'
+_LEVELS = cli.number_flag(
+    'levels',
+    2,
+    'how many noise levels; the first is always t_max',
+    Annotated[int, Interval('[2, 1000]')],
 )
-_SEED = flags.DEFINE_integer('seed', 100, 'seed of the noise; not one of config.evaluation.seeds')
+_BUDGET = cli.number_flag(
+    'budget',
+    12,
+    'how many values of each other level are scored',
+    Annotated[int, Interval('[2, 1000]')],
+)
+_SAMPLES = cli.number_flag(
+    'samples', None, 'samples generated for each score; default: config.evaluation.samples', Samples
+)
+_SEED = cli.number_flag('seed', 100, 'seed of the noise; not one of config.evaluation.seeds', Seed)
 _EXTRACTOR = cli.extractor_flags()
 _STEP = cli.step_flag()
 _EMA = cli.ema_flag()
 
 
-def check_flags(evaluation: Evaluation, samples: int) -> None:
-    """Raises UserError if a flag is out of its range, or --seed is one of the evaluation's seeds."""
-    if _LEVELS.value < 2 or _BUDGET.value < 2:
-        raise UserError(
-            f'tune_levels needs --levels >= 2 (the first is t_max) and --budget >= 2, got '
-            f'{_LEVELS.value} and {_BUDGET.value}'
-        )
-    check_numbers(samples, (_SEED.value,), evaluation.batch_size)
+def check_seed(evaluation: Evaluation) -> None:
+    """Raises UserError if --seed is one of the evaluation's seeds."""
     if _SEED.value in evaluation.seeds:
         raise UserError(
             f'--seed={_SEED.value} is one of config.evaluation.seeds {tuple(evaluation.seeds)}: '
@@ -119,7 +123,7 @@ def main(argv: Sequence[str]) -> None:
     }
     evaluation = override(evaluation, given, fetch=_EXTRACTOR.download.value)
     samples = evaluation.samples if _SAMPLES.value is None else _SAMPLES.value
-    check_flags(evaluation, samples)
+    check_seed(evaluation)
     step = run.step(_STEP.value)
     ema = run.settings.sampling.ema if _EMA.value is None else _EMA.value
     run.check_ema(step, ema)
@@ -131,7 +135,9 @@ def main(argv: Sequence[str]) -> None:
     record = next((stored for stored in records[::-1] if is_same_search(stored, protocol)), None)
     if record is None:
         record = search(run, scorer, step, ema, samples)
-        write_json(run.workdir / TUNED_LEVELS, [*records, record])
+        with locks.hold(run.workdir, f'{TUNED_LEVELS}.{locks.LOCK}', wait=True):
+            records = [sealed(stored) for stored in [*run.tuned(), record]]
+            write_json(run.workdir / TUNED_LEVELS, records)
     else:
         print(f'stored in {run.workdir / TUNED_LEVELS}')
     print(

@@ -14,7 +14,7 @@ from cm_jax.evaluation import extractors, references
 from cm_jax.evaluation.extractors import open_extractor
 from cm_jax.evaluation.scores import FeatureSpace, reference
 from cm_jax.metrics import named
-from cm_jax.models import Model, with_defaults
+from cm_jax.models import Model, heights, with_defaults
 from cm_jax.objectives import Objective
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import Evaluation, RunSettings
@@ -65,9 +65,8 @@ def wire(
     process = build_from('process', processes.build, settings.process)
     model, prior = build_networks(settings, image_shape, num_classes)
     teacher_denoise = frozen.teacher_denoise
-    if teacher_denoise is not None:  # where its own run names no precision, it has its student's
-        precision = with_defaults(settings.model)['precision']
-        teacher_denoise = at_precision(teacher_denoise, precision)
+    if teacher_denoise is not None:
+        teacher_denoise = beside(settings, teacher_denoise)
     objective = objectives.build(
         settings.objective,
         model.net,
@@ -93,10 +92,19 @@ def wire(
         image_shape=image_shape,
         num_classes=num_classes,
         heads=objective.heads,
+        guidable=bool(with_defaults(settings.model).get('label_dropout')),
     )
     return Parts(
         process=process, model=model, objective=objective, generative_model=generative_model
     )
+
+
+def beside(settings: RunSettings, denoise: DenoiseFn) -> DenoiseFn:
+    """Returns the denoiser of a run that teaches or guides the run of `settings`.
+
+    Its products have the precision that its own run names, or, where that is 'default', this run's.
+    """
+    return at_precision(denoise, with_defaults(settings.model)['precision'])
 
 
 def prior_settings(settings: RunSettings) -> Mapping[str, Any]:
@@ -132,7 +140,11 @@ def weights_meaning(settings: RunSettings, image_shape: Sequence[int]) -> dict[s
     """
 
     def architecture(network: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in with_defaults(network).items() if k not in OF_TRAINING}
+        found = {k: v for k, v in with_defaults(network).items() if k not in OF_TRAINING}
+        if found:  # a height that the network does not have means nothing
+            legal = heights(image_shape, found['channel_mult'])
+            found['attn_resolutions'] = sorted(set(found['attn_resolutions']).intersection(legal))
+        return found
 
     preconditioning = {}
     if settings.process['name'] != 'rf':
@@ -226,7 +238,8 @@ def later_space(
             evaluation.reference, extractor, evaluation.batch_size, keep_features
         )
         if keep_features:
-            named.check(extractor, metrics, evaluation.samples, len(made.kept_features()))
+            count = len(made.kept_features().array)
+            named.check(extractor, metrics, evaluation.samples, count)
         return lambda: FeatureSpace(extractor, made, tuple(metrics))
     source = open_data(dataset, evaluation.reference)
     named.check(extractor, metrics, evaluation.samples, source.count)

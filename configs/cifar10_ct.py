@@ -5,9 +5,11 @@
 
 The distance is LPIPS, with the features of VGG-16 as torchvision publishes it and the heads of the
 lpips package. The network is NCSN++. The global batch is 512: 800,000 steps see 410 million images,
-flipped at random as in the paper's code. Two steps are those of cifar10_cd.py, since that code
-names none for CT; x0 is clipped, and images truncate to bytes. Products are float32's own; the code
-names no precision. The paper's FID-50k: not confirmed. Ours: not run.
+flipped at random as in the paper's code. What that code publishes and scores is the average at step
+740,000 (ct-lpips/checkpoint_74); with `--config.trajectory.emas=True` this run keeps it for
+`evaluate --step=740000`. Two steps are those of cifar10_cd.py, since that code names none for CT;
+x0 is clipped, and images truncate to bytes. Products are float32's own; the code names no
+precision. The paper's FID-50k: not confirmed. Ours: not run.
 """
 
 from configs.common.cifar10 import CM_TWO_STEPS, cifar10_config

@@ -6,7 +6,7 @@
 The variants are rk12 (the default), rk23 and rk34, for one, two and three heads; the last head
 samples. The settings are those of the paper's code: the network is DDPM++, a prior over the noise
 is learned beside it, h ~ U(0, 1/16), images are flipped at random, and the global batch is 128:
-500,000 steps see 64 million images. Products are float32's own; the paper's precision is not known.
+500,000 steps see 64 million images. Products are float32's own; that code names no precision.
 The paper's best FID-50k: 2.80 at 15 network evaluations, as many as heun@8 takes; 3.37 in one step,
 after a further stage that is not part of this run. Ours: not run.
 """

@@ -4,9 +4,9 @@
         --workdir=runs/cifar10/edm
     python -m cm_jax.train --config=configs/cifar10_ect_1hour.py --workdir=runs/cifar10/ect_1hour
 
-This is cifar10_ect.py with q = 256 from the start, in one stage; images are not flipped. The global
-batch is 128: 8,000 steps see 1.02 million images, those of the teacher not counted. The paper's
-FID-50k in 2 steps (middle level 0.821): 2.73. Ours: not run.
+This is cifar10_ect.py with q = 256 from the start, in one stage: images are not flipped, and
+products are float32's own. The global batch is 128: 8,000 steps see 1.02 million images, those of
+the teacher not counted. The paper's FID-50k in 2 steps (middle level 0.821): 2.73. Ours: not run.
 """
 
 from configs import cifar10_ect

@@ -12,8 +12,8 @@ images are not flipped besides). Products are float32's own, as in the paper's c
 TF32 off. The average has a half-life of 0.5 million images, which is 0.9993 for one step. The
 paper's shorter half-life of that average at the start is not implemented.
 
-The paper's FID-50k with Heun, 35 network evaluations: 1.97 (ddpmpp), 1.98 (ncsnpp), 1.79
-(ddpmpp_cond); of ncsnpp_cond not confirmed. Ours: not run.
+The paper's FID-50k with Heun, 35 network evaluations: 1.97 (ddpmpp), 1.79 (ddpmpp_cond); of ncsnpp
+and ncsnpp_cond not confirmed. Ours: not run.
 """
 
 from cm_jax.errors import check_name

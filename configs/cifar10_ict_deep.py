@@ -2,8 +2,9 @@
 
     python -m cm_jax.train --config=configs/cifar10_ict_deep.py --workdir=runs/cifar10/ict_deep
 
-The global batch is 1024: 400,000 steps see 410 million images, not flipped. The paper's FID-50k, 1
-and 2 steps (middle level 0.821): 2.51 and 2.24. Ours: not run.
+The global batch is 1024: 400,000 steps see 410 million images, not flipped. As there, the settings
+are second-hand and products are float32's own. The paper's FID-50k, 1 and 2 steps (middle level
+0.821): 2.51 and 2.24. Ours: not run.
 """
 
 from cm_jax.models.presets import PRESETS

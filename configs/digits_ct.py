@@ -7,8 +7,8 @@ paper has LPIPS. The result is in the table of `bash launch/study.sh digits` in 
 
 The schedules are shorter than the paper's, as the run is. What is learned at low noise reaches high
 noise one level at a time, with a target that lags by 1/(1 - mu) steps. The paper's s1 = 150 and
-mu0 = 0.9, made for 800,000 steps, therefore leave grey images (fd_lenet_5k 1876 in one step;
-training seed 0, 2 CPU cores).
+mu0 = 0.9, made for 800,000 steps, therefore leave grey images: with `--config.objective.s1=150
+--config.objective.mu0=0.9`, fd_lenet_5k is 1876 in one step (training seed 0, 2 CPU cores).
 """
 
 from configs.common.digits import digits_config

@@ -4,10 +4,10 @@
 
 It starts and learns from the run of digits_cud.py:rk12; --config.init_from.workdir and
 --config.teacher.workdir name another. Its average is sampled, where the paper's code takes the
-weights themselves. The global batch is 64: 500 steps see 32,000 images of noise,
-those of that run not counted. `bash launch/study.sh digits-cud` starts it half way through such a
-run, so that both together have seen as many images as the runs that they are compared with; the
-result is in its table in docs/results.md.
+weights themselves. The global batch is 64: 500 steps see 32,000 images of noise, those of that run
+not counted. `bash launch/study.sh digits-cud` starts it half way through such a run, so that both
+together have seen as many images as the runs that they are compared with; the result is in its
+table in docs/results.md.
 """
 
 from configs import digits_cud

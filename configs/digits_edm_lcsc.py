@@ -7,9 +7,10 @@
         --workdir=runs/digits/edm_lcsc_evolution
 
 It searches over 41 snapshots (steps 200 to 1,000) with candidates of 300 samples. The sampler is
-DPM-Solver++ of order 3 on equal steps of logSNR, the paper's for diffusion models. The variants are
-its methods; evolution, the paper's, is the default. All cost as much, by the network evaluations
-that they count, of which a step of the gradient takes 35 for each sample:
+DPM-Solver++ of order 3 on equal steps of logSNR, the paper's for diffusion models, with the
+coefficients of the expansion (those of the paper's code are dpm3@9,official). The variants are the
+methods; evolution, the paper's, is the default. All cost as much, by the network evaluations that
+they count, of which a step of the gradient takes 35 for each sample:
 
     variant       searches                                 network evaluations
     evolution     106 candidates                           286,200

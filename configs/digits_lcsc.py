@@ -7,7 +7,8 @@ Both variants search over 35 snapshots (steps 320 to 1,000), with one-step sampl
 
     evolution  the default: 106 candidates of 2,000 samples, by `fd_lenet`
     gradient   10 candidates and 60 steps of 1,000 samples down the derivative of `fd_lenet` and
-               `fd_pixel`, each in units of the best profile's; not in the paper
+               `fd_pixel`, each in units of the best profile's, with coefficients of its own for
+               each of the 16 blocks of the network; not in the paper
 
 The first has the averages of a few windows as its control, and the second reports its result alone,
 to be read beside the first; digits_ect_lcsc.py has the other controls. Both are searches of `bash
@@ -33,6 +34,7 @@ def get_config(variant='evolution'):
     c.evaluation = ect_config().evaluation
     if variant == 'gradient':
         c.search.method = 'gradient'
+        c.basis.groups = ('top_level',)
         c.budget.update({'metric': 'fd_lenet+fd_pixel', 'units': 'relative'})
         c.budget.update({'generations': 60, 'samples': 1000, 'batch_size': 500})
         c.gradient.batch_size = 1000

@@ -9,7 +9,8 @@ Each variant starts from the run of that variant of fashion_mnist_edm.py, with i
            stages (q = 2)
     small  the global batch is 64, and 1,600 steps see 102,400 images in six stages
 
-The images of the teacher are not counted. Ours: not run to its end.
+The images of the teacher are not counted. Ours: `full` not run to its end; the best average of
+`small` has fd_lenet 14.78 ± 1.06 in one step (docs/results.md).
 """
 
 from cm_jax.errors import check_name

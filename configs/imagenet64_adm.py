@@ -9,7 +9,8 @@ batch is 4096, 610,352 steps see 2,500 million images, the learning rate is 1e-4
 images of warm-up, dropout is 0.1, and there is no augmentation: images are not flipped. The average
 has a half-life of 50 million images, which is 0.999943 for one step. It computes in bfloat16, which
 needs no loss scale, in place of the paper's float16. The teacher of the paper on CD had flipped
-images by the other crop: --config.dataset.flip=True --config.dataset.crop=adm.
+images by the other crop, RAdam and no warm-up: `--config.dataset.flip=True
+--config.dataset.crop=adm --config.optimizer.name=radam --config.optimizer.warmup_steps=0`.
 
 The paper's FID-50k with the second sampler here, its stochastic one at 511 network evaluations
 (table 5): 1.36. Ours: not run.

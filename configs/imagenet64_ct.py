@@ -5,9 +5,11 @@
         --config.dataset.path=PATH --config.lpips.features=vgg16.pth --config.lpips.heads=vgg_lpips.pth
 
 The variants differ in the first weights. scratch (the default): none, as the paper says. teacher:
-those of the run of imagenet64_adm.py, since the public commands of the paper start the student from
-a teacher (edm_imagenet64_ema.pt; imagenet64_cd.py says how to take it). The paper and its commands
-contradict each other here, and which of them gave its numbers is not known.
+those of the run of imagenet64_adm.py, since the public command of the paper starts the student from
+a teacher. That is edm_imagenet64_ema.pt: imported as in imagenet64_cd.py, it is taken with
+`--config.init_from.workdir=runs/imagenet64/edm_cm --config.init_from.ema=` and
+`--config.model.noise_scale=1000.0`. The paper and its command contradict each other here, and which
+of them gave its numbers is not known.
 
 PATH is a folder of images of 64x64 with one folder for each class, by ADM's crop (docs/data.md).
 The distance is LPIPS with average pooling, as in the paper's code, with the features of VGG-16 as
@@ -31,11 +33,11 @@ def get_config(variant='scratch'):
     c.steps = 800_000
     c.batch_size = 2048
     c.ema_rates = (0.9999432,)
+    # The paper's noise input is 250 ln t; EDM's weights take ln(t)/4.
+    c.model.update({'dropout': 0.0, 'noise_scale': 1000.0})
     if variant == 'teacher':
         c.init_from.update({'workdir': 'runs/imagenet64/adm', 'ema': '0.999943'})
-    else:
-        c.model.noise_scale = 1000.0  # 250 ln t, as in the paper; EDM's weights take ln(t)/4
-    c.model.dropout = 0.0
+        c.model.noise_scale = 1.0
     c.objective.update({'name': 'ct', 'total_steps': c.get_ref('steps'), 's0': 2, 's1': 200})
     c.objective.update({'mu0': 0.95, 'distance': 'lpips', 'weight': 'uniform'})
     c.optimizer.update({'name': 'radam', 'learning_rate': 1e-4})

@@ -18,8 +18,9 @@ The global batch is 128: 100,000 steps see 12.8 million images, those of the tea
 There are four stages of 25,000 steps, with q = 4. As in the paper's code, images are not flipped,
 samplers see the denoiser that is trained, without a boundary, and the middle level of two steps is
 1.526. It computes in float32 at precision high: on a GPU that is TF32, as in that code, and on a
-TPU it is finer. The paper's FID-50k of xl with global batch 1024, 102.4 million images, 1 and 2
-steps: 2.49 and 1.67; of this length not confirmed. Ours: not run.
+TPU it is finer. The paper's FID-50k of xl with global batch 1024 (`--config.batch_size=1024`; its
+code does not say whether anything else changed), 102.4 million images, 1 and 2 steps: 2.49 and
+1.67; of this length not confirmed. Ours: not run.
 
 The paper's code starts s from edm2-img64-s-1073741-0.075.pkl; for m, l and xl it names no file, and
 EDM2's own best ones are edm2-img64-m-2147483-0.060.pkl, edm2-img64-l-1073741-0.040.pkl and
@@ -47,7 +48,7 @@ def get_config(variant='s'):
     c.batch_size = 128
     c.ema_rates = (0.9999,)
     c.ema_sigma_rels = (0.01, 0.05, 0.1)
-    c.model.update({'dropout': dropout, 'dropout_resolution': 16})
+    c.model.update({'dropout': dropout, 'dropout_resolution': 16, 'logvar_channels': 128})
     c.objective.update({'name': 'ect', 'p_mean': -0.8, 'p_std': 1.6, 'q': 4.0, 'k': 8.0, 'b': 1.0})
     c.objective.update({'double_every': 25_000, 'c': 0.06, 'weight': 'karras'})
     c.objective.boundary = 0.0

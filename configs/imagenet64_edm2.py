@@ -19,7 +19,8 @@ Images are not flipped. The rate rises over 10 million images and falls with the
 step from step 35,000. The loss is the paper's, weighted by the uncertainty that the network
 estimates; it computes in bfloat16, where the paper's code has float16. The averages kept are the
 paper's two, from which `--ema=posthoc0.075` and the like are made; the paper's table has the best
-average of each size. Ours: not run.
+average of each size. docs/evaluation.md has the command of autoguidance, s guided by xs. Ours: not
+run.
 """
 
 from cm_jax.errors import check_name

@@ -7,10 +7,12 @@ arXiv 2310.14189.
 PATH is a folder of images of 64x64 with one folder for each class. The variants are the networks:
 base (the default) is ADM, 295,899,267 parameters, and deep has twice its blocks, 495,357,699
 parameters. The global batch is 4096: 800,000 steps see 3,277 million images, in eight stages from
-10 to 1280 gaps. The paper's code is not public, and dropout, average and crop are not confirmed:
-those here are ours, as it is that images may be by any crop and are not flipped. It computes in
-float32 at precision high, as the last gaps are small. The paper's FID-50k, 1 and 2 steps: 4.02 and
-3.20 (base), 3.25 and 2.77 (deep). Ours: not run.
+10 to 1280 gaps. The paper's code is not public, and the settings here are second-hand, from
+accounts of the paper (docs/recipes.md has the source of each). Rate, dropout, average, crop and the
+middle level of two steps (1.526, ECT's) are not confirmed: those here are ours, as it is that
+images may be by any crop and are not flipped, and that it computes in float32 at precision high, as
+the last gaps are small. The paper's FID-50k, 1 and 2 steps: 4.02 and 3.20 (base), 3.25 and 2.77
+(deep). Ours: not run.
 """
 
 from cm_jax.errors import check_name

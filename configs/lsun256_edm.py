@@ -10,8 +10,9 @@ cat. The second command imports the public weights in place of training (edm_cat
 The network (526,304,771 parameters) and the training are those of the paper's public command: the
 global batch is 256, the learning rate 1e-4, dropout is 0.1, and images are flipped at random. The
 command names no number of steps; the 1,000,000 here, which see 256 million images, are ours, and so
-is bfloat16 in place of float16. Samples truncate to bytes, as there. The paper's numbers on LSUN
-are not repeated here, as we could not check them. Ours: not run.
+is bfloat16 in place of float16. As there, x0 is clipped in each step of sampling, and samples
+truncate to bytes. The paper's numbers on LSUN are not repeated here, as we could not check them.
+Ours: not run.
 """
 
 from cm_jax.errors import check_name
@@ -27,6 +28,6 @@ def get_config(variant='bedroom'):
     c.model.dropout = 0.1
     c.objective.update({'name': 'edm', 'p_mean': -1.2, 'p_std': 1.2})
     c.optimizer.update({'name': 'radam', 'learning_rate': 1e-4})
-    c.sampling.sampler = 'heun@40'
-    c.evaluation.samplers = ('heun@40',)
+    c.sampling.sampler = 'heun@40,clip'
+    c.evaluation.samplers = ('heun@40,clip',)
     return c

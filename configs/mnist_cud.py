@@ -6,8 +6,10 @@
 The variants are rk12 (the default), rk23 and rk34, for one, two and three heads; the last head
 samples. The settings are those of the paper's code: a prior over the noise is learned beside the
 network by a network of the same sizes, h ~ U(0, 1/16), and the global batch is 256: 50,000 steps
-see 12.8 million images. Scores are in the features of Fashion-MNIST's LeNet, because there is none
-of MNIST's. Ours: not run.
+see 12.8 million images, which are not flipped. (Its commands train for 50,000 steps and sample from
+step 500,000; `--config.steps=500_000` is that length.) Products are float32's own; that code names
+no precision. Scores are in the features of Fashion-MNIST's LeNet, because there is none of MNIST's.
+Ours: not run.
 """
 
 from cm_jax.errors import check_name
@@ -24,7 +26,7 @@ def get_config(variant='rk12'):
     c.steps = 50_000
     c.ema_rates = (0.9999,)
     c.model.heads = order
-    c.prior.update({**NETWORK, 'shared_norm': True})
+    c.prior.update({**NETWORK, 'shared_norm': True, 'precision': 'highest'})
     c.optimizer.update({'name': 'adam', 'learning_rate': 3e-4, 'warmup_steps': 5000})
     c.sampling.update({'ema': '0.9999', 'every': 5000})
     return c

@@ -4,9 +4,9 @@
 
 It starts and learns from the run of mnist_cud.py:rk12. As in the paper's code, Adam trains three
 phases of 40,000 steps, the student has no scaling of the skips (the teacher has), and the weights
-themselves are sampled. Unlike there, the noise never repeats, where the paper has 50,000 pairs. The
-global batch is 256: 120,000 steps see 30.7 million images of noise, those of that run not counted.
-Ours: not run.
+themselves are sampled. Unlike there, the noise never repeats, where the paper has 50,000 pairs.
+Products are float32's own; the code names no precision. The global batch is 256: 120,000 steps see
+30.7 million images of noise, those of that run not counted. Ours: not run.
 """
 
 from configs import mnist_cud

@@ -1,6 +1,9 @@
 """How every command starts and fails: one line for a slip, a traceback for a bug."""
 
 import errno
+import os
+import pathlib
+import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -29,8 +32,15 @@ def test_a_full_disk_is_one_line_that_names_the_file(capsys):
     assert line == 'error: No space left on device: metrics.jsonl; what was complete is kept\n'
 
 
+@pytest.mark.parametrize('number', [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST])
+def test_a_path_that_cannot_be_used_is_one_line(capsys, number):
+    error = OSError(number, os.strerror(number), 'runs/x/scores.jsonl')
+    assert ended(capsys, error) == (2, f'error: {os.strerror(number)}: runs/x/scores.jsonl\n')
+
+
 def test_all_else_is_left_to_the_traceback():
-    for error in (OSError(errno.EACCES, 'denied', 'x'), ValueError('a bug'), KeyError('a bug')):
+    gone = OSError(errno.ENOENT, 'gone', 'x')
+    for error in (gone, OSError(errno.EACCES, 'no file'), ValueError('a bug'), KeyError('a bug')):
         with pytest.raises(type(error)) as raised, cli.one_line_errors():
             raise error
         assert raised.value is error
@@ -43,10 +53,36 @@ def test_nothing_happens_where_nothing_is_wrong(capsys):
 
 
 def test_whole_numbers_of_a_flag():
-    assert cli.integers('seeds', ['1', '20']) == (1, 20)
-    assert cli.integers('seeds', None) == cli.integers('seeds', []) == ()
-    with pytest.raises(UserError, match=r'^--seeds takes whole numbers, got 1,x$'):
-        cli.integers('seeds', ['1', 'x'])
+    assert cli.naturals('seeds', ['1', '20']) == (1, 20)
+    assert cli.naturals('seeds', None) == cli.naturals('seeds', []) == ()
+    for wrong in ('x', '-1', '2147483648', 'nan', '1.5'):
+        with pytest.raises(UserError) as raised:
+            cli.naturals('seeds', ['1', wrong])
+        legal = 'a whole number in [0, 2147483647]'
+        assert str(raised.value) == f'--seeds takes {legal}, got 1,{wrong}'
+
+
+def test_a_config_finds_what_it_imports_from_any_folder_and_in_the_home_folder(
+    tmp_path, monkeypatch
+):
+    (tmp_path / 'configs').mkdir()
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setattr(sys, 'path', ['first'])
+    config = tmp_path / 'configs' / 'mine.py'
+    assert cli.open_config(['train', '--config=~/configs/mine.py:a', '--config.steps=2']) == [
+        'train',
+        f'--config={config}:a',
+        '--config.steps=2',
+    ]
+    assert sys.path == ['first', str(tmp_path)]
+    monkeypatch.setattr(sys, 'path', ['first'])
+    cli.open_config(['train', '--config', str(config)])
+    assert sys.path == ['first', str(tmp_path)]
+    elsewhere = pathlib.Path('/nowhere')
+    cli.open_config(['train', f'--config={elsewhere / "mine.py"}'])
+    assert sys.path == ['first', str(tmp_path)]
+    with pytest.raises(UserError, match=r"~nobody_here/x: there is no user 'nobody_here'"):
+        cli.open_config(['train', '--config=~nobody_here/x'])
 
 
 def test_an_override_that_names_no_key_is_told_with_the_legal_ones():

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cm_jax import models, samplers
+from cm_jax import models, objectives, samplers
 from cm_jax.config import base_config, search_config, to_plain
 from cm_jax.core import process
 from cm_jax.errors import UserError, build_from
@@ -20,6 +20,7 @@ from cm_jax.lcsc.session import cost
 from cm_jax.models.presets import PRESETS
 from cm_jax.settings import parse_run
 from cm_jax.training import optim
+from cm_jax.weights import published
 from cm_jax.wiring import OF_TRAINING, wire
 from tests.helpers.paths import ROOT
 from tests.helpers.refusals import refusal
@@ -145,16 +146,28 @@ def test_a_config_starts_from_a_network_that_fits(path, config):
             continue
         if section.workdir in IMPORTED:
             theirs, averages = PRESETS[IMPORTED[section.workdir]].settings, ['']
+            height = images_of(path)[0][0]
+            assert config.model.precision == published.PRECISIONS.get(height, 'highest')
         else:
             trained = config_of(TRAINED[section.workdir])
             theirs, averages = trained.model, map(str, trained.ema_rates)
         assert section.ema in averages
         if section is config.init_from:
-            ours = {k: v for k, v in config.model.items() if k not in OF_TRAINING}
-            if not ours.get('skip_scaling'):  # a scaling may be left behind
-                ours['skip_scaling'] = theirs.get('skip_scaling')
-            theirs = {'skip_scaling': None, **theirs}
-            assert ours == {k: v for k, v in theirs.items() if k not in OF_TRAINING}
+            ours, theirs = (models.with_defaults(dict(m)) for m in (config.model, theirs))
+            free = {*OF_TRAINING}
+            if not ours.get('skip_scaling'):
+                free.add('skip_scaling')  # a scaling may be left behind
+            assert not [k for k in ours if k not in free and ours[k] != theirs[k]]
+
+
+@pytest.mark.parametrize('name', ('imagenet64_cd', 'imagenet64_ct:teacher'))
+def test_the_papers_own_teacher_fits_with_the_option_that_the_docstring_names(name):
+    config = config_of(name)
+    config.model.noise_scale = 1000.0
+    ours, theirs = map(
+        models.with_defaults, (config.model.to_dict(), PRESETS['cm_imagenet64'].settings)
+    )
+    assert not [k for k in ours if k not in OF_TRAINING and ours[k] != theirs[k]]
 
 
 @pytest.mark.parametrize('path, config', CONFIGS_OF_RUNS)
@@ -178,6 +191,23 @@ def test_a_docstring_says_whether_images_are_flipped_and_by_which_crop(path, con
         config.dataset.crop
     ] in text
     assert path.stem.startswith('imagenet64') or not config.dataset.crop
+
+
+@pytest.mark.parametrize('path, config', CONFIGS_OF_RUNS)
+def test_a_paper_s_config_says_what_it_computes_in_and_compares_in_float32(path, config):
+    if path.stem.startswith(('digits', 'fashion_mnist')):
+        return
+    text = ' '.join(importlib.import_module(f'configs.{path.stem}').__doc__.split())
+    how = (config.model.dtype, config.model.precision)
+    says = {
+        ('float32', 'highest'): "float32's own",
+        ('float32', 'high'): 'computes in float32 at precision high',
+        ('bfloat16', 'default'): 'bfloat16',
+    }
+    assert says[how] in text
+    if config.objective.name in objectives.names_with_pairs():
+        assert how[0] == 'float32'
+    assert config.prior.get('precision', how[1]) == how[1]
 
 
 def test_photographs_are_scored_by_the_inception_as_in_the_papers():
@@ -234,7 +264,7 @@ def test_two_steps_bytes_and_boundary_are_those_of_the_papers_code():
         sampler = samplers.build(two_steps, build_from('process', process.build, config.process))
         assert onestep == 'onestep' and sampler.evaluations == 2, name
         assert sampler.levels == pytest.approx((80, second), rel=1e-3), name
-        assert ('clip' in sampler.options) == clips, name
+        assert sampler.clips == clips, name
         assert config.evaluation.bytes == rule, name
         assert config.objective.get('boundary') == boundary, name
 

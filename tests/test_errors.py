@@ -1,7 +1,11 @@
 """Wrong names and wrong keys are refused in one line that lists the legal ones."""
 
+import math
+from collections.abc import Sequence
+
 import pytest
 
+from cm_jax.bounds import Count, Rate
 from cm_jax.errors import UserError, build_from, check_name
 
 
@@ -26,3 +30,20 @@ def test_build_from_refuses_unknown_missing_and_wired_settings():
         build_from('model', factory, {'net': 'other', 'size': 3}, net='n')
     with pytest.raises(UserError, match=r'config\.model lacks size; its keys: size, depth'):
         build_from('model', factory, {}, net='n')
+
+
+def test_build_from_refuses_what_an_annotation_does_not_take():
+    def factory(net, size: Count, rates: Sequence[Rate] = ()):
+        return net, size, rates
+
+    assert build_from('model', factory, {'size': 3.0, 'rates': [0.5]}, net=7) == (7, 3, (0.5,))
+    for settings, message in (
+        ({'size': 0}, 'config.model.size must be a whole number in [1, 2147483647], got 0'),
+        (
+            {'size': 1, 'rates': (0.5, math.nan)},
+            'config.model.rates must be a list with each entry a number in [0, 1), got (0.5, nan)',
+        ),
+    ):
+        with pytest.raises(UserError) as raised:
+            build_from('model', factory, settings, net='n')
+        assert str(raised.value) == message

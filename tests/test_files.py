@@ -1,13 +1,17 @@
-"""Files of JSON lines, and files that are written whole: what a kill or a full disk leaves."""
+"""Paths that users write, files of JSON lines, files that are written whole."""
 
 import math
+import re
 
 import pytest
 from etils import epath
 
+from cm_jax.errors import UserError
 from cm_jax.files import (
     append_json_line,
-    drop_lines_after,
+    check_folder,
+    drop_json_lines,
+    expanded,
     read_json_lines,
     sha256,
     write_text,
@@ -34,7 +38,10 @@ def test_a_line_without_its_end_makes_room_for_the_next(folder, whole):
     before = read_json_lines(path)
     append_json_line(path, {'a': 3})
     append_json_line(path, {'a': 4})
-    assert path.read_text() == whole + '{"a": 3}\n{"a": 4}\n'
+    assert re.fullmatch(
+        re.escape(whole) + r'{"a": 3, "crc32": "\w{8}"}\n{"a": 4, "crc32": "\w{8}"}\n',
+        path.read_text(),
+    )
     assert read_json_lines(path) == [*before, {'a': 3}, {'a': 4}]
 
 
@@ -54,7 +61,7 @@ def test_a_file_is_replaced_whole(folder):
 
 def test_no_file_has_no_lines_and_nothing_to_drop(folder):
     assert read_json_lines(folder / 'rows.jsonl') == []
-    drop_lines_after(folder / 'rows.jsonl', 3)
+    drop_json_lines(folder / 'rows.jsonl', lambda row: True)
     assert list(folder.iterdir()) == []
 
 
@@ -64,9 +71,9 @@ def test_rows_of_later_steps_are_dropped_with_a_line_that_was_cut_short(folder):
     for row in rows:
         append_json_line(path, row)
     path.write_text(path.read_text() + '{"step": 2, "lo')
-    drop_lines_after(path, 3)
+    drop_json_lines(path, lambda row: row['step'] > 3)
     assert read_json_lines(path) == rows[:4] and path.read_text().endswith('}\n')
-    drop_lines_after(path, 0)
+    drop_json_lines(path, lambda row: row['step'] > 0)
     assert path.read_text() == ''
 
 
@@ -74,3 +81,27 @@ def test_a_checksum_is_that_of_the_bytes(folder):
     (folder / 'weights').write_bytes(b'abc')
     known = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
     assert sha256(folder / 'weights') == known
+
+
+def test_the_home_folder_is_written_out_or_refused(monkeypatch):
+    monkeypatch.setenv('HOME', '/home/ada')
+    assert expanded('~/runs/a') == '/home/ada/runs/a' and expanded('~') == '/home/ada'
+    assert expanded('runs/~a') == 'runs/~a' and expanded('./~a') == './~a' and expanded('') == ''
+    assert expanded('gs://bucket/~a') == 'gs://bucket/~a'
+    with pytest.raises(UserError, match=r"~nobody_here/x: there is no user 'nobody_here'"):
+        expanded('~nobody_here/x')
+
+
+def test_a_folder_is_there_or_can_be_made(folder):
+    (folder / 'file').write_text('')
+    for name in ('', 'new', 'new/one/within'):
+        check_folder(folder / name, '--workdir')
+    check_folder(epath.Path('gs://no_such_bucket/run'), '--workdir')
+    for place, there in (
+        (folder / 'file', folder / 'file'),
+        (folder / 'file' / 'x' / 'y', folder / 'file'),
+        (epath.Path('/dev/null/x'), '/dev/null'),
+    ):
+        with pytest.raises(UserError) as raised:
+            check_folder(place, '--workdir')
+        assert str(raised.value).startswith(f'--workdir={place}: {there} is no folder; ')

@@ -14,8 +14,10 @@ ROOT = pathlib.Path(cm_jax.__file__).parent
 # From the bottom to the top. A unit imports only what stands above its own line here; the units of one
 # line do not import each other.
 LAYERS = (
-    ('types',),
+    ('interrupts',),
+    ('types', 'bounds'),
     ('errors',),
+    ('locks',),
     ('files', 'plotting'),
     ('core',),
     ('models', 'data', 'objectives', 'samplers', 'metrics'),
@@ -39,7 +41,7 @@ COMMANDS = (
 LAYER = {unit: number for number, units in enumerate((*LAYERS, COMMANDS)) for unit in units}
 # The files of LCSC's algorithm are pure: they know no run folder and no config.
 ALGORITHM = ('ask_tell', 'archive', 'cma_es', 'evolution', 'random_search', 'profiles', 'space')
-PURE = ('core', 'types', 'errors', 'lcsc')
+PURE = ('core', 'types', 'bounds', 'errors', 'lcsc')
 CONFIGURED = {'config', 'run', 'cli', *COMMANDS}  # these may import ml_collections
 FORBIDDEN = ('tensorflow', 'torch', 'torchvision', 'jaxlib.xla_extension')
 
@@ -81,7 +83,7 @@ def problem(own: str, module: str, name: str) -> str | None:
         if unit == '' or (unit == own and own not in COMMANDS):
             return None
         if own == '':
-            return 'the package imports nothing of its own'
+            return None if unit in LAYERS[0] else f'the package imports only {LAYERS[0]} of its own'
         if LAYER[unit] >= LAYER[own]:
             return f'{unit} is not below {own}'
         if own == 'lcsc' and module.split('.')[-1] in ALGORITHM and unit not in PURE:
@@ -136,7 +138,7 @@ def test_planted_violations_are_named():
         ('cm_jax.train', 'from cm_jax import sample', 'sample is not below train'),
         ('cm_jax.reports.page', 'from cm_jax.report import page', 'report is not below reports'),
         ('cm_jax.cli', 'from cm_jax import train', 'train is not below cli'),
-        ('cm_jax', 'from cm_jax import run', 'the package imports nothing of its own'),
+        ('cm_jax', 'from cm_jax import run', 'the package imports only'),
         ('cm_jax.train', 'from cm_jax import *', 'name what you import'),
         ('cm_jax.core.ode', 'import flax', 'flax stays'),
         ('cm_jax.train', 'from flax import linen as nn', 'flax stays'),
@@ -152,6 +154,7 @@ def test_planted_violations_are_named():
 
 def test_what_is_allowed_is_not_refused():
     for module, source in {
+        'cm_jax': 'from cm_jax import interrupts',
         'cm_jax.core.ode': 'import jax\nfrom cm_jax.core.process import expand\nfrom . import tree',
         'cm_jax.errors': 'from cm_jax.types import Array',
         'cm_jax.data.sources.tfds': 'import tensorflow_datasets\nfrom cm_jax.data import Source',

@@ -10,78 +10,86 @@ from cm_jax.errors import UserError
 from cm_jax.evaluation import scores
 from cm_jax.lcsc import criterion, storage
 from cm_jax.lcsc.derivative import make_derivative
-from cm_jax.lcsc.fitness import make_fitness, make_values
+from cm_jax.lcsc.fitness import make_values
 from cm_jax.models import pixels
 from cm_jax.run import open_run
 from cm_jax.training.setup import set_up
 from tests.helpers import tiny
-from tests.helpers.programs import Recorder, precisions
+from tests.helpers.programs import Recorder, lowered_step, precisions
 from tests.helpers.run_folders import untrained_run
 
-ALLOWED = {'default': {'default', 'highest'}, 'high': {'high', 'highest'}, 'highest': {'highest'}}
+ALLOWED = {'high': {'high', 'highest'}, 'highest': {'highest'}}
 
 
 def config_of(objective, precision, **model):
     c = tiny.get_config(objective)
-    c.model.update({'precision': precision, **model})
+    c.model.update({'num_blocks': 1, 'precision': precision, **model})
     if c.prior:
         c.prior.precision = precision
     return c
 
 
-def step_hlo(config, folder):
-    """The train step of a config, lowered and not compiled."""
-    setup = set_up(tiny.settings_of(config), folder)
-    batch = {'image': jnp.zeros((16, 8, 8, 1)), 'label': jnp.zeros(16, jnp.int32)}
-    return setup.train_step.lower(setup.state_template, batch, setup.teacher).as_text('hlo')
+def precisions_of_step(config, folder):
+    return precisions(lowered_step(config, folder).as_text('hlo'))
 
 
-def assert_asked_for(found, precision, name):
+def assert_asked_for(found, precision):
     """At least as precise as asked for, and what was asked for is there (so that this can fail)."""
-    assert precision in found <= ALLOWED[precision], (name, precision, found)
+    assert precision in found <= ALLOWED[precision], found
 
 
-def test_products_of_train_steps_have_the_precision_of_the_config(tmp_path):
-    teacher = untrained_run(tmp_path / 'teacher', tiny.get_config('edm'))
-    cases = (('ect', 'default'), ('ect', 'high'), ('cd', 'highest'), ('catch_up', 'highest'))
-    for name, precision in cases:
-        config = config_of(name, precision)
-        if name == 'ect':
-            config.train.accumulate = 2
-            config.model.update({'attn_resolutions': (8,), 'remat': (8,), 'dropout': 0.1})
-        if name == 'cd':
-            config.teacher.workdir = str(teacher.workdir)
-        found = precisions(step_hlo(config, tmp_path / f'{name}_{precision}'))
-        assert_asked_for(found, precision, name)
+@pytest.fixture(scope='module')
+def unnamed(tmp_path_factory):
+    """The folder of a run that names no precision, to teach or guide others."""
+    folder = tmp_path_factory.mktemp('run') / 'edm'
+    return untrained_run(folder, config_of('edm', 'default'), steps=(1,)).workdir
 
 
-def test_products_of_samplers_and_searches_have_the_precision_of_the_config(tmp_path, monkeypatch):
+def test_the_step_of_ect_with_attention_and_rematerialisation_in_micro_batches(tmp_path):
+    config = config_of('ect', 'high', attn_resolutions=(8,), remat=(8,), dropout=0.1)
+    config.train.accumulate = 2
+    assert_asked_for(precisions_of_step(config, tmp_path), 'high')
+
+
+def test_the_step_of_cd_with_a_teacher_that_names_none(unnamed, tmp_path):
+    config = config_of('cd', 'highest')
+    config.teacher.workdir = str(unnamed)
+    assert_asked_for(precisions_of_step(config, tmp_path), 'highest')
+
+
+def test_the_step_of_cud_with_a_prior(tmp_path):
+    config = config_of('catch_up', 'highest', heads=1)
+    config.objective.update({'order': 1, 'head': 1})
+    assert_asked_for(precisions_of_step(config, tmp_path), 'highest')
+
+
+def test_the_step_of_edm2_with_its_estimate_of_the_uncertainty(tmp_path):
+    config = config_of('edm', 'highest', name='edm2_unet', attn_resolutions=(8,))
+    config.objective.uncertainty = True
+    assert_asked_for(precisions_of_step(config, tmp_path), 'highest')
+
+
+def test_samplers_with_a_guide_that_names_none_and_searches(unnamed, tmp_path, monkeypatch):
     source = data.open_source('digits', 'test')
     extractor = pixels.extractor('pixel')
     space = scores.FeatureSpace(extractor, scores.reference(source, extractor, 297))
     built = criterion.build([space], {space.extractor.score: 1.0}, 40)
+    run = untrained_run(tmp_path, config_of('ect', 'high'))
+    params, model = run.params(), run.parts.generative_model
+    placed = storage.place(storage.store(run.params, run.steps()), sharding.make_mesh())
+    one, two = (samplers.build(spec, model.process) for spec in ('onestep', 'multistep@80,1'))
+    settings = {'samples': 40, 'batch_size': 20}
     recorder = Recorder()
     monkeypatch.setattr(jax, 'jit', recorder.jit)
-    for precision in ('default', 'high'):  # the first shows that the check can fail
-        run = untrained_run(tmp_path / precision, config_of('ect', precision))
-        model = run.parts.generative_model
-        placed = storage.place(storage.store(run.params, run.steps()), sharding.make_mesh())
-        arguments = model, samplers.build('multistep@80,1', model.process), built, placed
-        settings = {'samples': 40, 'batch_size': 20}
-
-        def search(arguments=arguments, settings=settings):
-            make_fitness(built, make_values(*arguments, **settings))(jnp.eye(2), 3)
-
-        def descend(arguments=arguments, settings=settings):
-            make_derivative(*arguments, **settings)(jnp.array([0.5, 0.5]), 3, 0)
-
-        def sample(run=run):
-            run.sample(run.params(), 'heun@2', count=4)
-
-        for job in (sample, search, descend) if precision == 'high' else (sample,):
-            recorder.texts.clear()
-            job()
-            assert_asked_for(recorder.precisions(), precision, job.__name__)
+    jobs = (
+        lambda: run.sample(params, f'euler@2+auto1.5={unnamed}', count=4),
+        lambda: make_values(model, two, built, placed, **settings)(jnp.eye(2), 3),
+        lambda: make_derivative(model, one, built, placed, **settings)(jnp.array([0.5, 0.5]), 3, 0),
+    )
+    for job in jobs:
+        recorder.texts.clear()
+        job()
+        assert_asked_for(recorder.precisions(), 'high')
 
 
 def test_it_holds_inside_every_transformation_and_an_inner_name_wins():

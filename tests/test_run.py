@@ -215,6 +215,14 @@ def test_a_run_is_guided_by_another_network(opened, tmp_path):
     assert opened.sample(opened.params(), spec, 4, 5).dtype == np.uint8
 
 
+def test_guidance_by_class_of_a_network_that_always_had_classes_has_to_be_asked_for(opened):
+    said = refusal(opened.guided_model, ['onestep+cfg2'])
+    assert "'onestep+cfg2'" in said and 'label_dropout = 0' in said and '--unsupported' in said
+    run = open_run(opened.workdir, unsupported=True)
+    images = run.generator('onestep+cfg2', 2)(run.params(), 0)
+    assert images.shape == (2, 8, 8, 1)
+
+
 def test_guides_that_do_not_fit_are_refused_in_one_line(opened, tmp_path):
     kinds = {name: tiny.get_config('edm') for name in ('noise', 'classes', 'images')}
     kinds['noise'].process.t_max = 40.0

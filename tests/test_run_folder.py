@@ -1,14 +1,13 @@
 """A run folder: whose run it is, how it is claimed and set aside, and the card of its data."""
 
 import dataclasses
-import json
 
 import pytest
 from etils import epath
 
 from cm_jax import data, run_folder
 from cm_jax.errors import UserError
-from cm_jax.run_folder import CONFIG, DATA_CARD
+from cm_jax.run_folder import CONFIG
 
 ONE = {'seed': 0, 'batch_size': 64, 'model': {'name': 'song_unet', 'channel_mult': [1, 2]}}
 OTHER = {'seed': 0, 'batch_size': 128, 'model': {'name': 'adm_unet', 'channel_mult': [1, 2]}}
@@ -134,20 +133,22 @@ def test_a_run_of_an_earlier_version_was_not_scored_during_training(folder):
 
 
 def test_claiming_writes_the_config_once_and_refuses_another(folder):
-    run_folder.claim(folder, ONE)
-    written = (folder / CONFIG).stat().mtime
-    run_folder.claim(folder, ONE)
-    assert (folder / CONFIG).stat().mtime == written
-    with pytest.raises(UserError, match='holds another run'):
-        run_folder.claim(folder, OTHER)
+    with run_folder.claim(folder, ONE):
+        written = (folder / CONFIG).stat().mtime
+    with run_folder.claim(folder, ONE):
+        assert (folder / CONFIG).stat().mtime == written
+    with pytest.raises(UserError, match='holds another run'), run_folder.claim(folder, OTHER):
+        pass
     assert run_folder.read_config(folder) == ONE
 
 
 def test_claiming_afresh_keeps_the_old_folder_and_says_where(folder, capsys):
-    run_folder.claim(folder, ONE, fresh=True)
+    with run_folder.claim(folder, ONE, fresh=True):
+        pass
     assert capsys.readouterr().out == ''  # there was none
     (folder / 'metrics.jsonl').write_text('{"step": 1}\n')
-    run_folder.claim(folder, OTHER, fresh=True)
+    with run_folder.claim(folder, OTHER, fresh=True):
+        pass
     assert run_folder.read_config(folder) == OTHER
     assert [path.name for path in folder.iterdir()] == [CONFIG]
     aside = folder.parent / 'ect.old1'
@@ -194,13 +195,13 @@ def test_the_card_of_the_data_is_stored_once_and_refuses_other_data(folder):
     folder.mkdir(parents=True)
     train, test = (data.open_source('digits', split) for split in ('train', 'test'))
     stored = run_folder.store_card(folder, train)
-    assert json.loads((folder / DATA_CARD).read_text()) == stored
+    assert run_folder.read_card(folder) == stored
     assert stored['count'] == 1500 and stored['image_shape'] == [8, 8, 1]
     assert run_folder.store_card(folder, train) == stored
     assert stored['crop'] == ''
     with pytest.raises(UserError, match='count'):
         run_folder.store_card(folder, test)
-    assert json.loads((folder / DATA_CARD).read_text()) == stored
+    assert run_folder.read_card(folder) == stored
 
 
 def test_a_source_that_is_not_what_its_own_card_says_is_refused(folder):
@@ -209,3 +210,12 @@ def test_a_source_that_is_not_what_its_own_card_says_is_refused(folder):
     card = run_folder.store_card(folder, source) | {'checksum': '0' * 64}
     with pytest.raises(UserError, match='checksum'):
         run_folder.store_card(folder, dataclasses.replace(source, card=card))
+
+
+def test_a_run_of_an_earlier_version_had_the_networks_of_the_defaults(folder):
+    """Configs name some of them now, so that options can change them."""
+    run_folder.write_config(folder, {'model': {'name': 'adm_unet', 'precision': 'high'}})
+    now = {'name': 'adm_unet', 'precision': 'high', 'noise_scale': 1.0, 'skip_scaling': None}
+    assert not run_folder.is_new(folder, {'model': now})
+    with pytest.raises(UserError, match=r'model.noise_scale: 1.0 there, 1000.0 here'):
+        run_folder.is_new(folder, {'model': now | {'noise_scale': 1000.0}})

@@ -1,6 +1,7 @@
 """Settings: what a config says, parsed once, with defaults for what it lacks and refusals by name."""
 
 import dataclasses
+import itertools
 import json
 import re
 
@@ -9,13 +10,10 @@ import pytest
 from cm_jax.config import base_config, search_config, to_plain
 from cm_jax.errors import UserError
 from cm_jax.settings import (
-    MAX_SEED,
-    Evaluation,
     RunSettings,
     SearchSettings,
     Trajectory,
     WeightsOf,
-    check_numbers,
     parse_run,
     parse_search,
 )
@@ -88,7 +86,7 @@ def test_settings_cannot_be_changed():
 def test_wrong_keys_are_refused_with_the_legal_ones():
     for parse, config, message in (
         (parse_run, {'step': 3}, r"config\.step 'step' \(did you mean 'steps'\?\); legal: .*seed"),
-        (parse_run, {'search': {}}, r"config\.search 'search'.*legal: batch_size, .*trajectory"),
+        (parse_run, {'serch': {}}, r"config\.serch 'serch'.*legal: batch_size, .*trajectory"),
         (
             parse_run,
             {'train': {'log_evry': 3}},
@@ -109,51 +107,30 @@ def test_wrong_keys_are_refused_with_the_legal_ones():
         assert '\n' not in said
 
 
-def test_numbers_that_cannot_be_are_refused_by_key_and_value():
-    for parse, section, key, value, message in (
-        (parse_run, 'train', 'log_every', 0, r'config\.train\.log_every must be at least 1, got 0'),
-        (parse_run, 'train', 'resume_every', -1, r'train\.resume_every must be at least 1, got -1'),
-        (parse_run, 'train', 'resume_keep', 0, r'train\.resume_keep must be at least 1, got 0'),
-        (parse_run, 'train', 'stop_after_skipped', 0, r'stop_after_skipped must be at least 1'),
-        (parse_run, 'train', 'evaluate_every', -1, r'evaluate_every must .* got -1 and 1000'),
-        (parse_run, 'train', 'evaluate_samples', 1, r'evaluate_samples at least 2, got 0 and 1$'),
-        (parse_run, 'trajectory', 'every', 0, r'trajectory\.every must be at least 1, got 0'),
-        (parse_run, 'sampling', 'every', 0, r'sampling\.every and count .* got 0 and 64'),
-        (parse_run, 'sampling', 'count', 0, r'sampling\.every and count .* got 1000 and 0'),
-        (parse_run, 'evaluation', 'samples', 1, r'samples >= 2 and batch_size >= 1, got 1 and 500'),
-        (parse_run, 'evaluation', 'batch_size', 0, r'batch_size >= 1, got 5000 and 0'),
+def test_numbers_that_contradict_each_other_are_refused():
+    for parse, section, values, message in (
+        (parse_search, 'budget', {'samples': 30}, r'samples 30 .* multiple of the batch_size 500'),
         (
             parse_search,
             'budget',
-            'samples',
-            30,
-            r'budget\.samples 30 .* multiple of the batch_size',
+            {'selection_seeds': []},
+            r'selection_seeds must hold one, got \(\)',
         ),
-        (parse_search, 'budget', 'samples', 0, r'budget\.samples 0 must be at least 2'),
-        (parse_search, 'budget', 'generations', -1, r'generations must be at least 0.* got -1'),
-        (parse_search, 'budget', 'finalists', 0, r'finalists at least 1.* got 125, 0'),
-        (parse_search, 'budget', 'selection_seeds', [], r'selection_seeds must hold one.*\(\)'),
-        (parse_search, 'controls', 'windows', -1, r'controls\.windows must be at least 0, got -1'),
-        (
-            parse_search,
-            'controls',
-            'bema',
-            [0.2, 0.0],
-            r'bema .* powers above 0, got \(0\.2, 0\.0\)',
-        ),
-        (parse_search, 'evaluation', 'seeds', [], r'seeds must be different numbers.* got \(\)'),
+        (parse_run, 'evaluation', {'seeds': []}, r'seeds must be different numbers, got \(\)'),
+        (parse_search, 'evaluation', {'seeds': [1, 1]}, r'different numbers, got \(1, 1\)'),
     ):
-        said = refusal(parse, {section: {key: value}})
-        assert re.search(message, said), f'{section}.{key}={value} must say {message!r}: {said!r}'
+        said = refusal(parse, {section: values})
+        assert re.search(message, said), f'{section}: {values} must say {message!r}: {said!r}'
 
 
-def test_seeds_are_different_numbers_in_range():
-    for seeds in ((), (1, 1), (-1,), (MAX_SEED + 1,), (3, MAX_SEED + 1)):
-        said = refusal(check_numbers, 10, seeds, 5)
-        assert f'different numbers from 0 to {MAX_SEED}, got {seeds}' in said
-        with pytest.raises(UserError, match='seeds'):
-            Evaluation(seeds=seeds)
-    check_numbers(2, (0, MAX_SEED), 1)
+def test_a_config_of_the_other_kind_is_refused_as_such():
+    said = refusal(parse_run, to_plain(search_config()))
+    assert 'config.basis is a key of the config of a search' in said
+    assert 'one of a training run, such as configs/digits_ect.py, is needed' in said
+    said = refusal(parse_search, to_plain(base_config()))
+    assert 'config.batch_size is a key of the config of a training run' in said
+    assert 'one of a search, such as configs/digits_ect_lcsc.py, is needed' in said
+    assert parse_run({'evaluation': {}, 'seed': 1}).seed == parse_search({'seed': 1}).seed == 1
 
 
 def test_a_trajectory_keeps_every_so_many_steps_of_its_window_and_the_last():
@@ -161,6 +138,10 @@ def test_a_trajectory_keeps_every_so_many_steps_of_its_window_and_the_last():
     assert [step for step in range(14) if window.due(step, 13)] == [3, 7, 11, 13]
     assert [step for step in range(6) if Trajectory(every=2).due(step, 5)] == [0, 2, 4, 5]
     assert [step for step in range(6) if Trajectory(start=100).due(step, 5)] == [5]
+    for start, every, last in itertools.product((0, 1, 3, 9), (1, 2, 4, 100), (0, 1, 5, 8, 9, 13)):
+        window = Trajectory(start=start, every=every)
+        kept = sum(window.due(step, last) for step in range(last + 1))
+        assert window.count(last) == kept, (start, every, last)
 
 
 def test_the_images_that_a_run_sees_are_its_steps_times_its_batch():

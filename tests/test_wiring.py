@@ -44,6 +44,17 @@ def test_two_networks_are_one_model():
     np.testing.assert_array_equal(found, parts.objective.denoise(other, x, t, label))
 
 
+def test_a_network_may_be_guided_if_it_was_trained_without_labels_too():
+    for network, guidable in (
+        ({}, False),
+        ({'label_dropout': 0.0}, False),
+        ({'label_dropout': 0.1}, True),
+    ):
+        config = tiny.get_config()
+        config.model.update(network)
+        assert wire(settings_of(config), SHAPE, 10).generative_model.guidable is guidable
+
+
 @pytest.mark.parametrize(
     'change, message',
     [

@@ -9,7 +9,6 @@ They guard against accidents, such as a disk that loses bits, and not against an
 """
 
 import functools
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,11 +69,6 @@ def differing(tree: Any, saved: Mapping[str, Sums]) -> list[str]:
         if value != int(saved[path][name], 16):
             wrong.add(path)
     return sorted(wrong)
-
-
-def of_json(value: Any) -> str:
-    """Returns the checksum of a value that can be written as JSON."""
-    return xxhash.xxh3_64_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
 def leaves(tree: Any) -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from cm_jax.checkpoint import checksums
-from cm_jax.errors import UserError, check_name
+from cm_jax.errors import UserError, check_name, shown
+from cm_jax.files import CRC32, sealed, unsealed
 from cm_jax.sharding import in_any_process
 from cm_jax.types import Params
 
@@ -29,7 +30,7 @@ class DamagedStep(UserError):
 def seal(trees: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the item CHECKSUMS of a step of these trees."""
     sums = {name: checksums.of_tree(tree) for name, tree in trees.items()}
-    return _sealed({META: checksums.of_json(meta)} | sums)
+    return sealed({META: sealed(meta)[CRC32]} | sums)
 
 
 def restore(step: epath.Path, templates: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:
@@ -41,7 +42,7 @@ def restore(step: epath.Path, templates: Mapping[str, Any]) -> tuple[dict[str, A
     try:
         sums = _read_checksums(step)
         meta = _read_json(step, META)
-        if sums is not None and checksums.of_json(meta) != sums[META]:
+        if sums is not None and sealed(meta)[CRC32] != sums[META]:
             raise _changed(step, META)
         trees = {item: _restore(step, item, template) for item, template in templates.items()}
     except DamagedStep as found:
@@ -95,10 +96,10 @@ def _read(path: epath.Path, template: Any) -> Any:
     return ocp.StandardCheckpointHandler().restore(path.resolve(), args=args)
 
 
-def _read_json(step: epath.Path, item: str) -> Any:
-    """Returns an item that is JSON. Raises DamagedStep if it cannot be read."""
+def _read_json(step: epath.Path, item: str) -> dict[str, Any]:
+    """Returns an item that is a JSON object. Raises DamagedStep if it cannot be read."""
     with _reading(step, item):
-        return ocp.JsonCheckpointHandler().restore(step / item)
+        return {**ocp.JsonCheckpointHandler().restore(step / item)}
 
 
 def _read_checksums(step: epath.Path) -> Checksums | None:
@@ -106,14 +107,12 @@ def _read_checksums(step: epath.Path) -> Checksums | None:
     if not (step / CHECKSUMS).exists():
         return None
     stored = _read_json(step, CHECKSUMS)
-    if not isinstance(stored, dict) or stored != _sealed(stored.get('items')):
+    if CRC32 not in stored:
         raise _changed(step, CHECKSUMS)
-    return stored['items']
-
-
-def _sealed(sums: Any) -> dict[str, Any]:
-    """Returns checksums with one of their own."""
-    return {'items': sums, 'checksum': checksums.of_json(sums)}
+    try:
+        return unsealed(stored)
+    except ValueError:
+        raise _changed(step, CHECKSUMS) from None
 
 
 def _compare(step: epath.Path, item: str, tree: Any, saved: Any) -> DamagedStep | None:
@@ -155,11 +154,8 @@ def _changed(step: epath.Path, item: str, what: str = '') -> DamagedStep:
 
 def _unreadable(step: epath.Path, item: str, error: Exception) -> DamagedStep:
     """Returns the error that says that an item cannot be read, and why."""
-    reason = ' '.join(str(error).split())
-    reason = f'{reason[:120]}...' if len(reason) > 120 else reason
-    return DamagedStep(
-        f'{_named(step, item)} is damaged: it cannot be read: {type(error).__name__}: {reason}'
-    )
+    reason = shown(' '.join(f'{type(error).__name__}: {error}'.split()))
+    return DamagedStep(f'{_named(step, item)} is damaged: it cannot be read ({reason})')
 
 
 def _named(step: epath.Path, item: str) -> str:

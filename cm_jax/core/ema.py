@@ -86,15 +86,8 @@ def averages(rates: Iterable[float], sigma_rels: Iterable[float] = ()) -> dict[s
     """Returns the share of each average of a training run by the average's name.
 
     '0.999' is the average at the fixed rate 0.999, and 'power0.05' the power-function average with
-    sigma_rel 0.05. Raises UserError if a rate is not in [0, 1), or a sigma_rel not in (0, 12^-1/2).
+    sigma_rel 0.05; rates are in [0, 1). Raises UserError if a sigma_rel is not in (0, 12^-1/2).
     """
-    rates, sigma_rels = tuple(rates), tuple(sigma_rels)
-    if not all(0 <= rate < 1 for rate in rates):
-        raise UserError(f'config.ema_rates must lie in [0, 1), got {rates}')
-    if not all(0 < sigma_rel < MAX_SIGMA_REL for sigma_rel in sigma_rels):
-        raise UserError(
-            f'config.ema_sigma_rels must lie in (0, {MAX_SIGMA_REL:.4f}), got {sigma_rels}'
-        )
     shares = {str(rate): fixed_share(rate) for rate in rates}
     return shares | {f'{POWER}{s}': power_share(s) for s in sigma_rels}
 

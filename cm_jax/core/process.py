@@ -10,12 +10,15 @@ for both processes. It follows at once from a' = 0 and a = 1; from a' = -1 and a
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
 
+from cm_jax.bounds import Interval, Positive
 from cm_jax.errors import UserError, check_name
 from cm_jax.types import Array
+
+Rho = Annotated[float, Interval('[0.1, 1000]')]  # levels to the power 1/rho stay in range
 
 
 class Process(NamedTuple):
@@ -61,7 +64,7 @@ def rectified_flow(t_min: float = 1e-5, t_max: float = 1.0) -> Process:
 PROCESSES = {'ve': variance_exploding, 'rf': rectified_flow}
 
 
-def build(name: str, t_min: float, t_max: float) -> Process:
+def build(name: str, t_min: Positive, t_max: Positive) -> Process:
     """Returns the process `name`, one of PROCESSES, between two noise levels.
 
     Raises UserError on another name, unless 0 < t_min < t_max, and if t_max is too high for it.

@@ -1,12 +1,15 @@
 """The data card: a description of a data set by numbers, which differ when the data differ."""
 
 import hashlib
+import os
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from cm_jax.data import Source
 from cm_jax.errors import UserError
+from cm_jax.files import read_json
 
 CHUNK_BYTES = 1 << 22  # of images in memory at a time; their int64 squares take 8 times as much
 
@@ -62,6 +65,12 @@ def check(card: dict[str, Any], source: Source) -> None:
             f'the data of {source.name}, split {source.split!r}, have changed: '
             f'{"; ".join(differing)}'
         )
+
+
+def read(path: os.PathLike) -> dict[str, Any]:
+    """Returns a card that is stored with a prepared data set. Raises UserError if it is damaged."""
+    remedy = f'remove {epath.Path(path).parent} and prepare the data set again'
+    return read_json(epath.Path(path), remedy, dict)
 
 
 def crop_rule(card: dict[str, Any]) -> str:

@@ -4,21 +4,27 @@ All code that reads image files follows these rules:
 - Folders at the top that are named after splits (SPLITS) are splits; the folders below are classes.
 - A data set is in colour if any of its images is. Grey images then get three equal channels.
 - An alpha channel is dropped. 16-bit grey images and float images are refused.
+- So are images of more than MAX_PIXELS: a small file can declare any number of them.
 """
 
 import contextlib
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, begins_with, damage_is_one_line
 
+MAX_PIXELS = 1 << 26  # of one image: 8192 x 8192
+MAX_BYTES = 4 * MAX_PIXELS  # of its file: as many as without compression
+MAX_SIZE = 4096  # pixels a side to which images are resized
 SPLITS = ('train', 'test', 'validation', 'val')
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # MAX_PIXELS is less
 GREY_MODES = ('1', 'L', 'LA')
 REFUSED_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')
 
@@ -89,21 +95,27 @@ def layout(names: Iterable[str], where: str) -> Layout:
 
 @contextlib.contextmanager
 def _opened(file: BinaryIO | pathlib.Path, where: str) -> Iterator[Image.Image]:
-    """Opens an image. Raises UserError if opening it, or reading it in the block, fails."""
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            yield image
-    except UserError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f'{where} is not a readable image: {error}') from error
+    """Opens an image. Raises UserError if it is too large, or reading it in the block fails."""
+    with damage_is_one_line(where, 'is not a readable image'):
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                _check_pixels(image.width, image.height, where)
+                yield image
+        except Image.DecompressionBombError:
+            raise UserError(f'{where} has too many pixels; legal: at most {MAX_PIXELS:,}') from None
+
+
+def _check_pixels(width: int, height: int, where: str) -> None:
+    """Raises UserError, which begins with `where`, if an image has more than MAX_PIXELS."""
+    if width * height > MAX_PIXELS:
+        raise UserError(f'{where} has {width}x{height} pixels; legal: at most {MAX_PIXELS:,}')
 
 
 def header(file: BinaryIO | pathlib.Path, where: str) -> Header:
     """Returns the size and colour of an image, without decoding it.
 
-    Raises UserError, which begins with `where`, if `file` is not a readable image or has more than
-    8 bits per channel.
+    Raises UserError, which begins with `where`, if `file` is not a readable image, or has more than
+    8 bits per channel or more than MAX_PIXELS.
     """
     with _opened(file, where) as image:
         if image.mode in REFUSED_MODES:
@@ -156,6 +168,7 @@ def _adm(image: Image.Image, size: int) -> Image.Image:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
     width, height = round(image.width * scale), round(image.height * scale)
+    _check_pixels(width, height, f'{image.width}x{image.height} pixels are too narrow: resized, it')
     return _centre(image.resize((width, height), Image.Resampling.BICUBIC), size)
 
 
@@ -184,9 +197,12 @@ def pixels(
     stored. Raises UserError, which begins with `where`, if `file` is not a readable image.
     """
     with _opened(file, where) as image:
-        upright = ImageOps.exif_transpose(image) if size and crop == 'lanczos' else image
-        converted = upright.convert('RGB' if channels == 3 else 'L')
-        return _array(CROPS[crop](converted, size) if size else converted)
+        if size and crop == 'lanczos':
+            ImageOps.exif_transpose(image, in_place=True)
+        mode = 'RGB' if channels == 3 else 'L'
+        converted = image if image.mode == mode else image.convert(mode)
+        with begins_with(where):
+            return _array(CROPS[crop](converted, size) if size else converted)
 
 
 def resized(image: np.ndarray, size: int, crop: str = DEFAULT_CROP) -> np.ndarray:

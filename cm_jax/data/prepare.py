@@ -6,10 +6,8 @@ incomplete data set that looks prepared.
 """
 
 import contextlib
-import fcntl
 import io
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -19,12 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
+from etils import epath
 from PIL import Image
 
+from cm_jax import locks
 from cm_jax.data import card, images, readers
 from cm_jax.data.readers import cifar10
 from cm_jax.data.sources import tfds as tfds_source
 from cm_jax.errors import UserError, check_name
+from cm_jax.files import expanded
 
 VERSION = '1.0.0'  # the version of a data set that is not one of STOCK
 STAGING = '.preparing'
@@ -103,9 +104,9 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0, crop: st
     if '://' in data_dir:
         raise UserError(f'data_dir {data_dir!r} is remote; prepare in a local folder, then copy it')
     rule = _rule(crop, size)
-    contents = readers.read(pathlib.Path(path).expanduser(), size, rule)
+    contents = readers.read(pathlib.Path(expanded(path)), size, rule)
     stock = _stock(dataset, contents)
-    home = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / dataset
+    home = pathlib.Path(expanded(data_dir or tfds.core.constants.DATA_DIR)) / dataset
     made_from = {'kind': contents.kind, 'size': size, 'files': contents.files}
     made = {'crop': rule, 'made_from': made_from}
     try:
@@ -114,25 +115,40 @@ def prepare(dataset: str, path: str, data_dir: str = '', size: int = 0, crop: st
         raise UserError(
             f'data_dir {str(home.parent)!r} cannot be made: {error.strerror}'
         ) from error
-    with _locked(home):
-        final = home / stock.version
-        if final.exists():
-            return Prepared(final, _stored_cards(final, contents.counts, made), False)
-        staging = home / STAGING
+    final = home / stock.version
+    if not final.exists():
+        with locks.hold(epath.Path(home)):
+            if not final.exists():
+                return Prepared(final, _build(dataset, stock, contents, home, made), True)
+    return Prepared(final, _stored_cards(final, contents.counts, made), False)
+
+
+def _build(
+    dataset: str,
+    stock: Stock,
+    contents: readers.Contents,
+    home: pathlib.Path,
+    made: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Writes a data set into its folder below `home` and returns its data cards.
+
+    `made` is what the cards hold of its making.
+    """
+    staging = home / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        written = _write(dataset, stock, contents, staging)
+        cards = {}
+        for split in contents.counts:
+            name = f'{dataset}:{stock.version}'
+            source = tfds_source.open_source(split, name, str(staging))
+            cards[split] = card.make(source) | made
+            text = json.dumps(cards[split], indent=2)
+            (written / tfds_source.card_name(split)).write_text(text + '\n')
+        written.rename(home / stock.version)
+    finally:
         shutil.rmtree(staging, ignore_errors=True)
-        try:
-            written = _write(dataset, stock, contents, staging)
-            cards = {}
-            for split in contents.counts:
-                name = f'{dataset}:{stock.version}'
-                source = tfds_source.open_source(split, name, str(staging))
-                cards[split] = card.make(source) | made
-                text = json.dumps(cards[split], indent=2)
-                (written / tfds_source.card_name(split)).write_text(text + '\n')
-            written.rename(final)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    return Prepared(final, cards, True)
+    return cards
 
 
 def _rule(crop: str, size: int) -> str:
@@ -170,25 +186,6 @@ def _stock(dataset: str, contents: readers.Contents) -> Stock:
     return standard
 
 
-@contextlib.contextmanager
-def _locked(home: pathlib.Path) -> Iterator[None]:
-    """Holds a lock on a folder. Raises UserError if another process holds it.
-
-    The system releases the lock when the process ends, even if it is killed.
-    """
-    handle = os.open(home, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f'another prepare is writing {home}; wait until it ends') from error
-        except OSError:
-            pass  # this file system has no locks; go on without one
-        yield
-    finally:
-        os.close(handle)
-
-
 def _stored_cards(
     final: pathlib.Path, splits: Iterable[str], made: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
@@ -198,7 +195,7 @@ def _stored_cards(
     `made` holds as a card does.
     """
     files = final.glob(tfds_source.card_name('*'))
-    cards = {file.name: json.loads(file.read_text()) for file in files}
+    cards = {file.name: card.read(file) for file in files}
     if not cards:
         raise UserError(
             f'{final} is there already, not from this command; use it as it is, or remove it'
@@ -215,8 +212,11 @@ def _stored_cards(
 
 def _text(made: dict[str, Any]) -> str:
     """Returns what a data set was made from, and by which rule, as words of a message."""
+    source = made['made_from']
+    files = ', '.join(f'{name} (sha256 {sha256[:8]})' for name, sha256 in source['files'].items())
+    size = f', size {source["size"]}' if source['size'] else ''
     rule = f', by the rule {made["crop"]!r}' if made['crop'] else ''
-    return f'{made["made_from"]}{rule}'
+    return f'{source["kind"]} files {files}{size}{rule}'
 
 
 def _write(

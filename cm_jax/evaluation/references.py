@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from cm_jax.data import Source
-from cm_jax.errors import UserError, check_name
+from cm_jax.errors import UserError, check_name, damage_is_one_line, shown
 from cm_jax.evaluation.scores import Reference, reference
-from cm_jax.files import sha256
+from cm_jax.files import expanded, sha256
 from cm_jax.metrics import moments
+from cm_jax.metrics.precision_recall import RealFeatures
 from cm_jax.metrics.protocol import extractor_id
 from cm_jax.types import Extractor
 from cm_jax.weights.read import read_tensors
@@ -35,11 +36,22 @@ STATISTICS = ('mu', 'sigma')
 RECORD = 'record'
 UNTOLD = 'not told by the file'
 IDENTITY = ('source', 'split', 'count', 'checksum', 'rank_deficient')  # protocol.reference_id
-KEYS = ('extractor', 'image_shape', 'statistics', *IDENTITY)
+KEYS: dict[str, type | tuple[type, ...]] = {  # of a record -> of what type it is
+    'extractor': dict,
+    'image_shape': (list, type(None)),
+    'statistics': str,
+    'source': str,
+    'split': str,
+    'count': int,
+    'checksum': str,
+    'rank_deficient': bool,
+}
+MAX_COUNT = 10**12  # images of a reference
 ADM = 'https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches'
 PUBLISHED = {  # where the files are that the papers compared with, by their names
     'cifar10-32x32.npz': 'https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/cifar10-32x32.npz',
     'imagenet-64x64.npz': 'https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/imagenet-64x64.npz',
+    'img64.pkl': 'https://nvlabs-fi-cdn.nvidia.com/edm2/dataset-refs/img64.pkl',
     'VIRTUAL_imagenet64_labeled.npz': f'{ADM}/imagenet/64/VIRTUAL_imagenet64_labeled.npz',
     'VIRTUAL_lsun_bedroom256.npz': f'{ADM}/lsun/bedroom/VIRTUAL_lsun_bedroom256.npz',
     'VIRTUAL_lsun_cat256.npz': f'{ADM}/lsun/cat/VIRTUAL_lsun_cat256.npz',
@@ -76,7 +88,7 @@ def load(path: str, extractor: Extractor, batch_size: int, keep: bool = False) -
     statistics, of another extractor or another number of features, or without features where they are
     needed.
     """
-    place = pathlib.Path(path).expanduser()
+    place = pathlib.Path(expanded(path))
     if not place.is_file():
         published = PUBLISHED.get(place.name)
         source = f'; it is published at {published}' if published else ''
@@ -110,11 +122,18 @@ def _record(path: str, text: str) -> dict[str, Any]:
     """Returns the record of a file of ours. Raises UserError if it is not whole."""
     try:
         record = json.loads(text)
-        missing = [key for key in KEYS if key not in record]
-    except (ValueError, TypeError):
-        missing = [RECORD]
-    if missing:
-        raise UserError(f'{path} is no file of reference statistics: it lacks {missing[0]}')
+        wrong = [key for key, kind in KEYS.items() if not isinstance(record.get(key), kind)]
+    except (AttributeError, RecursionError, TypeError, ValueError):
+        wrong = [RECORD]
+    if wrong:
+        raise UserError(f'{path} is no file of reference statistics: it lacks {wrong[0]}')
+    shape = record['image_shape']
+    if shape is not None and (len(shape) != 3 or any(type(n) is not int for n in shape)):
+        raise UserError(
+            f'{path} has the image_shape {shown(shape)}; legal: [height, width, channels]'
+        )
+    if not 2 <= record['count'] <= MAX_COUNT:
+        raise UserError(f'{path} is of {record["count"]} images; legal: 2 to {MAX_COUNT:,}')
     return record
 
 
@@ -135,26 +154,30 @@ def _ours(
     mean, matrix = _statistics(path, arrays, extractor)
     if moments.checksum(record['count'], mean, matrix) != record['statistics']:
         raise UserError(f'{path} is damaged: its statistics have not the checksum in its record')
+    shape = record['image_shape']
     return Reference(
         moments=moments.of_covariance(mean, matrix, record['count']),
         id={key: record[key] for key in IDENTITY},
-        features=_stored_features(path, arrays, record['count'], extractor) if keep else None,
-        image_shape=tuple(record['image_shape']),
+        real=_stored_features(path, arrays, record['count'], extractor) if keep else None,
+        image_shape=None if shape is None else tuple(shape),
     )
 
 
-def _stored_features(path: str, arrays: Arrays, count: int, extractor: Extractor) -> np.ndarray:
+def _stored_features(path: str, arrays: Arrays, count: int, extractor: Extractor) -> RealFeatures:
     """Returns the features in a file of ours. Raises UserError if it has none, or damaged ones."""
     if 'features' not in arrays:
         raise UserError(
             f'{path} holds no features, which these metrics need: write it with --features'
         )
-    if arrays['features'].shape != (count, extractor.dim):
+    features = arrays['features']
+    if features.shape != (count, extractor.dim) or features.dtype.kind != 'f':
         raise UserError(
-            f'{path} is damaged: its features are {arrays["features"].shape}, not '
+            f'{path} is damaged: its features are {features.dtype} {features.shape}, not floats '
             f'{(count, extractor.dim)}'
         )
-    return arrays['features']
+    if not np.isfinite(features).all():
+        raise UserError(f'{path} has features that are not finite')
+    return RealFeatures(features)
 
 
 def _published(
@@ -170,34 +193,35 @@ def _published(
         raise UserError(f'{path} holds no reference statistics mu and sigma: it holds {some}')
     if raw is None and keep:
         raise UserError(f'{path} holds mu and sigma alone, and these metrics need features')
-    count, features = None, None
+    count, real = None, None
     if raw is not None and (keep or not has_statistics):
         of_raw = _of_raw(path, raw, extractor, batch_size)
-        total, count, features = of_raw.moments, of_raw.moments.count, of_raw.features
+        total, count, real = of_raw.moments, of_raw.moments.count, of_raw.real
         is_deficient = moments.rank_deficient(total)
     if has_statistics:
         mean, matrix = _statistics(path, arrays, extractor)
         total, count = moments.of_covariance(mean, matrix), None
-        is_deficient = bool(np.linalg.matrix_rank(matrix, hermitian=True) < len(mean))
+        with damage_is_one_line(path, 'has a sigma without eigenvalues'):
+            is_deficient = bool(np.linalg.matrix_rank(matrix, hermitian=True) < len(mean))
     identity = {
         'source': f'file {pathlib.Path(path).name}',
         'split': UNTOLD,
         'extractor': UNTOLD,
         'count': count,
-        'checksum': sha256(pathlib.Path(path).expanduser()),
+        'checksum': sha256(pathlib.Path(expanded(path))),
         'rank_deficient': is_deficient,
     }
     return Reference(
         moments=total,
         id=identity,
-        features=features if keep else None,
+        real=real if keep else None,
         image_shape=raw.shape[1:] if raw is not None and raw.ndim == 4 else None,
     )
 
 
 def _of_raw(path: str, raw: np.ndarray, extractor: Extractor, batch_size: int) -> Reference:
     """Returns the moments and features of images or activations, without an identity."""
-    if raw.dtype == np.uint8 and raw.ndim == 4:
+    if raw.dtype == np.uint8 and raw.ndim == 4 and raw.shape[-1] in (1, 3) and raw.size:
 
         def get(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return raw[indices], np.zeros(len(indices), np.int32)
@@ -210,7 +234,8 @@ def _of_raw(path: str, raw: np.ndarray, extractor: Extractor, batch_size: int) -
             num_classes=0,
             get=get,
         )
-        return reference(images, extractor, batch_size, keep=True)
+        with damage_is_one_line(path, f'has images that {extractor.name} does not take'):
+            return reference(images, extractor, batch_size, keep=True)
     if raw.ndim != 2 or raw.dtype.kind != 'f' or len(raw) < 2:
         raise UserError(
             f'{path} has arr_0 of {raw.dtype} {raw.shape}; legal: images uint8 [n,H,W,3] or '
@@ -219,7 +244,8 @@ def _of_raw(path: str, raw: np.ndarray, extractor: Extractor, batch_size: int) -
     _check_size(path, raw.shape[1], extractor)
     if not np.isfinite(raw).all():
         raise UserError(f'{path} has activations that are not finite')
-    return Reference(moments=moments.of(raw), id={}, features=np.asarray(raw, np.float32))
+    features = RealFeatures(np.asarray(raw, np.float32))
+    return Reference(moments=moments.of(raw), id={}, real=features)
 
 
 def _statistics(path: str, arrays: Arrays, extractor: Extractor) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from cm_jax.generate import LABELS, build_sampler, labels_policy, make_generator
 from cm_jax.metrics import features, frechet, moments, named, protocol
 from cm_jax.metrics.frechet import Frechet
 from cm_jax.metrics.moments import Moments
+from cm_jax.metrics.precision_recall import RealFeatures
 from cm_jax.samplers import GenerativeModel, Sampler
 from cm_jax.sharding import by_example, make_mesh, replicated, to_host
 from cm_jax.types import Array, Extractor, Params
@@ -26,20 +27,25 @@ SaveImages = Callable[[int, int, np.ndarray], None]  # (seed, first index, uint8
 class Reference(NamedTuple):
     """A reference set: the moments of its features, and its identity for protocols.
 
-    `id` is a metrics.protocol.reference_id. `features` [n, dim] are there if they were asked for, and
-    `image_shape` where it is known.
+    `id` is a metrics.protocol.reference_id. The features themselves, `real`, are there if they were
+    asked for, and `image_shape` where it is known.
     """
 
     moments: Moments
     id: dict[str, Any]
-    features: np.ndarray | None = None
+    real: RealFeatures | None = None
     image_shape: tuple[int, int, int] | None = None
 
-    def kept_features(self) -> np.ndarray:
+    @property
+    def features(self) -> np.ndarray | None:
+        """The features [n, dim], if they were asked for."""
+        return None if self.real is None else self.real.array
+
+    def kept_features(self) -> RealFeatures:
         """Returns the features. Raises ValueError if the reference was opened without them."""
-        if self.features is None:
+        if self.real is None:
             raise ValueError(f'the reference {self.id["source"]} was opened without its features')
-        return self.features
+        return self.real
 
 
 class FeatureSpace(NamedTuple):
@@ -89,7 +95,7 @@ def reference(
     return Reference(
         moments=total,
         id=protocol.reference_id(source.name, source.split, total, digest.hexdigest()),
-        features=np.concatenate(kept) if keep else None,
+        real=RealFeatures(np.concatenate(kept)) if keep else None,
         image_shape=source.image_shape,
     )
 
@@ -231,7 +237,7 @@ class Scorer:
     def _program(self, sampler: Sampler, save: bool) -> Callable[..., Iterator[list[np.ndarray]]]:
         """Returns the program of a sampler: one for all that differ in the values of their levels."""
         guidance = sampler.guidance, sampler.guide, sampler.autoguidance
-        compiled_in = sampler.name, sampler.options, sampler.head, *guidance
+        compiled_in = sampler.name, sampler.options, sampler.clips, sampler.head, *guidance
         key = *compiled_in, len(sampler.levels), sampler.evaluations, save
         if key not in self._programs:
             parts = self._parts
@@ -310,7 +316,7 @@ def _summary(
         row[f'{name}_std'] = float(np.std(values, ddof=1)) if len(values) > 1 else None
     details: dict[str, Any] = {}
     if space.beyond:
-        real = len(space.reference.kept_features())
+        real = len(space.reference.kept_features().array)
         details['settings'] = named.settings(space.extractor, space.beyond, samples, real)
     details['values'] = [of_seed[space.extractor.score] for of_seed in numbers]
     details['condition'] = float(np.max([distance.condition for distance in distances]))

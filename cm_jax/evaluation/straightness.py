@@ -93,7 +93,7 @@ def measure(
     """
     path = workdir / STRAIGHTNESS
     check(model.process, euler_steps)
-    stored = {str(row['protocol']): row for row in read_json_lines(path)}
+    stored = {str(row['protocol']): row for row in read_json_lines(path, 'protocol')}
     rows = []
     for step, ema in weights:
         protocol = straightness_protocol(

@@ -85,7 +85,6 @@ def init(
         raise UserError(f'a search needs at least 2 checkpoints, got {k}')
     if groups < 1:
         raise UserError(f'a search needs at least 1 group of weights, got {groups}')
-    METHODS[method].check(checked)
     rates = tuple(float(rate) for rate in checked.ema_rates) or default_ema_rates(k)
     checked = checked._replace(ema_rates=rates)
     seed = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel())

@@ -12,29 +12,22 @@ ill-conditioned shape: `should_stop`) is begun again at the best.
 """
 
 import copy
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from cmaes import CMA
 
-from cm_jax.errors import UserError
+from cm_jax.bounds import Interval, Positive, Share
 from cm_jax.lcsc.archive import Archive
-from cm_jax.lcsc.profiles import check_common, per_entry, plane
+from cm_jax.lcsc.profiles import per_entry, plane
 
 
 class Settings(NamedTuple):
-    """Hyper-parameters: those of the same name in lcsc.evolution. population: at least 4."""
+    """Hyper-parameters: those of the same name in lcsc.evolution."""
 
-    population: int = 16
-    scale: float = 0.065
-    ema_rates: tuple[float, ...] = ()
-
-
-def check(settings: Settings) -> None:
-    """Raises UserError on settings out of their ranges."""
-    check_common(settings.population, settings.scale, settings.ema_rates)
-    if settings.population < 4:
-        raise UserError(f'CMA-ES needs population >= 4, got {settings.population}')
+    population: Annotated[int, Interval('[4, 65536]')] = 16
+    scale: Positive = 0.065
+    ema_rates: tuple[Share, ...] = ()
 
 
 def propose(

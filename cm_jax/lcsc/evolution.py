@@ -1,9 +1,9 @@
 """The evolutionary search of LCSC: parents from the archive's best, crossover, Gaussian mutation.
 
-The paper's algorithm 1 (arXiv 2404.02241) in words, as far as it is known: an archive of
-(coefficients, score) starts from EMA profiles; each epoch takes the best of it as parents, crosses two
-of them, mutates the child and adds it; nothing leaves the archive. Its authors have not released the
-search, so the operators and their numbers are ours. They begin at those of their sibling code for
+The paper's algorithm 1 (arXiv 2404.02241) in words, as far as it is known: each epoch takes the best of
+an archive of (coefficients, score) as parents, crosses two of them, mutates the child and adds it;
+nothing leaves the archive. Its authors have not released the search, so that the archive starts from
+EMA profiles, the operators and their numbers are ours. They begin at those of their sibling code for
 mixtures of experts (EEP, arXiv 2407.00945), which runs the same loop. What is the same, and what not:
 
     parent pool   EEP 'absolute', all within a margin of the best,
@@ -21,47 +21,32 @@ A child that is the copy of a parent would be scored a second time for nothing, 
 each touched group is mutated. The length of a mutation is scaled by sqrt(20 / K).
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from cm_jax.errors import UserError
+from cm_jax.bounds import Interval, Positive, Share
 from cm_jax.lcsc.archive import Archive
-from cm_jax.lcsc.profiles import check_common, per_entry
+from cm_jax.lcsc.profiles import Population, per_entry
 
 
 class Settings(NamedTuple):
     """Hyper-parameters; see the table above. All but the first two and `scale` are probabilities.
 
-    population: children a generation, > 0. parents: the archive's best that may have children, > 1.
-    scale: the standard deviation of a mutation at K = 20, > 0. ema_rates: the averages that the
-    search starts from, besides the uniform one and the last checkpoint; () spreads eight of them.
+    population: children a generation. parents: the archive's best that may have children. scale: the
+    standard deviation of a mutation at K = 20. ema_rates: the averages that the search starts from,
+    besides the uniform one and the last checkpoint; () spreads eight of them.
     """
 
-    population: int = 16
-    parents: int = 10
-    crossover: float = 0.3
-    blend: float = 0.5
-    first: float = 0.6
-    mutation: float = 0.25
-    scale: float = 0.065
-    touch: float = 0.25
-    ema_rates: tuple[float, ...] = ()
-
-
-def check(settings: Settings) -> None:
-    """Raises UserError on settings out of their ranges."""
-    check_common(settings.population, settings.scale, settings.ema_rates)
-    if settings.parents < 2:
-        raise UserError(f'an evolutionary search needs parents >= 2, got {settings.parents}')
-    for name in ('crossover', 'blend', 'first', 'mutation', 'touch'):
-        if not 0 <= getattr(settings, name) <= 1:
-            raise UserError(
-                f'{name} of an evolutionary search is a probability, in [0, 1], got '
-                f'{getattr(settings, name)}'
-            )
-    if settings.touch == 0:
-        raise UserError('touch of an evolutionary search must be above 0: no group would change')
+    population: Population = 16
+    parents: Annotated[int, Interval('[2, 65536]')] = 10
+    crossover: Share = 0.3
+    blend: Share = 0.5
+    first: Share = 0.6
+    mutation: Share = 0.25
+    scale: Positive = 0.065
+    touch: Annotated[float, Interval('(0, 1]')] = 0.25  # with 0 no group would change
+    ema_rates: tuple[Share, ...] = ()
 
 
 def propose(

@@ -13,22 +13,22 @@ All candidates of a search are scored on the samples number 0 to n - 1 of its st
 those of the method 'gradient': its step number t, from 1, is scored on the n samples from t n on.
 """
 
-import itertools
-import json
 from typing import Any
 
 import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from cm_jax.files import append_json_line, read_json_lines, write_text
+from cm_jax.files import append_json_line, drop_json_lines, numbered_json_lines
 from cm_jax.lcsc import ask_tell
 from cm_jax.lcsc.ask_tell import SearchState
 from cm_jax.lcsc.derivative import Differentiate
 from cm_jax.lcsc.fitness import Fitness
 from cm_jax.lcsc.identity import Identity
-from cm_jax.run_folder import candidates_file, state_file
+from cm_jax.run_folder import candidates_file, read_record, state_file, write_record
 from cm_jax.settings import Budget
+
+KEYS = ('generation', 'score', 'coefficients')  # that every row of a candidate has
 
 
 def read_candidates(workdir: epath.Path, name: str) -> list[dict[str, Any]]:
@@ -36,13 +36,18 @@ def read_candidates(workdir: epath.Path, name: str) -> list[dict[str, Any]]:
 
     Rows of earlier versions have no `profile`: it is worked out from the state of their search.
     """
-    rows = read_json_lines(workdir / candidates_file(name))
-    if rows and 'profile' not in rows[0]:
-        state = ask_tell.from_plain(json.loads((workdir / state_file(name)).read_text()))
-        profiles = ask_tell.profile_identities(state)
-        for row, profile in itertools.zip_longest(rows, profiles):
+    rows = numbered_json_lines(workdir / candidates_file(name), *KEYS)
+    if rows and 'profile' not in rows[0][1]:
+        profiles = ask_tell.profile_identities(_read_state(workdir, name))
+        for number, row in rows:
+            profile = profiles[number - 1] if number <= len(profiles) else None
             row['profile'] = profile and profile._asdict()
-    return [row | {'profile': row['profile'] and Identity(**row['profile'])} for row in rows]
+    return [row | {'profile': row['profile'] and Identity(**row['profile'])} for _, row in rows]
+
+
+def _read_state(workdir: epath.Path, name: str) -> SearchState:
+    """Returns the state that `workdir` keeps of the search `name`."""
+    return read_record(workdir, state_file(name), ask_tell.from_plain)
 
 
 def resume(state: SearchState, workdir: epath.Path, name: str) -> SearchState:
@@ -50,11 +55,10 @@ def resume(state: SearchState, workdir: epath.Path, name: str) -> SearchState:
 
     Rows of candidates that this state does not know of are dropped.
     """
-    saved, rows = workdir / state_file(name), workdir / candidates_file(name)
-    if saved.exists():
-        state = ask_tell.from_plain(json.loads(saved.read_text()))
-    known = [row for row in read_json_lines(rows) if row['generation'] < state.generation]
-    write_text(rows, ''.join(json.dumps(row) + '\n' for row in known))
+    if (workdir / state_file(name)).exists():
+        state = _read_state(workdir, name)
+    unknown = lambda row: row['generation'] >= state.generation  # noqa: E731
+    drop_json_lines(workdir / candidates_file(name), unknown, *KEYS)
     return state
 
 
@@ -88,8 +92,7 @@ def run(
                 scores = fitness(coefficients, budget.seed)
             state = ask_tell.tell(state, coefficients, scores, gradients)
             _write_rows(workdir / candidates_file(name), state, coefficients, scores)
-            plain = json.dumps(ask_tell.to_plain(state))
-            write_text(workdir / state_file(name), plain + '\n')
+            write_record(workdir / state_file(name), ask_tell.to_plain(state), indent=None)
             bar.update()
             _show_best(bar, state)
     return state

@@ -29,23 +29,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from cm_jax.errors import UserError
+from cm_jax.bounds import Count, Positive, Rate, Share
 from cm_jax.lcsc.archive import Archive
-from cm_jax.lcsc.profiles import check_rates
 
 
 class Settings(NamedTuple):
     """Hyper-parameters.
 
-    steps: of Adam in all, >= 1. learning_rate: of Adam, times K, > 0. b1, b2: Adam's, in [0, 1).
-    ema_rates: as in lcsc.evolution.
+    steps: of Adam in all. learning_rate: of Adam, times K. b1, b2: Adam's. ema_rates: as in
+    lcsc.evolution.
     """
 
-    steps: int = 100
-    learning_rate: float = 2.0
-    b1: float = 0.9
-    b2: float = 0.99
-    ema_rates: tuple[float, ...] = ()
+    steps: Count = 100
+    learning_rate: Positive = 2.0
+    b1: Rate = 0.9
+    b2: Rate = 0.99
+    ema_rates: tuple[Share, ...] = ()
 
 
 class Memory(NamedTuple):
@@ -53,21 +52,6 @@ class Memory(NamedTuple):
 
     iterate: np.ndarray  # [G, K] float64
     adam: Any
-
-
-def check(settings: Settings) -> None:
-    """Raises UserError on settings out of their ranges."""
-    check_rates(settings.ema_rates)
-    if settings.steps < 1 or not 0 < settings.learning_rate < np.inf:
-        raise UserError(
-            'the search method gradient needs generations >= 1 and a finite learning_rate > 0, got '
-            f'{settings.steps} and {settings.learning_rate}'
-        )
-    if not (0 <= settings.b1 < 1 and 0 <= settings.b2 < 1):
-        raise UserError(
-            f'b1 and b2 of the search method gradient lie in [0, 1), got {settings.b1} and '
-            f'{settings.b2}'
-        )
 
 
 def propose(

@@ -6,10 +6,21 @@ from typing import Any
 
 import jax
 
-from cm_jax.errors import UserError, check_name
+from cm_jax.bounds import LARGEST, BatchSize
+from cm_jax.errors import UserError, check_name, check_section, check_value
 from cm_jax.evaluation.extractors import check_extractor
 from cm_jax.generate import build_sampler
-from cm_jax.lcsc import ask_tell, baselines, derivative, random_search, snapshots, space, storage
+from cm_jax.lcsc import (
+    ask_tell,
+    baselines,
+    derivative,
+    evolution,
+    gradient,
+    random_search,
+    snapshots,
+    space,
+    storage,
+)
 from cm_jax.lcsc.ask_tell import SearchState
 from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.identity import KINDS
@@ -17,14 +28,7 @@ from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.lcsc.space import Space
 from cm_jax.run import Run, open_run
 from cm_jax.samplers import Sampler
-from cm_jax.settings import (
-    MAX_SEED,
-    Basis,
-    Budget,
-    Evaluation,
-    SearchSettings,
-    check_numbers,
-)
+from cm_jax.settings import Basis, Budget, Evaluation, SearchSettings
 from cm_jax.types import Params
 
 SEARCH, RANDOM = 'search', 'random'  # the names of the search and of its control
@@ -77,6 +81,7 @@ class Job:
 def open_job(settings: SearchSettings) -> Job:
     """Opens a search. Raises UserError on whatever is wrong in its settings or in the run."""
     basis, budget, controls = settings.basis, settings.budget, settings.controls
+    method, batch = method_settings(settings), gradient_batch(settings)
     runs = [open_run(folder) for folder in snapshots.folders(basis.workdir)]
     found = snapshots.ordered(runs, basis)
     steps, run = [snapshot.step for snapshot in found], found[-1].run
@@ -87,15 +92,14 @@ def open_job(settings: SearchSettings) -> Job:
     check_extractor(evaluation)
     sampler, *_ = (build_sampler(spec, run.parts.generative_model) for spec in samplers)
     check_noise(budget, evaluation)
-    batch = gradient_batch(settings)
-    if controls.landscape < 0 or (controls.landscape and len(steps) < 3):
+    if controls.landscape and len(steps) < 3:
         raise UserError(
             f'config.controls.landscape = {controls.landscape} goes through three snapshots, on a grid '
             f'of n x n candidates, 0 for none; the window holds {len(steps)} snapshots'
         )
     for kind in controls.reported:
         check_name('kind of model in config.controls.reported', kind, KINDS)
-    states = start_states(settings, len(steps), groups.groups)
+    states = start_states(settings, method, len(steps), groups.groups)
     averages, posthoc = open_averages(runs, steps[-1], controls.posthoc)
     return Job(
         settings=settings,
@@ -145,14 +149,13 @@ def open_groups(found: Sequence[Snapshot], basis: Basis) -> Space:
 
 
 def check_noise(budget: Budget, evaluation: Evaluation) -> None:
-    """Raises UserError if a stream of noise is used twice, or is no stream."""
+    """Raises UserError if a stream of noise is used twice."""
     seeds = (budget.seed, *budget.selection_seeds, *evaluation.seeds)
     if len(set(seeds)) < len(seeds):
         raise UserError(
             f'search noise (seed {budget.seed}), selection noise {tuple(budget.selection_seeds)} and '
             f'report noise {tuple(evaluation.seeds)} must be different seeds'
         )
-    check_numbers(budget.samples, seeds, budget.batch_size)
 
 
 def gradient_batch(settings: SearchSettings) -> int:
@@ -161,16 +164,17 @@ def gradient_batch(settings: SearchSettings) -> int:
     Raises UserError unless they divide the samples of a step.
     """
     budget, given = settings.budget, settings.gradient.get('batch_size')
+    given = check_value('config.gradient.batch_size', BatchSize | None, given)
     batch = budget.batch_size if given is None else given
-    if batch < 1 or budget.samples % batch:
+    if budget.samples % batch:
         raise UserError(
-            f'config.gradient.batch_size = {batch} must be at least 1 and a divisor of '
+            f'config.gradient.batch_size = {batch} must be a divisor of '
             f'config.budget.samples = {budget.samples}'
         )
-    if (budget.generations + 1) * budget.samples > MAX_SEED:
+    if (budget.generations + 1) * budget.samples > LARGEST:
         raise UserError(
             f'config.budget: {budget.generations} generations of {budget.samples} samples are more '
-            f'than the {MAX_SEED:,} samples of a stream of noise'
+            f'than the {LARGEST:,} samples of a stream of noise'
         )
     return batch
 
@@ -191,17 +195,37 @@ def budgets(
     return {SEARCH: budget, RANDOM: control}
 
 
-def start_states(settings: SearchSettings, k: int, groups: int) -> dict[str, SearchState]:
-    """Returns the starts of the search, and of a random search that costs as much."""
+def method_settings(settings: SearchSettings) -> dict[str, Any]:
+    """Returns the arguments of `ask_tell.init` that the config's sections hold for its method.
+
+    Raises UserError on a wrong value in these sections, also in one that the method does not use.
+    """
     given = dict(settings.search)
+    of_evolution = check_section('evolution', evolution.Settings, settings.evolution, given)
+    adam = {key: value for key, value in settings.gradient.items() if key != 'batch_size'}
+    adam = check_section('gradient', gradient.Settings, adam, ('steps', *given))
     if given.get('method') == 'evolution':
-        given |= settings.evolution
+        given |= of_evolution
     if given.get('method') == 'gradient':
-        adam = {key: value for key, value in settings.gradient.items() if key != 'batch_size'}
+        steps = settings.budget.generations
+        if steps < 1:
+            raise UserError(
+                f'config.budget.generations must be at least 1 for gradient, got {steps}'
+            )
         common = {key: value for key, value in given.items() if key not in ('population', 'scale')}
-        given = {**common, 'steps': settings.budget.generations, **adam}
+        given = {**common, 'steps': steps, **adam}
+    of_method = {key: value for key, value in given.items() if key != 'method'}
+    check_name('search method', given.get('method', ''), ask_tell.METHODS)
+    check_section('search', ask_tell.METHODS[given['method']].Settings, of_method)
+    return given
+
+
+def start_states(
+    settings: SearchSettings, method: Mapping[str, Any], k: int, groups: int
+) -> dict[str, SearchState]:
+    """Returns the starts of the search by `method`, and of a random search that costs as much."""
     key = jax.random.key(settings.seed)
-    states = {SEARCH: ask_tell.init(key, k, groups=groups, **given)}
+    states = {SEARCH: ask_tell.init(key, k, groups=groups, **method)}
     if settings.controls.random:
         common = {name: settings.search[name] for name in random_search.Settings._fields}
         control = jax.random.fold_in(key, 1)

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from etils import epath
 from matplotlib.figure import Figure
 
 from cm_jax.lcsc.identity import EMA_STAR
 from cm_jax.plotting import COLOURS, mark_stages, panel, plain_log
+from cm_jax.run_folder import LANDSCAPE, read_record
 
 WIDE = 5.0  # scores that differ by more than this factor are drawn on a logarithmic axis
 STEPS = 10  # of the running mean of a descent
@@ -32,6 +34,19 @@ class Plane(NamedTuple):
 def plane(k: int, n: int) -> Plane:
     """An n x n grid through the first, the middle and the last of k >= 3 snapshots."""
     return Plane((0, (k - 1) // 2, k - 1), np.linspace(*REACH, n), np.linspace(*REACH, n))
+
+
+def read_landscape(workdir: epath.Path, grid: Plane) -> np.ndarray:
+    """Returns the scores of a grid that the folder of a search keeps, a row for each y.
+
+    Raises UserError if the file is damaged. In that of an earlier version the list is all there is.
+    """
+
+    def parse(plain: Any) -> np.ndarray:
+        scores = plain if isinstance(plain, list) else plain['scores']
+        return np.array(scores, float).reshape(len(grid.y), len(grid.x))
+
+    return read_record(workdir, LANDSCAPE, parse)
 
 
 def best_so_far(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

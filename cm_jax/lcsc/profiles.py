@@ -6,13 +6,15 @@ theta_1 + sum_{i>1} a_i (theta_i - theta_1), so a_2 .. a_K are free and a_1 take
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from cm_jax.bounds import Interval
 from cm_jax.core.ema import coefficients as ema_coefficients
-from cm_jax.errors import UserError
 from cm_jax.lcsc.identity import EMA_STAR, LAST, UNIFORM, Identity
+
+Population = Annotated[int, Interval('[1, 65536]')]  # candidates of a generation
 
 
 def default_ema_rates(k: int) -> tuple[float, ...]:
@@ -64,18 +66,3 @@ def plane(k: int) -> np.ndarray:
 def per_entry(scale: float, k: int) -> float:
     """Returns the standard deviation of a coefficient's step: scale sqrt(20 / K)."""
     return scale * float(np.sqrt(20 / k))
-
-
-def check_common(population: int, scale: float, ema_rates: Sequence[float]) -> None:
-    """Raises UserError on settings that no method of search can work with."""
-    if population < 1 or scale <= 0:
-        raise UserError(
-            f'a search needs population >= 1 and scale > 0, got {population} and {scale}'
-        )
-    check_rates(ema_rates)
-
-
-def check_rates(ema_rates: Sequence[float]) -> None:
-    """Raises UserError unless the rates of EMA profiles lie in [0, 1]."""
-    if not all(0 <= rate <= 1 for rate in ema_rates):
-        raise UserError(f'ema_rates of a search must lie in [0, 1], got {tuple(ema_rates)}')

@@ -9,21 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cm_jax.bounds import Positive, Share
 from cm_jax.lcsc.archive import Archive
-from cm_jax.lcsc.profiles import check_common, per_entry, plane, stacked_profiles
+from cm_jax.lcsc.profiles import Population, per_entry, plane, stacked_profiles
 
 
 class Settings(NamedTuple):
     """Hyper-parameters: those of the same name in lcsc.evolution."""
 
-    population: int = 16
-    scale: float = 0.065
-    ema_rates: tuple[float, ...] = ()
-
-
-def check(settings: Settings) -> None:
-    """Raises UserError on settings out of their ranges."""
-    check_common(settings.population, settings.scale, settings.ema_rates)
+    population: Population = 16
+    scale: Positive = 0.065
+    ema_rates: tuple[Share, ...] = ()
 
 
 def propose(

@@ -11,7 +11,6 @@ from, so that on selection noise it is never behind EMA*.
 """
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from cm_jax.errors import UserError
 from cm_jax.evaluation.scores import Scorer
-from cm_jax.files import append_json_line, read_json_lines, write_text
+from cm_jax.files import append_json_line, read_json_lines, write_json_lines
 from cm_jax.lcsc import ask_tell
 from cm_jax.lcsc.ask_tell import SearchState
 from cm_jax.lcsc.baselines import Baseline
@@ -39,7 +38,7 @@ from cm_jax.lcsc.identity import (
     of_row,
 )
 from cm_jax.lcsc.snapshots import Snapshot
-from cm_jax.run_folder import write_json
+from cm_jax.run_folder import REPORT, read_record, write_record
 from cm_jax.settings import Evaluation
 from cm_jax.types import Params
 
@@ -124,12 +123,20 @@ def save_chosen(path: epath.Path, chosen: Chosen) -> None:
         }
         for kind, one in chosen.baselines.items()
     }
-    write_json(path, {'choices': plain, 'baselines': baselines})
+    write_record(path, {'choices': plain, 'baselines': baselines})
 
 
 def load_chosen(path: epath.Path) -> Chosen:
-    """Returns what `save_chosen` wrote, or an earlier version of it."""
-    plain, choices = json.loads(path.read_text()), {}
+    """Returns what `save_chosen` wrote, or an earlier version of it.
+
+    Raises UserError if the file is damaged.
+    """
+    return read_record(path.parent, path.name, _chosen)
+
+
+def _chosen(plain: Mapping[str, Any]) -> Chosen:
+    """Returns the choices in what `save_chosen` wrote."""
+    choices = {}
     for kind, stored in plain['choices'].items():
         if 'name' in stored:  # of an earlier version: the label of a profile, or ''
             profile = of_earlier_label(stored['name']) if stored['name'] else None
@@ -150,6 +157,21 @@ def load_chosen(path: epath.Path) -> Chosen:
     if plain.get('posthoc'):  # of an earlier version, whose one baseline it was
         baselines[POSTHOC] = Baseline(Identity(POSTHOC, plain['posthoc']))
     return Chosen(choices, baselines)
+
+
+def is_done(workdir: epath.Path) -> bool:
+    """Returns whether a search has come to its end: its report is the last file that it writes.
+
+    A report that is damaged does not count. The terminal is told that it is made again.
+    """
+    if not (workdir / REPORT).exists():
+        return False
+    try:
+        read_record(workdir, REPORT, lambda report: report['rows'])
+    except UserError:
+        print(f'  {workdir / REPORT} is damaged: it is made again', flush=True)
+        return False
+    return True
 
 
 def models(
@@ -203,8 +225,9 @@ def report_rows(
 
     A score that the file `path` holds already is not computed again; new ones are added to it.
     """
-    scored = {(of_row(row), row['protocol']['sampler']): row for row in read_json_lines(path)}
-    write_text(path, ''.join(json.dumps(row) + '\n' for row in scored.values()))
+    stored = read_json_lines(path, 'protocol')
+    scored = {(of_row(row), row['protocol']['sampler']): row for row in stored}
+    write_json_lines(path, scored.values())
     rows = []
     for model in tqdm(list(models), unit=' models', desc='report', dynamic_ncols=True):
         missing = [s for s in evaluation.samplers if (model.identity, s) not in scored]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.lcsc.space import Space
 from cm_jax.lcsc.storage import Placed
 from cm_jax.metrics.features import round_straight_through, round_uint8
-from cm_jax.run_folder import write_json
+from cm_jax.run_folder import write_record
 from cm_jax.types import Params
 from cm_jax.wiring import open_spaces
 
@@ -115,9 +114,12 @@ class Session:
         if not path.exists():
             profiles, _ = ask_tell.ask(self.job.states[SEARCH])
             found = self.criterion.units(self.values(profiles, budget.seed))
-            write_json(path, dict(zip(self.criterion.names, found.tolist())))
-        stored = json.loads(path.read_text())
-        return np.array([stored[name] for name in self.criterion.names])
+            write_record(path, dict(zip(self.criterion.names, found.tolist())))
+        return run_folder.read_record(
+            self.workdir,
+            run_folder.UNITS,
+            lambda stored: np.array([float(stored[name]) for name in self.criterion.names]),
+        )
 
     @functools.cached_property
     def fitness(self) -> Fitness:

@@ -6,7 +6,6 @@ are named. So an average over the snapshots that falls off with their age is, fo
 steps, about the average of what it is for each run.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from cm_jax.config import differences
 from cm_jax.errors import UserError, listed
 from cm_jax.lcsc import combine
 from cm_jax.run import Run
-from cm_jax.run_folder import SNAPSHOTS, write_json
+from cm_jax.run_folder import SNAPSHOTS, read_record, write_record
 from cm_jax.settings import Basis
 from cm_jax.wiring import weights_meaning
 
@@ -82,9 +81,9 @@ def keep(workdir: epath.Path, origin: Mapping[str, Any]) -> None:
     """
     path, kept = workdir / SNAPSHOTS, dict(origin)
     if not path.exists():
-        write_json(path, kept)
+        write_record(path, kept)
         return
-    began = json.loads(path.read_text())
+    began = read_record(workdir, SNAPSHOTS, dict)
     if began == kept:
         return
     gone = [step for step in began['steps'] if step not in kept['steps']]

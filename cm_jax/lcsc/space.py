@@ -52,8 +52,8 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
 
     () is one group of all weights; 'top_level' makes a group of each part at the level where the
     weights first part, and 'leaves' one of each array of weights; anything else is patterns (see
-    Space). Raises UserError on a pattern that is no
-    regular expression, on a leaf without a group and on a group without a leaf.
+    Space). Raises UserError on a pattern that is no regular expression, on a leaf without a group and
+    on a group without a leaf.
     """
     if groups == TOP_LEVEL:
         return _top_level(params)
@@ -114,7 +114,9 @@ def products(space: Space, weights: Params, differences: Params) -> Array:
 def _top_level(params: Params) -> Space:
     """Returns one group for each name at the level where the weights first part."""
     outer, node = '', params
-    while isinstance(node, Mapping) and len(node) == 1:
+    while len(node) == 1:
         (name,) = node
+        if not isinstance(node[name], Mapping):
+            break
         outer, node = f'{outer}{name}/', node[name]
     return Space(tuple(f'^{re.escape(outer + name)}(/|$)' for name in node))

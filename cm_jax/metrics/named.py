@@ -19,7 +19,7 @@ import numpy as np
 from cm_jax.errors import UserError, check_name
 from cm_jax.metrics.inception_score import inception_score
 from cm_jax.metrics.kernel import kernel_distance
-from cm_jax.metrics.precision_recall import density_coverage, precision_recall
+from cm_jax.metrics.precision_recall import RealFeatures, density_coverage, precision_recall
 from cm_jax.types import Extractor
 
 FID = {'fid': 'fd', 'kid': 'kd', 'is': 'is', 'pr': 'pr'}  # name -> kind
@@ -98,18 +98,18 @@ def settings(
 
 
 def measure(
-    extractor: Extractor, metrics: Sequence[str], real: np.ndarray, samples: np.ndarray
+    extractor: Extractor, metrics: Sequence[str], real: RealFeatures, samples: np.ndarray
 ) -> dict[str, float]:
     """Returns the numbers of the metrics by the names of `keys`, computed with `settings`.
 
     `real` and `samples` are features [n, dim] and [m, dim]. A metric of moments only is left out.
     """
     numbers: list[float] = []
-    for name, values in settings(extractor, metrics, len(samples), len(real)).items():
+    for name, values in settings(extractor, metrics, len(samples), len(real.array)).items():
         kind = names(extractor)[name]
         if kind == 'kd':
             subsets = {key: values[key] for key in ('subsets', 'size', 'seed')}
-            numbers.append(kernel_distance(real, samples, **subsets).mean)
+            numbers.append(kernel_distance(real.array, samples, **subsets).mean)
         elif kind == 'is':
             numbers.append(inception_score(_logits(extractor, samples), **values).mean)
         else:

@@ -14,10 +14,12 @@ for precision and recall, and outside for density and coverage.
 
 The distances are computed on the device by a float32 matrix product, for one block of rows at a time,
 so no n x n matrix is ever in memory. A distance below the rounding error of that product is taken as 0.
+The radii of the real balls, most of the work where there are more real images than samples, are
+computed once for all sets of samples.
 """
 
+import functools
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -51,53 +53,73 @@ class Counts(NamedTuple):
     of_points: np.ndarray  # [m] the number of balls that each point lies in
 
 
+class RealFeatures:
+    """Features of real images [n, d], and the radii of their balls, once they were asked for."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self._squared_radii: dict[int, np.ndarray] = {}
+
+    @functools.cached_property
+    def _mean(self) -> np.ndarray:
+        return np.asarray(np.mean(self.array, axis=0, dtype=np.float64))[None]
+
+    def centred(self, x: np.ndarray) -> np.ndarray:
+        """Returns features minus the mean of the real ones, as float32.
+
+        Distances stay the same, and the matrix product behind them gets more precise: a large common
+        mean would cost it digits. The mean is rounded to the type of the features before it is
+        subtracted, so that no float64 copy of them is made.
+        """
+        return (x - self._mean.astype(x.dtype)).astype(np.float32, copy=False)
+
+    def squared_radii(self, k: int, block: int = BLOCK) -> np.ndarray:
+        """Returns `radii` of the centred features [n]."""
+        if k not in self._squared_radii:
+            self._squared_radii[k] = radii(self.centred(self.array), k, block)
+        return self._squared_radii[k]
+
+
 def precision_recall(
-    real: np.ndarray, samples: np.ndarray, k: int = 3, block: int = BLOCK
+    real: RealFeatures, samples: np.ndarray, k: int = 3, block: int = BLOCK
 ) -> PrecisionRecall:
     """Returns precision and recall of real features [n, d] and samples [m, d].
 
     Both are NaN if a feature is not finite. Raises ValueError if the shapes do not fit, and unless
     1 <= k < n and k < m.
     """
-    _check(real, samples, k)
-    if not _finite(real, samples):
+    _check(real.array, samples, k)
+    if not _finite(real.array, samples):
         return PrecisionRecall(float('nan'), float('nan'))
-    real, samples = centred(real, samples)
-    precision = count_inside(real, radii(real, k, block), samples, True, block).of_points
-    recall = count_inside(samples, radii(samples, k, block), real, True, block).of_points
+    squared_radii, x, y = (
+        real.squared_radii(k, block),
+        real.centred(real.array),
+        real.centred(samples),
+    )
+    precision = count_inside(x, squared_radii, y, True, block).of_points
+    recall = count_inside(y, radii(y, k, block), x, True, block).of_points
     return PrecisionRecall(float(np.mean(precision > 0)), float(np.mean(recall > 0)))
 
 
 def density_coverage(
-    real: np.ndarray, samples: np.ndarray, k: int = 5, block: int = BLOCK
+    real: RealFeatures, samples: np.ndarray, k: int = 5, block: int = BLOCK
 ) -> DensityCoverage:
     """Returns density and coverage of real features [n, d] and samples [m, d].
 
     Both are NaN if a feature is not finite. Raises ValueError if the shapes do not fit, and unless
     1 <= k < n and m >= 1.
     """
-    _check(real, samples, k, least=1)
-    if not _finite(real, samples):
+    _check(real.array, samples, k, least=1)
+    if not _finite(real.array, samples):
         return DensityCoverage(float('nan'), float('nan'))
-    real, samples = centred(real, samples)
-    counts = count_inside(real, radii(real, k, block), samples, False, block)
+    squared_radii, x, y = (
+        real.squared_radii(k, block),
+        real.centred(real.array),
+        real.centred(samples),
+    )
+    counts = count_inside(x, squared_radii, y, False, block)
     density = counts.of_points.sum() / (k * len(samples))
     return DensityCoverage(float(density), float(np.mean(counts.of_balls > 0)))
-
-
-def centred(real: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both sets minus the mean of the real features, as float32.
-
-    Distances stay the same, and the matrix product behind them gets more precise: a large common mean
-    would cost it digits. The mean is rounded to the type of the features before it is subtracted, so
-    that no float64 copy of them is made.
-    """
-    mean = np.asarray(np.mean(real, axis=0, dtype=np.float64))[None]
-
-    def minus_mean(x: np.ndarray) -> np.ndarray:
-        return (x - mean.astype(x.dtype)).astype(np.float32, copy=False)
-
-    return minus_mean(real), minus_mean(samples)
 
 
 def radii(x: np.ndarray, k: int, block: int = BLOCK) -> np.ndarray:
@@ -145,7 +167,7 @@ def squared_distances(x: Array, y: Array) -> Array:
     return jnp.where(distances < ROUNDING * scale, 0, distances)
 
 
-@partial(jax.jit, static_argnames='k')
+@functools.partial(jax.jit, static_argnames='k')
 def _radii(rows: Array, points: Array, first: Array, k: int) -> Array:
     """Returns the squared distance [b] of each row to its k-th nearest other point.
 
@@ -164,7 +186,7 @@ def _radii(rows: Array, points: Array, first: Array, k: int) -> Array:
     return radius[:, 0]
 
 
-@partial(jax.jit, static_argnames='closed')
+@functools.partial(jax.jit, static_argnames='closed')
 def _inside(rows: Array, edges: Array, points: Array, closed: bool) -> tuple[Array, Array]:
     """Returns the number of points in each ball [b], and the number of balls about each point [m].
 

@@ -6,12 +6,12 @@ Each file of this folder that is named in NETWORKS defines one network by a func
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from cm_jax.errors import build_from, check_name
+from cm_jax.errors import UserError, build_from, check_name
 from cm_jax.types import Key, LogVarianceFn, NetFn, Params
 
 NETWORKS = ('song_unet', 'adm_unet', 'edm2_unet')
@@ -55,6 +55,21 @@ def build(
     return build_from(
         'model', module.build, settings, image_shape=image_shape, num_classes=num_classes
     )
+
+
+def heights(image_shape: Sequence[int], channel_mult: Sequence[int]) -> list[int]:
+    """Returns the image heights that a network of such images has, finest first."""
+    return [image_shape[0] >> level for level in range(len(channel_mult))]
+
+
+def check_resolutions(name: str, resolutions: Sequence[int], legal: Sequence[int]) -> None:
+    """Raises UserError, which says the setting's `name`, unless all `resolutions` are `legal`."""
+    for resolution in resolutions:
+        if resolution not in legal:
+            raise UserError(
+                f'{name} names resolution {resolution}; this network has '
+                f'{", ".join(map(str, legal))}'
+            )
 
 
 def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:

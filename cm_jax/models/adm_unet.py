@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cm_jax.bounds import Pixels, Positive, Rate, Share
 from cm_jax.models import Model, unet
 from cm_jax.models.layers import Initializer, group_norm, multi_head_attention, resample
 from cm_jax.types import Array
@@ -175,20 +176,20 @@ class AdmUNet(nn.Module):
 def build(
     image_shape: tuple[int, int, int],
     num_classes: int,
-    channels: int = 192,
-    channel_mult: Sequence[int] = (1, 2, 3, 4),
-    num_blocks: int = 3,
-    attn_resolutions: Sequence[int] = (32, 16, 8),
-    dropout: float = 0.0,
+    channels: unet.Channels = 192,
+    channel_mult: Sequence[unet.Multiplier] = (1, 2, 3, 4),
+    num_blocks: unet.Blocks = 3,
+    attn_resolutions: Sequence[Pixels] = (32, 16, 8),
+    dropout: Rate = 0.0,
     dtype: str = 'float32',
     precision: str = 'default',
-    channels_per_head: int = 64,
-    channel_mult_emb: int = 4,
-    augment_dim: int = 0,
-    label_dropout: float = 0.0,
-    noise_scale: float = 1.0,
-    skip_scaling: float | None = None,
-    remat: Sequence[int] = (),
+    channels_per_head: unet.HeadChannels = 64,
+    channel_mult_emb: unet.Multiplier = 4,
+    augment_dim: unet.AugmentDim = 0,
+    label_dropout: Rate = 0.0,
+    noise_scale: Positive = 1.0,
+    skip_scaling: Share | None = None,
+    remat: Sequence[Pixels] = (),
     scale_shift: bool = True,
 ) -> Model:
     """Returns an ADM network; the defaults are EDM's ImageNet-64 network.
@@ -217,13 +218,9 @@ def build(
       scale_shift: whether the embedding scales and shifts the output of a block's second norm, as in
         ADM. Else it is added before that norm, as in OpenAI's consistency models on LSUN.
 
-    Raises UserError if sizes are out of range or contradict each other, or a name is unknown.
+    Raises UserError if sizes contradict each other, or a name is unknown.
     """
-    unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
-    unet.check_rates(dropout=dropout, label_dropout=label_dropout)
-    unet.check_skip_scaling(skip_scaling)
-    unet.check_least(0, augment_dim=augment_dim)
-    unet.check_least(1, channels_per_head=channels_per_head, channel_mult_emb=channel_mult_emb)
+    unet.check_sizes(image_shape, channels, channel_mult, remat)
     widths = tuple(channels * mult for mult in channel_mult)
     unet.check_heads(image_shape[0], widths, attn_resolutions, channels_per_head)
     module = AdmUNet(

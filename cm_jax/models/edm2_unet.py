@@ -15,13 +15,15 @@ The preconditioning is EDM's (`core.precond.edm_scalings`), with the noise input
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cm_jax.bounds import Interval, Pixels, Rate
+from cm_jax.core.precision import at_precision
 from cm_jax.core.tree import FIXED
 from cm_jax.models import Model, unet
 from cm_jax.models.layers import apply, multi_head_attention, resample
@@ -264,21 +266,21 @@ def log_variance(params: Params, cond: Array) -> Array:
 def build(
     image_shape: tuple[int, int, int],
     num_classes: int,
-    channels: int = WIDTHS['s'],
-    channel_mult: Sequence[int] = (1, 2, 3, 4),
-    num_blocks: int = 3,
-    attn_resolutions: Sequence[int] = (16, 8),
-    dropout: float = 0.0,
-    dropout_resolution: int | None = None,
+    channels: unet.Channels = WIDTHS['s'],
+    channel_mult: Sequence[unet.Multiplier] = (1, 2, 3, 4),
+    num_blocks: unet.Blocks = 3,
+    attn_resolutions: Sequence[Pixels] = (16, 8),
+    dropout: Rate = 0.0,
+    dropout_resolution: Pixels | None = None,
     dtype: str = 'float32',
     precision: str = 'default',
-    channels_per_head: int = 64,
-    channel_mult_noise: int | None = None,
-    channel_mult_emb: int | None = None,
-    label_balance: float = 0.5,
-    concat_balance: float = 0.5,
-    logvar_channels: int = 128,
-    remat: Sequence[int] = (),
+    channels_per_head: unet.HeadChannels = 64,
+    channel_mult_noise: unet.Multiplier | None = None,
+    channel_mult_emb: unet.Multiplier | None = None,
+    label_balance: Rate = 0.5,
+    concat_balance: Rate = 0.5,
+    logvar_channels: Annotated[int, Interval('[0, 8192]')] = 128,
+    remat: Sequence[Pixels] = (),
 ) -> Model:
     """Returns an EDM2 network; the defaults are its size S for ImageNet-64.
 
@@ -310,12 +312,9 @@ def build(
       logvar_channels: width of the embedding in `log_variance`; 0 for a network without it.
       remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
 
-    Raises UserError if sizes are out of range or contradict each other, or a name is unknown.
+    Raises UserError if sizes contradict each other, or a name is unknown.
     """
-    unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
-    unet.check_rates(dropout=dropout, label_balance=label_balance, concat_balance=concat_balance)
-    unet.check_least(1, channels_per_head=channels_per_head)
-    unet.check_least(0, logvar_channels=logvar_channels)
+    unet.check_sizes(image_shape, channels, channel_mult, remat)
     widths = tuple(channels * mult for mult in channel_mult)
     unet.check_heads(image_shape[0], widths, attn_resolutions, channels_per_head)
     module = Edm2UNet(
@@ -341,4 +340,4 @@ def build(
         head = LogVariance(logvar_channels).init(key, jnp.zeros(1))['params']
         return model.init(key) | head
 
-    return model._replace(init=init, log_variance=log_variance)
+    return model._replace(init=init, log_variance=at_precision(log_variance, precision))

@@ -11,12 +11,13 @@ iCT-deep (arXiv 2310.14189) is NCSN++ with `num_blocks=8`, and iCT's `embedding_
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from cm_jax.bounds import Count, Interval, Pixels, Positive, Rate, Share
 from cm_jax.errors import UserError, check_name
 from cm_jax.models import Model, unet
 from cm_jax.models.layers import (
@@ -171,25 +172,25 @@ class SongUNet(nn.Module):
 def build(
     image_shape: tuple[int, int, int],
     num_classes: int,
-    channels: int = 128,
-    channel_mult: Sequence[int] = (2, 2, 2),
-    num_blocks: int = 4,
-    attn_resolutions: Sequence[int] = (16,),
-    dropout: float = 0.0,
+    channels: unet.Channels = 128,
+    channel_mult: Sequence[unet.Multiplier] = (2, 2, 2),
+    num_blocks: unet.Blocks = 4,
+    attn_resolutions: Sequence[Pixels] = (16,),
+    dropout: Rate = 0.0,
     dtype: str = 'float32',
     precision: str = 'default',
     embedding: str = 'positional',
-    embedding_scale: float = 16.0,
+    embedding_scale: Positive = 16.0,
     encoder: str = 'standard',
-    resample_filter: Sequence[int] = (1, 1),
-    channel_mult_noise: int = 1,
-    channel_mult_emb: int = 4,
-    augment_dim: int = 0,
-    label_dropout: float = 0.0,
-    skip_scaling: float | None = None,
-    heads: int = 1,
+    resample_filter: Sequence[Count] = (1, 1),
+    channel_mult_noise: unet.Multiplier = 1,
+    channel_mult_emb: unet.Multiplier = 4,
+    augment_dim: unet.AugmentDim = 0,
+    label_dropout: Rate = 0.0,
+    skip_scaling: Share | None = None,
+    heads: Annotated[int, Interval('[1, 64]')] = 1,
     shared_norm: bool = False,
-    remat: Sequence[int] = (),
+    remat: Sequence[Pixels] = (),
 ) -> Model:
     """Returns a DDPM++ or NCSN++ network (see the table at the top of this file).
 
@@ -224,19 +225,14 @@ def build(
         of the prior have in CUD's code.
       remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
 
-    Raises UserError if sizes are out of range or contradict each other, or a name is unknown.
+    Raises UserError if sizes contradict each other, or a name is unknown.
     """
-    unet.check_sizes(image_shape, channels, channel_mult, num_blocks, remat)
-    unet.check_rates(dropout=dropout, label_dropout=label_dropout)
-    unet.check_least(0, augment_dim=augment_dim)
-    unet.check_least(1, channel_mult_noise=channel_mult_noise, channel_mult_emb=channel_mult_emb)
-    unet.check_least(1, heads=heads)
+    unet.check_sizes(image_shape, channels, channel_mult, remat)
     check_name('model.embedding', embedding, EMBEDDINGS)
     check_name('model.encoder', encoder, ENCODERS)
     if tuple(resample_filter) not in FILTERS:
         legal = ', '.join(map(str, FILTERS))
         raise UserError(f'model.resample_filter must be one of {legal}, got {resample_filter}')
-    unet.check_skip_scaling(skip_scaling)
     module = SongUNet(
         channels=channels,
         widths=tuple(channels * mult for mult in channel_mult),

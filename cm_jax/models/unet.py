@@ -7,21 +7,27 @@ which also takes one encoder output.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from cm_jax.bounds import Interval
 from cm_jax.core.precision import PRECISIONS, at_precision
 from cm_jax.core.process import expand
 from cm_jax.errors import UserError, check_name
-from cm_jax.models import Model
+from cm_jax.models import Model, check_resolutions, heights
 from cm_jax.models.layers import apply
 from cm_jax.types import Array, Key, Params
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16, 'float16': jnp.float16}
+Channels = Annotated[int, Interval('[4, 8192]')]
+Multiplier = Annotated[int, Interval('[1, 64]')]  # of `channels`
+Blocks = Annotated[int, Interval('[1, 100]')]  # at a resolution
+HeadChannels = Annotated[int, Interval('[1, 8192]')]
+AugmentDim = Annotated[int, Interval('[0, 1024]')]
 LABELS = 0x1ABE1  # folded into the dropout key to draw which labels are dropped
 
 
@@ -139,44 +145,28 @@ def join(x: Array, skip: Array, phi: Array | None) -> Array:
     return jnp.concatenate([x, skip], axis=-1)
 
 
-def check_skip_scaling(skip_scaling: float | None) -> None:
-    """Raises UserError unless `skip_scaling` is None or in [0, 1]."""
-    if skip_scaling is not None and not 0 <= skip_scaling <= 1:
-        raise UserError(f'model.skip_scaling must be in [0, 1] or None, got {skip_scaling}')
-
-
 def check_sizes(
     image_shape: tuple[int, int, int],
     channels: int,
     channel_mult: Sequence[int],
-    num_blocks: int,
     remat: Sequence[int],
 ) -> None:
-    """Raises UserError if the sizes of a network are out of range or contradict each other.
+    """Raises UserError if the sizes of a network contradict each other.
 
     The image must be divisible by 2 once for each resolution after the first; `remat` may only name
     heights that the network has.
     """
-    if not channel_mult or min(channel_mult) < 1 or num_blocks < 1:
-        raise UserError(
-            'model.channel_mult needs one number >= 1 for each resolution and model.num_blocks must '
-            f'be >= 1, got {tuple(channel_mult)} and {num_blocks}'
-        )
+    if not channel_mult:
+        raise UserError('model.channel_mult needs one number for each resolution, got ()')
     factor = 2 ** (len(channel_mult) - 1)
     if image_shape[0] % factor or image_shape[1] % factor:
         raise UserError(
             f'images of {image_shape[0]}x{image_shape[1]} cannot be halved {len(channel_mult) - 1} '
             f'times, as model.channel_mult {tuple(channel_mult)} asks'
         )
-    if channels <= 0 or channels % 4:
-        raise UserError(f'model.channels must be a positive multiple of 4, got {channels}')
-    legal = [image_shape[0] >> level for level in range(len(channel_mult))]
-    for resolution in remat:
-        if resolution not in legal:
-            raise UserError(
-                f'model.remat names resolution {resolution}; this network has '
-                f'{", ".join(map(str, legal))}'
-            )
+    if channels % 4:
+        raise UserError(f'model.channels must be a multiple of 4, got {channels}')
+    check_resolutions('model.remat', remat, heights(image_shape, channel_mult))
 
 
 def check_heads(
@@ -194,20 +184,6 @@ def check_heads(
                 f'{width} channels cannot be split into {heads} heads evenly; model.channels_per_head '
                 f'is {per_head}'
             )
-
-
-def check_rates(**rates: float) -> None:
-    """Raises UserError unless each of the rates is in [0, 1)."""
-    for name, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise UserError(f'model.{name} must be in [0, 1), got {rate}')
-
-
-def check_least(least: int, **numbers: int) -> None:
-    """Raises UserError unless each of the numbers is at least `least`."""
-    for name, number in numbers.items():
-        if number < least:
-            raise UserError(f'model.{name} must be >= {least}, got {number}')
 
 
 def compute_dtype(name: str) -> DTypeLike:

@@ -21,8 +21,6 @@ from cm_jax.types import (
 )
 
 LPIPS = 'lpips'  # the one distance that is a network
-# Settings that must be > 0 in every objective that has them.
-POSITIVE = ('sigma_data', 'p_std', 'rho')
 
 
 class Pairs(NamedTuple):
@@ -158,9 +156,6 @@ def build(
     """
     settings = dict(settings)
     name = settings.pop('name', None)
-    for key in POSITIVE:
-        if settings.get(key) is not None and not settings[key] > 0:
-            raise UserError(f'config.objective.{key} must be > 0, got {settings[key]}')
     if settings.get('distance') == LPIPS:
         settings['distance'] = lpips or Distance(LPIPS, no_lpips, (), {})
     wired: dict[str, Any] = {'net': net, 'process': process}

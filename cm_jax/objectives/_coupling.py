@@ -42,7 +42,7 @@ def independent(params: Params, x0: Array, key: Key) -> tuple[Array, Array, Metr
 def make_coupling(prior: NetFn | None, prior_weight: float | None = None) -> Coupling:
     """Returns the coupling that the network `prior` learns, or `independent` if it is None.
 
-    Raises UserError if `prior_weight` is negative, or is given without a prior.
+    Raises UserError if `prior_weight` is given without a prior.
 
     Args:
       prior: a network with two heads, the mean and the log variance. It is called at t = 1, without
@@ -56,8 +56,6 @@ def make_coupling(prior: NetFn | None, prior_weight: float | None = None) -> Cou
             )
         return independent
     weight = PRIOR_WEIGHT if prior_weight is None else prior_weight
-    if weight < 0:
-        raise UserError(f'config.objective.prior_weight must be >= 0, got {weight}')
 
     def learned(params: Params, x0: Array, key: Key) -> tuple[Array, Array, Metrics]:
         key_eps, key_drop = jax.random.split(key)

@@ -38,10 +38,12 @@ because the code takes images in [0, 1].
 
 import itertools
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from cm_jax.bounds import Count, Interval, Natural, NonNegative
 from cm_jax.core import wavelet
 from cm_jax.core.distance import l2
 from cm_jax.core.ode import Velocity
@@ -128,23 +130,6 @@ def loss_weights(
     return 2 * progress * catch_up_weight, 2 * (1 - progress) * truth_weight
 
 
-def check(
-    order: int, head: int, steps: int, step_size: str, discrete: bool, **weights: float
-) -> None:
-    """Raises UserError on settings out of their ranges. `weights` are the settings that are >= 0."""
-    check_name('step_size', step_size, STEP_SIZES)
-    if order not in (1, 2, 3) or not 1 <= head <= order or steps < 1:
-        raise UserError(
-            'catch_up needs order 1, 2 or 3, head from 1 to order and steps >= 1, got '
-            f'order={order}, head={head}, steps={steps}'
-        )
-    if discrete and step_size == OFF_GRID:
-        raise UserError(f'catch_up: a discrete step_size is uniform or fixed, got {step_size!r}')
-    if min(weights.values()) < 0:
-        values = ', '.join(f'{name}={value}' for name, value in weights.items())
-        raise UserError(f'catch_up needs {" >= 0, ".join(weights)} >= 0, got {values}')
-
-
 def split_heads(net: NetFn, order: int) -> Heads:
     """Returns the function that gives the outputs of all `order` heads from one pass of `net`."""
 
@@ -190,22 +175,22 @@ def make(
     net: NetFn,
     *,
     process: Process,
-    order: int,
+    order: Annotated[int, Interval('[1, 3]')],
     prior: NetFn | None = None,
-    prior_weight: float | None = None,
-    head: int = 1,
-    steps: int = 16,
+    prior_weight: NonNegative | None = None,
+    head: Annotated[int, Interval('[1, 3]')] = 1,
+    steps: Count = 16,
     step_size: str = 'uniform',
     discrete: bool = False,
-    catch_up_weight: float = 1.0,
-    truth_weight: float = 1.0,
-    ramp_steps: int = 0,
+    catch_up_weight: NonNegative = 1.0,
+    truth_weight: NonNegative = 1.0,
+    ramp_steps: Natural = 0,
     share_dropout: bool = False,
-    high_frequency_weight: float = 0.0,
+    high_frequency_weight: NonNegative = 0.0,
 ) -> Objective:
     """Returns CUD's objective; the defaults are those of the paper's code for CIFAR-10.
 
-    Raises UserError on another process and on settings out of their ranges.
+    Raises UserError on another process and on settings that contradict each other.
 
     Args:
       net: the network that is trained; it has `order` heads.
@@ -226,13 +211,11 @@ def make(
         code for ImageNet. 0 means that it is not computed.
     """
     require_process('catch_up', process, 'rf')
-    weights = {
-        'catch_up_weight': catch_up_weight,
-        'truth_weight': truth_weight,
-        'high_frequency_weight': high_frequency_weight,
-        'ramp_steps': ramp_steps,
-    }
-    check(order, head, steps, step_size, discrete, **weights)
+    check_name('step_size', step_size, STEP_SIZES)
+    if head > order:
+        raise UserError(f'catch_up needs a head from 1 to order = {order}, got head={head}')
+    if discrete and step_size == OFF_GRID:
+        raise UserError(f'catch_up: a discrete step_size is uniform or fixed, got {step_size!r}')
     couple = make_coupling(prior, prior_weight)
     heads = split_heads(net, order)
 

@@ -17,13 +17,16 @@ t eps and the grid is uniform.
 | mu | target_ema |
 """
 
+from typing import Annotated
+
 import jax
 
+from cm_jax.bounds import Interval, NonNegative, Positive, Rate
 from cm_jax.core import noise, ode
 from cm_jax.core.guidance import guided
 from cm_jax.core.precond import at_boundary, precondition
-from cm_jax.core.process import Process
-from cm_jax.errors import UserError, check_name
+from cm_jax.core.process import Process, Rho
+from cm_jax.errors import check_name
 from cm_jax.objectives import Objective, require_process
 from cm_jax.objectives._consistency import distance_of, make_consistency, ode_step
 from cm_jax.types import Array, DenoiseFn, Distance, Key, NetFn
@@ -35,21 +38,20 @@ def make(
     net: NetFn,
     *,
     process: Process,
-    sigma_data: float,
+    sigma_data: Positive,
     teacher_denoise: DenoiseFn,
-    levels: int = 18,
+    levels: Annotated[int, Interval('[2, 1000000]')] = 18,
     solver: str = 'heun',
-    target_ema: float = 0.0,
+    target_ema: Rate = 0.0,
     distance: str | Distance = 'l2',
     weight: str = 'uniform',
-    guidance: float = 1.0,
-    rho: float | None = None,
+    guidance: NonNegative = 1.0,
+    rho: Rho | None = None,
 ) -> Objective:
     """Returns CD's objective.
 
     The defaults are the paper's for CIFAR-10, except the distance, which is LPIPS there. Raises
-    UserError on settings out of their ranges; those of sigma_data and rho are checked by
-    objectives.build.
+    UserError on another process, solver, distance or weight.
 
     Args:
       net: the student's network.
@@ -64,15 +66,10 @@ def make(
         'lpips', and its files in config.lpips.
       weight: one of core.weighting.WEIGHTINGS.
       guidance: w >= 0, the scale of the teacher's classifier-free guidance. 1 means no guidance.
-      rho: shapes the grid, > 0. None takes the process's: 7 on 've', 1 (a uniform grid) on 'rf'.
+      rho: shapes the grid. None takes the process's: 7 on 've', 1 (a uniform grid) on 'rf'.
     """
     require_process('cd', process, 've', 'rf')
     check_name('solver', solver, SOLVERS)
-    if levels < 2 or not 0 <= target_ema < 1 or guidance < 0:
-        raise UserError(
-            'cd needs levels >= 2, 0 <= target_ema < 1 and guidance >= 0, got '
-            f'levels={levels}, target_ema={target_ema}, guidance={guidance}'
-        )
     denoise = precondition(net, at_boundary(process, sigma_data))
     grid = noise.levels(process, levels, rho)
 

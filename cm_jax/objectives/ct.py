@@ -17,12 +17,15 @@ D(x, t_min) = x in training too. On rectified flow x_t = (1 - t) x0 + t eps, and
 | F's noise input 250 ln t (ImageNet-64, LSUN) | the network's noise_scale 1000 on ln(t)/4 |
 """
 
+from typing import Annotated
+
 import jax
 
+from cm_jax.bounds import Count, Interval, Positive
 from cm_jax.core import noise
 from cm_jax.core.curriculum import ct_num_scales, ct_target_ema
 from cm_jax.core.precond import at_boundary, precondition
-from cm_jax.core.process import Process
+from cm_jax.core.process import Process, Rho
 from cm_jax.errors import UserError
 from cm_jax.objectives import Objective, require_process
 from cm_jax.objectives._consistency import distance_of, make_consistency, same_noise
@@ -33,20 +36,19 @@ def make(
     net: NetFn,
     *,
     process: Process,
-    sigma_data: float,
-    total_steps: int,
-    s0: int = 2,
-    s1: int = 150,
-    mu0: float = 0.9,
+    sigma_data: Positive,
+    total_steps: Count,
+    s0: Annotated[int, Interval('[2, 1000000]')] = 2,
+    s1: Annotated[int, Interval('[2, 1000000]')] = 150,
+    mu0: Annotated[float, Interval('(0, 1)')] = 0.9,
     distance: str | Distance = 'l2',
     weight: str = 'uniform',
-    rho: float | None = None,
+    rho: Rho | None = None,
 ) -> Objective:
     """Returns CT's objective.
 
     The defaults are the paper's for CIFAR-10, except the distance, which is LPIPS there. Raises
-    UserError on settings out of their ranges; those of sigma_data and rho are checked by
-    objectives.build.
+    UserError on settings that contradict each other.
 
     Args:
       net: the network that is trained.
@@ -59,14 +61,11 @@ def make(
       distance: 'l1', 'l2', 'pseudo_huber' (with c = 0) or a network. A config names the network
         'lpips', and its files in config.lpips.
       weight: one of core.weighting.WEIGHTINGS.
-      rho: shapes the grid, > 0. None takes the process's: 7 on 've', 1 (a uniform grid) on 'rf'.
+      rho: shapes the grid. None takes the process's: 7 on 've', 1 (a uniform grid) on 'rf'.
     """
     require_process('ct', process, 've', 'rf')
-    if total_steps < 1 or not 2 <= s0 <= s1 or not 0 < mu0 < 1:
-        raise UserError(
-            'ct needs total_steps >= 1, 2 <= s0 <= s1 and 0 < mu0 < 1, got '
-            f'total_steps={total_steps}, s0={s0}, s1={s1}, mu0={mu0}'
-        )
+    if s0 > s1:
+        raise UserError(f'ct needs s0 <= s1, got s0={s0}, s1={s1}')
     denoise = precondition(net, at_boundary(process, sigma_data))
 
     def draw_pair(key: Key, count: int, step: Array) -> tuple[Array, Array]:

@@ -17,7 +17,9 @@ ECT would be diffusion training. d is the Euclidean distance (c = 0) or pseudo-H
 """
 
 import functools
+from typing import Annotated
 
+from cm_jax.bounds import Count, Interval, NonNegative, Positive, Real
 from cm_jax.core import noise
 from cm_jax.core.curriculum import ect_r, ect_stage
 from cm_jax.core.distance import pseudo_huber
@@ -33,21 +35,20 @@ def make(
     net: NetFn,
     *,
     process: Process,
-    sigma_data: float,
-    double_every: int,
-    p_mean: float = -1.1,
-    p_std: float = 2.0,
-    q: float = 2.0,
-    k: float = 8.0,
-    b: float = 1.0,
-    c: float = 0.0,
+    sigma_data: Positive,
+    double_every: Count,
+    p_mean: Real = -1.1,
+    p_std: Positive = 2.0,
+    q: Annotated[float, Interval('(1, 1e30]')] = 2.0,
+    k: NonNegative = 8.0,
+    b: Positive = 1.0,
+    c: NonNegative = 0.0,
     weight: str = 'inverse_gap',
-    boundary: float | None = None,
+    boundary: NonNegative | None = None,
 ) -> Objective:
     """Returns ECT's objective; the defaults are the paper's for CIFAR-10.
 
-    Raises UserError on settings out of their ranges; those of sigma_data and p_std are checked by
-    objectives.build.
+    Raises UserError on another process or weight, and on a boundary at t_max or above.
 
     Args:
       net: the network that is trained, usually from a diffusion model (config.init_from).
@@ -64,12 +65,7 @@ def make(
         CIFAR-10, and on ImageNet-64 none, which is 0: the denoiser that is trained.
     """
     require_process('ect', process, 've')
-    if double_every < 1 or q <= 1 or k < 0 or b <= 0 or c < 0:
-        raise UserError(
-            'ect needs double_every >= 1, q > 1, k >= 0, b > 0 and c >= 0, got '
-            f'double_every={double_every}, q={q}, k={k}, b={b}, c={c}'
-        )
-    if boundary is not None and not 0 <= boundary < process.t_max:
+    if boundary is not None and boundary >= process.t_max:
         raise UserError(
             f'ect needs boundary in [0, t_max = {process.t_max:g}), or None, got {boundary}'
         )

@@ -26,6 +26,7 @@ u = ln l, so that every level counts alike, whatever its loss.
 import jax
 import jax.numpy as jnp
 
+from cm_jax.bounds import Positive, Real, Share
 from cm_jax.core import augment as augmentation
 from cm_jax.core import noise, weighting
 from cm_jax.core.distance import l2
@@ -56,17 +57,16 @@ def make(
     net: NetFn,
     *,
     process: Process,
-    sigma_data: float,
-    p_mean: float = -1.2,
-    p_std: float = 1.2,
-    augment: float = 0.0,
+    sigma_data: Positive,
+    p_mean: Real = -1.2,
+    p_std: Positive = 1.2,
+    augment: Share = 0.0,
     uncertainty: bool = False,
     log_variance: LogVarianceFn | None = None,
 ) -> Objective:
     """Returns EDM's objective; the defaults are the paper's, without its augmentation.
 
-    Raises UserError on settings out of their ranges; those of sigma_data and p_std are checked by
-    objectives.build.
+    Raises UserError on another process, and on `uncertainty` without `log_variance`.
 
     Args:
       net: the network that is trained.
@@ -80,8 +80,6 @@ def make(
       log_variance: the function u of the network, or None if it has none.
     """
     require_process('edm', process, 've')
-    if not 0 <= augment <= 1:
-        raise UserError(f'config.objective.augment must be in [0, 1], got {augment}')
     if uncertainty and log_variance is None:
         raise UserError(
             'config.objective.uncertainty is True, and the network estimates none: config.model.name '

@@ -14,6 +14,7 @@ or it is drawn from a learned prior (config.prior; see _coupling.py).
 
 import jax
 
+from cm_jax.bounds import NonNegative, Positive, Real
 from cm_jax.core import noise
 from cm_jax.core.distance import l2
 from cm_jax.core.precond import flow_scalings, precondition
@@ -29,14 +30,14 @@ def make(
     *,
     process: Process,
     prior: NetFn | None = None,
-    prior_weight: float | None = None,
-    p_mean: float | None = None,
-    p_std: float | None = None,
+    prior_weight: NonNegative | None = None,
+    p_mean: Real | None = None,
+    p_std: Positive | None = None,
 ) -> Objective:
     """Returns rectified flow's objective.
 
-    Raises UserError on another process, on a wrong prior_weight, and if only one of p_mean and p_std
-    is given. The range of p_std is checked by objectives.build.
+    Raises UserError on another process, on a prior_weight without a prior, and if only one of p_mean
+    and p_std is given.
 
     Args:
       net: the network that is trained; its output is the velocity.

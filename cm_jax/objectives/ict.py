@@ -20,14 +20,17 @@ network: `embedding_scale`.
 | c; d, the number of values of an image | c; None is 0.00054 sqrt(d) |
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
+from cm_jax.bounds import Count, Interval, NonNegative, Positive, Real
 from cm_jax.core import noise
 from cm_jax.core.curriculum import ict_num_scales
 from cm_jax.core.distance import pseudo_huber
 from cm_jax.core.precond import boundary_scalings, precondition
-from cm_jax.core.process import Process
+from cm_jax.core.process import Process, Rho
 from cm_jax.errors import UserError
 from cm_jax.objectives import Objective, require_process
 from cm_jax.objectives._consistency import make_consistency, same_noise
@@ -38,20 +41,19 @@ def make(
     net: NetFn,
     *,
     process: Process,
-    sigma_data: float,
-    total_steps: int,
-    s0: int = 10,
-    s1: int = 1280,
-    p_mean: float = -1.1,
-    p_std: float = 2.0,
-    c: float | None = None,
+    sigma_data: Positive,
+    total_steps: Count,
+    s0: Annotated[int, Interval('[1, 1000000]')] = 10,
+    s1: Annotated[int, Interval('[1, 1000000]')] = 1280,
+    p_mean: Real = -1.1,
+    p_std: Positive = 2.0,
+    c: NonNegative | None = None,
     weight: str = 'inverse_gap',
-    rho: float | None = None,
+    rho: Rho | None = None,
 ) -> Objective:
     """Returns iCT's objective; the defaults are the paper's.
 
-    Raises UserError on settings out of their ranges; those of sigma_data, p_std and rho are checked by
-    objectives.build.
+    Raises UserError on another process or weight, and on settings that contradict each other.
 
     Args:
       net: the network that is trained.
@@ -63,14 +65,11 @@ def make(
       c: the constant of the pseudo-Huber distance, >= 0. None takes the paper's,
         0.00054 sqrt(number of values of an image).
       weight: one of core.weighting.WEIGHTINGS.
-      rho: shapes the grid, > 0. None takes the process's, 7.
+      rho: shapes the grid. None takes the process's, 7.
     """
     require_process('ict', process, 've')
-    if total_steps < 1 or not 1 <= s0 <= s1 or (c is not None and c < 0):
-        raise UserError(
-            'ict needs total_steps >= 1, 1 <= s0 <= s1 and c >= 0, got '
-            f'total_steps={total_steps}, s0={s0}, s1={s1}, c={c}'
-        )
+    if s0 > s1:
+        raise UserError(f'ict needs s0 <= s1, got s0={s0}, s1={s1}')
     denoise = precondition(net, lambda t: boundary_scalings(t, sigma_data, process.t_min))
 
     def draw_pair(key: Key, count: int, step: Array) -> tuple[Array, Array]:

@@ -26,15 +26,17 @@ the stages. With another decay the optimiser keeps its state when the teacher ch
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from cm_jax.bounds import Count, Interval, Positive
 from cm_jax.core import noise, ode, weighting
 from cm_jax.core.curriculum import pd_num_steps
 from cm_jax.core.distance import l2
 from cm_jax.core.precond import diffusion_scalings, precondition
-from cm_jax.core.process import Process, expand, perturb
+from cm_jax.core.process import Process, Rho, expand, perturb
 from cm_jax.errors import UserError
 from cm_jax.objectives import Objective, require_process
 from cm_jax.types import Array, Batch, Key, Metrics, NetFn, Params
@@ -62,16 +64,15 @@ def make(
     net: NetFn,
     *,
     process: Process,
-    sigma_data: float,
-    halve_every: int | Sequence[int],
-    start_steps: int = 1024,
+    sigma_data: Positive,
+    halve_every: Count | Sequence[Count],
+    start_steps: Annotated[int, Interval('[2, 1073741824]')] = 1024,
     weight: str = 'truncated_snr',
-    rho: float | None = None,
+    rho: Rho | None = None,
 ) -> Objective:
     """Returns progressive distillation's objective.
 
-    Raises UserError on settings out of their ranges; those of sigma_data and rho are checked by
-    objectives.build.
+    Raises UserError on another process or weight, and on a number of steps that is no power of 2.
 
     Args:
       net: the student's network.
@@ -82,15 +83,12 @@ def make(
       start_steps: the Euler steps of the first teacher, a power of 2, >= 2; the paper's are 8192 on
         CIFAR-10 and 1024 on larger images.
       weight: one of core.weighting.WEIGHTINGS.
-      rho: shapes the grid, > 0. None takes the process's: 7 on 've', 1 (a uniform grid) on 'rf'.
+      rho: shapes the grid. None takes the process's: 7 on 've', 1 (a uniform grid) on 'rf'.
     """
     require_process('pd', process, 've', 'rf')
     lengths = [halve_every] if isinstance(halve_every, int) else list(halve_every)
-    if min(lengths, default=0) < 1 or start_steps < 2 or start_steps & (start_steps - 1):
-        raise UserError(
-            'pd needs halve_every >= 1 and start_steps a power of 2, >= 2, got '
-            f'halve_every={halve_every}, start_steps={start_steps}'
-        )
+    if start_steps & (start_steps - 1):
+        raise UserError(f'config.objective.start_steps must be a power of 2, got {start_steps}')
     stages = start_steps.bit_length() - 1
     if not isinstance(halve_every, int) and len(lengths) != stages:
         raise UserError(

@@ -1,7 +1,6 @@
 """What a report is made from: the run folders of the teacher, of ECT and of the searches."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from cm_jax.run_folder import (
     SEARCH,
     TRAJECTORY,
     candidates_file,
+    read_record,
 )
 from cm_jax.settings import SearchSettings, parse_search
 from cm_jax.types import Params
@@ -118,7 +118,7 @@ def open_inputs(teacher: epath.Path, ect: epath.Path, searches: Sequence[epath.P
     twice = [folder for folder in searches if searches.count(folder) > 1]
     if twice:
         raise UserError(f'--lcsc names {twice[0]} twice')
-    configs = [json.loads((folder / SEARCH).read_text()) for folder in searches]
+    configs = [read_record(folder, SEARCH, dict) for folder in searches]
     methods = [parse_search(config).search['method'] for config in configs]
     names = [
         f'{method}, {folder}' if methods.count(method) > 1 else method
@@ -139,18 +139,18 @@ def open_search(folder: epath.Path, config: Mapping[str, Any], name: str) -> Sea
 
     The reports of earlier versions do not say which spaces they used: it was that of the main score.
     """
-    combination, report = (json.loads((folder / n).read_text()) for n in (COEFFICIENTS, REPORT))
+    combination, report = (read_record(folder, name, dict) for name in (COEFFICIENTS, REPORT))
     if 'runs' in combination:
         raise UserError(
             f'{folder} is a search over several runs, {combination["workdir"]}; a report takes '
             'searches over one'
         )
-    rows = selection.read_rows(report['rows'])
+    rows, settings = selection.read_rows(report['rows']), parse_search(config)
     searched = report.get('searched', [main_score(rows[0])])
     return Search(
         run=open_run(folder),
         config=config,
-        settings=parse_search(config),
+        settings=settings,
         steps=combination['steps'],
         ema=combination['ema'],
         groups=combination['groups'],
@@ -159,7 +159,9 @@ def open_search(folder: epath.Path, config: Mapping[str, Any], name: str) -> Sea
         random_candidates=generations.read_candidates(folder, job.RANDOM),
         chosen=selection.load_chosen(folder / CHOSEN),
         cost=report['cost'],
-        report=Report(name, tuple(searched), len(combination['steps']), rows),
+        report=Report(
+            name, tuple(searched), settings.budget.sampler, len(combination['steps']), rows
+        ),
     )
 
 

@@ -73,34 +73,55 @@ def loses_elsewhere(lcsc: Entry, average: Entry) -> str | None:
     It is compared with the best average of the same sampler, by the means over the seeds of the report
     noise: a lower one is a gain, a higher one a loss. Otherwise returns None.
     """
-    shared = [score for score in protocols(lcsc.row) if score in protocols(average.row)]
-    means = {
-        score: tuple(
-            np.mean(np.array(values(entry.row, score), float)) for entry in (lcsc, average)
-        )
-        for score in shared
-    }
-    gains = [s for s in shared if s in lcsc.searched and means[s][0] < means[s][1]]
-    losses = [s for s in shared if s not in lcsc.searched and means[s][0] > means[s][1]]
+    means = _means(lcsc, average)
+    gains = [s for s, (own, other) in means.items() if s in lcsc.searched and own < other]
+    losses = [s for s, (own, other) in means.items() if s not in lcsc.searched and own > other]
     if not (gains and losses):
         return None
-
-    def compared(scores: Sequence[str]) -> str:
-        return _listed([f'{s} ({means[s][0]:.4g} against {means[s][1]:.4g})' for s in scores])
-
     return (
         f'With {counted(lcsc.evaluations, "evaluation")}, {lcsc.name} is better than the best average, '
-        f'{average.weights}, where it searched, in {compared(gains)}, and worse where it did not, in '
-        f'{compared(losses)}.'
+        f'{average.weights}, where it searched, in {_compared(means, gains)}, and worse where it did '
+        f'not, in {_compared(means, losses)}.'
+    )
+
+
+def loses_with_another_sampler(lcsc: Entry, average: Entry) -> str | None:
+    """Returns a sentence if LCSC loses where it searched, with a sampler that its search did not use.
+
+    It is compared as in `loses_elsewhere`. Otherwise returns None.
+    """
+    searched = lcsc.report.sampler if lcsc.report else lcsc.sampler
+    means = _means(lcsc, average)
+    losses = [s for s, (own, other) in means.items() if own > other]
+    if lcsc.sampler == searched or not {*losses} & {*lcsc.searched}:
+        return None
+    return (
+        f'{lcsc.name} searched with {searched}. With {lcsc.sampler} it is worse than the '
+        f'best average, {average.weights}, in {_compared(means, losses)}.'
     )
 
 
 def flag(entry: Entry, entries: Sequence[Entry]) -> str | None:
-    """Returns the sentence of `loses_elsewhere` for a row of a report's table, if it is of LCSC."""
+    """Returns what is to be said against a row of a report's table, if it is of LCSC."""
     if entry.model != 'lcsc':
         return None
     (average,) = (e for e in entries if e.model == 'ema' and e.sampler == entry.sampler)
-    return loses_elsewhere(entry, average)
+    return loses_elsewhere(entry, average) or loses_with_another_sampler(entry, average)
+
+
+def _means(lcsc: Entry, average: Entry) -> dict[str, tuple[float, float]]:
+    """Returns the scores that both were measured in, with the means of the two over the seeds."""
+
+    def mean(entry: Entry, score: str) -> float:
+        return float(np.mean(np.array(values(entry.row, score), float)))
+
+    shared = [score for score in protocols(lcsc.row) if score in protocols(average.row)]
+    return {score: (mean(lcsc, score), mean(average, score)) for score in shared}
+
+
+def _compared(means: dict[str, tuple[float, float]], scores: Sequence[str]) -> str:
+    """Returns 'fd_lenet (5.9 against 7.5) and fd_pixel (0.4 against 0.5)'."""
+    return _listed([f'{s} ({means[s][0]:.4g} against {means[s][1]:.4g})' for s in scores])
 
 
 def flags(entries: Sequence[Entry]) -> list[str]:
@@ -112,7 +133,7 @@ def results(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Returns the rows of results.json.
 
     `search`, `searched` and `flag` are the name of the row's own search, the spaces that it used and
-    the sentence of `loses_elsewhere`; None for rows of other models and where nothing is to be said.
+    what is to be said against the row; None for rows of other models and where nothing is to be said.
     """
     names = [column.name for column in columns(entries)]
     return [

@@ -10,11 +10,12 @@ import numpy as np
 import PIL.Image
 from matplotlib.figure import Figure
 
-from cm_jax.plotting import COLOURS, STYLE, mark_stages, panel, plain_log, scale_to
+from cm_jax.plotting import COLOURS, STYLE, mark_stages, panel, plain_log
 
 NO_METADATA = dict.fromkeys(
     ('Creator', 'Date', 'Format', 'Type')
 )  # the same figure, the same bytes
+CELL = 40  # pixels; the least width of an image in `comparison`
 
 
 class Panel(NamedTuple):
@@ -88,11 +89,11 @@ def to_png(picture: np.ndarray) -> bytes:
 def comparison(panels: Sequence[Panel], columns: int) -> bytes:
     """Returns the panels side by side, their texts below them, as the bytes of a PNG file.
 
-    All panels hold as many images of the same shape, in rows of `columns`. Five panels of five columns
-    are about 1,200 pixels wide.
+    All panels hold as many images of the same shape, in rows of `columns`. An image is at least CELL
+    pixels wide, so that the texts of five columns have room.
     """
     dpi, margin, space, text_height = 100, 24, 28, 92  # the last three in pixels
-    scale = scale_to(40, panels[0].images.shape[1])
+    scale = -(-CELL // panels[0].images.shape[2])
     grids = [tile(panel.images, columns, scale, gap=2) for panel in panels]
     height, width = grids[0].shape[:2]
     total_width = 2 * margin + len(grids) * width + (len(grids) - 1) * space

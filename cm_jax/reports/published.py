@@ -18,6 +18,7 @@ phrase: why ours differs, or why there is a '?'. Our values are read from the co
 import dataclasses
 import importlib
 import inspect
+import itertools
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -33,6 +34,19 @@ from cm_jax.training import optim
 from cm_jax.weights import lpips
 
 SAME, DIFFERENT, UNKNOWN = '', '≠', '?'
+EVALUATION = ('samplers', 'samples', 'extractor', 'reference', 'bytes')
+# What a row with a config has beside what the config itself sets in OWN: of a run, and of a search.
+OF_RUN = (
+    *('images', 'steps', 'batch_size', 'class_conditional', 'ema_rates', 'sampling.ema'),
+    *('dataset.flip', 'process.name', 'init_from.workdir', 'model.dropout'),
+    *('optimizer.warmup_steps', 'optimizer.decay', *(f'evaluation.{key}' for key in EVALUATION)),
+)
+OF_SEARCH = (
+    *('search.method', 'basis.start', 'basis.every', 'budget.generations', 'budget.samples'),
+    *('budget.metric', 'budget.sampler', *(f'evaluation.{key}' for key in EVALUATION)),
+)
+OWN = ('model.', 'prior.', 'objective.', 'optimizer.')
+DERIVED = ('objective.total_steps',)  # of `steps`
 FAMILY_KEYS = ('title', 'paper', 'code', 'beyond', 'settings', 'rows')
 ROW_KEYS = ('name', 'config', 'beyond', 'settings')
 INTRO = """# Recipes
@@ -40,8 +54,9 @@ INTRO = """# Recipes
 The settings of the papers' published runs, and those of the configs that stand for them here: ≠ marks
 where ours would drift from the paper, with the reason, and ? what could not be verified. The paper's
 values are in our units, from the source that is named; ours are read from the configs. These are
-settings, not results: what we have measured is in [results.md](results.md). `python -m cm_jax.recipes`
-makes this page from `configs/published/`.
+settings, not results: what we have measured is in [results.md](results.md). Samples by class have each
+class equally often here; in the papers' code classes are drawn, as with `evaluate --labels=uniform`.
+`python -m cm_jax.recipes` makes this page from `configs/published/`.
 """
 
 
@@ -103,6 +118,18 @@ def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     for name in ('model', 'prior'):
         sections[name] = models.with_defaults(sections[name])
     return flatten(sections) | {'images': settings.images_seen()}
+
+
+def missing(config: Mapping[str, Any], row: Row) -> list[str]:
+    """Returns the keys of a config that its row must have, and has not.
+
+    They are OF_RUN or OF_SEARCH, and all that the config itself sets in the sections OWN: how the
+    network, the method and the optimiser are set up, precision included.
+    """
+    own = [key for key in flatten(config) if key.startswith(OWN) and key not in DERIVED]
+    needed = OF_SEARCH if 'basis' in config else (*OF_RUN, *own)
+    present = {line.key for line in row.lines}
+    return [key for key in dict.fromkeys(needed) if key not in present]
 
 
 def read(path: epath.Path, load: Callable[[str], Mapping[str, Any]]) -> Family:
@@ -187,7 +214,8 @@ def _plain(value: Any) -> Any:
 def _text(value: Any) -> str:
     """Returns a value as a cell of the page has it."""
     if isinstance(value, list):
-        return '; '.join(map(_text, value)) or 'none'
+        runs = [(text, len([*group])) for text, group in itertools.groupby(map(_text, value))]
+        return '; '.join(f'{n} x {t}' if n > 3 else '; '.join(n * [t]) for t, n in runs) or 'none'
     if isinstance(value, bool) or value is None:
         return {True: 'yes', False: 'no', None: 'none'}[value]
     return (f'{value:,}' if isinstance(value, int) else str(value)) or "''"

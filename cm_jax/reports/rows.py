@@ -21,6 +21,7 @@ class Report(NamedTuple):
 
     search: str  # the search's name, mostly its method: 'evolution', 'gradient'
     searched: tuple[str, ...]  # the scores of the feature spaces that it used
+    sampler: str  # the sampler of its candidates
     snapshots: int  # how many it combined
     rows: Sequence[Mapping[str, Any]]  # those of report.json
 

@@ -1,6 +1,5 @@
 """The searches that a study of LCSC compares, in WORKDIR/search/<use>/<method>/seed<k>."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from cm_jax.lcsc.job import parse_metric
 from cm_jax.lcsc.selection import read_rows
 from cm_jax.reports.study_methods import SEED
 from cm_jax.run import Run, open_run
-from cm_jax.run_folder import COEFFICIENTS, REPORT, SEARCH
+from cm_jax.run_folder import COEFFICIENTS, REPORT, SEARCH, read_record
 from cm_jax.settings import SearchSettings, parse_search
 
 METHODS = {  # the folder of a method, and its name in tables
@@ -111,13 +110,13 @@ def open_searches(folder: epath.Path) -> Searches:
     for path in paths:
         if not (path / REPORT).exists():
             raise UserError(f'{path} has no report.json: its search is not finished')
-    reports = [json.loads((path / REPORT).read_text()) for path in paths]
-    combination = json.loads((paths[0] / COEFFICIENTS).read_text())
+    reports = [read_record(path, REPORT, dict) for path in paths]
+    combination = read_record(paths[0], COEFFICIENTS, dict)
     return Searches(
         paths=paths,
         run=open_run(combination['workdir']),
         reports=[report | {'rows': read_rows(report['rows'])} for report in reports],
-        settings=parse_search(json.loads((paths[0] / SEARCH).read_text())),
+        settings=parse_search(read_record(paths[0], SEARCH, dict)),
         snapshots=len(combination['steps']),
     )
 

@@ -14,11 +14,13 @@ Each sampler is a file of this folder that has these functions:
     options(arguments) -> tuple of words or numbers
         Only if a sampler has choices beside the levels; its `sample` takes the tuple after `unroll`.
 
-A sampler is written `name` or `name@arguments`: `onestep`, `multistep@80,0.8`, `heun@18`. Two things
-may follow, in this order: `+head<i>` (`euler@16+head1`) names the head of a network that has several,
-and one of two kinds of guidance, see core/guidance.py: `+cfg<weight>` (`heun@18+cfg1.5`) is
-classifier-free, and `+auto<weight>=RUN` (`heun@32+auto1.7=runs/small`) is by the weights of another
-run; a step of it and an average may follow, as in `+auto1.7=runs/small,8192,0.999`.
+A sampler is written `name` or `name@arguments`: `onestep`, `multistep@80,0.8`, `heun@18`. With `clip`
+as the last argument, as in `heun@40,clip`, every estimate of x0 is clipped to [-1, 1], as in the code
+of Consistency Models and of Progressive Distillation. Two things may follow, in this order:
+`+head<i>` (`euler@16+head1`) names the head of a network that has several, and one of two kinds of
+guidance, see core/guidance.py: `+cfg<weight>` (`heun@18+cfg1.5`) is classifier-free, and
+`+auto<weight>=RUN` (`heun@32+auto1.7=runs/small`) is by the weights of another run; a step of it and an
+average may follow, as in `+auto1.7=runs/small,8192,0.999`.
 """
 
 import importlib
@@ -27,15 +29,18 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cm_jax.core.guidance import autoguided, guided
 from cm_jax.core.process import Process
-from cm_jax.errors import UserError, check_name
+from cm_jax.errors import UserError, check_name, shown
 from cm_jax.samplers._suffixes import parse_autoguidance as parse_autoguidance
-from cm_jax.samplers._suffixes import parse_guidance, parse_head
+from cm_jax.samplers._suffixes import parse_clip, parse_guidance, parse_head, whole_number
 from cm_jax.samplers._suffixes import parse_guide as parse_guide
 from cm_jax.types import Array, DenoiseFn, Params
+
+MAX_STEPS = 10_000  # of a sampler, and the levels of a grid that are chosen from
 
 
 class Sampler(NamedTuple):
@@ -48,6 +53,7 @@ class Sampler(NamedTuple):
     name: str  # the file of the sampler, 'heun'
     options: tuple  # the choices beside the levels; most samplers have none
     levels: tuple[float, ...]
+    clips: bool  # whether every estimate of x0 is clipped to [-1, 1]
     head: int  # the head of the network, from 1; 0 is the head that its objective samples with
     guidance: float  # the weight of classifier-free guidance; 1 is no guidance
     autoguidance: float  # the weight of the guidance by `guide`; 1 is none
@@ -104,21 +110,19 @@ def parse_levels(text: str, process: Process, before: str) -> np.ndarray:
 
 
 def parse_steps(arguments: str, sampler: str) -> int:
-    """Returns the number n of `sampler@n`. Raises UserError unless it is a whole number >= 1."""
-    if not arguments.isdecimal() or int(arguments) < 1:
+    """Returns the number n of `sampler@n`. Raises UserError unless it is one from 1 to MAX_STEPS."""
+    steps = whole_number(arguments)
+    if not steps or steps > MAX_STEPS:
         raise UserError(
-            f'sampler {sampler}@{arguments}: write {sampler}@n with n >= 1 steps, as {sampler}@18'
+            f'sampler {sampler}@{shown(arguments)}: write {sampler}@n with n >= 1 steps, at most '
+            f'{MAX_STEPS:,}, as {sampler}@18'
         )
-    return int(arguments)
+    return steps
 
 
-def check_guidance(sampler: Sampler, num_classes: int) -> None:
-    """Raises UserError if the sampler guides by class and the network has no classes."""
-    if sampler.guidance != 1 and not num_classes:
-        raise UserError(
-            f'sampler {sampler.spec!r} guides by class, and the network has no classes: it was trained '
-            'with class_conditional = False'
-        )
+def clipped(denoise: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """Returns the denoiser with its estimates of x0 clipped to [-1, 1]."""
+    return lambda x, t: jnp.clip(denoise(x, t), -1, 1)
 
 
 def names() -> list[str]:
@@ -140,6 +144,7 @@ def build(spec: str, process: Process) -> Sampler:
     name, _, arguments = bare.partition('@')
     check_name('sampler', name, names())
     module = importlib.import_module(f'cm_jax.samplers.{name}')
+    arguments, clips = parse_clip(arguments)
     levels = np.asarray(module.parse(arguments, process), np.float64)
     float32_levels = levels.astype(np.float32)
     options = module.options(arguments) if hasattr(module, 'options') else ()
@@ -152,7 +157,8 @@ def build(spec: str, process: Process) -> Sampler:
         ts: np.ndarray | Array = float32_levels,
         unroll: bool = False,
     ) -> Array:
-        return module.sample(denoise, process, x_T, ts, keys, unroll, *options_argument)
+        seen = clipped(denoise) if clips else denoise
+        return module.sample(seen, process, x_T, ts, keys, unroll, *options_argument)
 
     evaluations = module.evaluations(levels) * (1 if guidance == autoguidance == 1 else 2)
     return Sampler(
@@ -160,6 +166,7 @@ def build(spec: str, process: Process) -> Sampler:
         name=name,
         options=options,
         levels=tuple(levels.tolist()),
+        clips=clips,
         head=head,
         guidance=guidance,
         autoguidance=autoguidance,
@@ -185,6 +192,27 @@ class GenerativeModel(NamedTuple):
     num_classes: int  # 0 for an unconditional network
     heads: tuple[DenoiseFn, ...] = ()  # of a network with several heads; `denoise` is one of them
     guides: Mapping[str, Guide] = {}  # those that were opened, by `Sampler.guide`
+    guidable: bool = True  # whether it also learnt from images without their class
+
+
+def check_guidance(sampler: Sampler, model: GenerativeModel) -> None:
+    """Raises UserError if the sampler guides by class and the network does not know what that needs.
+
+    That is an image with its class, and an image without.
+    """
+    if sampler.guidance == 1:
+        return
+    if not model.num_classes:
+        raise UserError(
+            f'sampler {sampler.spec!r} guides by class, and the network has no classes: it was trained '
+            'with class_conditional = False'
+        )
+    if not model.guidable:
+        raise UserError(
+            f'sampler {sampler.spec!r} guides by class, and the network never learnt from an image '
+            'without its class: it was trained with model.label_dropout = 0, and not, say, 0.1; sample '
+            'and evaluate guide it nevertheless with --unsupported'
+        )
 
 
 def check_head(sampler: Sampler, heads: int) -> None:
@@ -241,7 +269,7 @@ def generate(
 
     With `unroll` there is no loop: the denoiser is called once for each evaluation, which it can see.
     """
-    check_guidance(sampler, model.num_classes)
+    check_guidance(sampler, model)
     check_head(sampler, len(model.heads))
     check_guide(sampler, model.guides)
     denoise = model.heads[sampler.head - 1] if sampler.head else model.denoise

@@ -1,8 +1,21 @@
-"""What may follow a sampler in its text: a head, and one of two kinds of guidance."""
+"""What may follow a sampler in its text: a clip of x0, a head, and one of two kinds of guidance."""
 
 import math
 
 from cm_jax.errors import UserError
+
+DIGITS = 18  # of a whole number that a user writes, at most
+
+
+def whole_number(text: str) -> int | None:
+    """Returns the number that at most DIGITS decimal digits write, or None for any other text."""
+    return int(text) if text.isdecimal() and len(text) <= DIGITS else None
+
+
+def parse_clip(arguments: str) -> tuple[str, bool]:
+    """Splits the arguments '40,clip' of a sampler into ('40', True), and '40' into ('40', False)."""
+    bare = arguments.removesuffix(',clip')
+    return bare, bare != arguments
 
 
 def parse_guidance(spec: str) -> tuple[str, float]:
@@ -50,12 +63,13 @@ def parse_guide(guide: str) -> tuple[str, int | None, str]:
     they are not written. Raises UserError on a step that is no whole number, or if there is more."""
     folder, *others = guide.split(',')
     step, ema = (*others, '', '')[:2]
-    if len(others) > 2 or (others and not step.isdecimal()):
+    number = whole_number(step)
+    if len(others) > 2 or (others and number is None):
         raise UserError(
             f'guide {guide!r}: write the folder of its run, and perhaps a step and an average of its '
             'weights, as runs/small,8192,0.999'
         )
-    return folder, int(step) if step else None, ema
+    return folder, number, ema
 
 
 def parse_head(spec: str) -> tuple[str, int]:
@@ -66,6 +80,7 @@ def parse_head(spec: str) -> tuple[str, int]:
     bare, *heads = spec.split('+head')
     if not heads:
         return bare, 0
-    if len(heads) > 1 or not heads[0].isdecimal() or int(heads[0]) < 1:
+    head = whole_number(heads[0])
+    if len(heads) > 1 or not head:
         raise UserError(f'head of {spec!r}: write +head and its number from 1, as {bare}+head1')
-    return bare, int(heads[0])
+    return bare, head

@@ -11,10 +11,9 @@ It takes one evaluation for each level. The levels are written in one of two way
                                on ImageNet-64, whose commands have `--ts 0,22,39 --steps 40`. As there,
                                the last index, that of t_min, ends the sampling and is not evaluated
 
-With the word `clip` behind them, as in `multistep@idx:0,22,39/40,clip`, every x0 is clipped to [-1, 1],
-as in the code of Consistency Models (karras_sample has `clip_denoised`, on by default). That code adds
-noise of standard deviation sqrt(t_i^2 - t_min^2) instead of t_i; the relative difference is below 1e-5
-at t_i >= 0.5.
+The code of Consistency Models clips every x0 (karras_sample has `clip_denoised`, on by default), which
+is written `multistep@idx:0,22,39/40,clip`. It adds noise of standard deviation sqrt(t_i^2 - t_min^2)
+instead of t_i; the relative difference is below 1e-5 at t_i >= 0.5.
 """
 
 from collections.abc import Callable
@@ -26,40 +25,35 @@ import numpy as np
 from cm_jax.core import noise
 from cm_jax.core.ode import loop
 from cm_jax.core.process import Process, perturb
-from cm_jax.errors import UserError
-from cm_jax.samplers import parse_levels
+from cm_jax.errors import UserError, shown
+from cm_jax.samplers import MAX_STEPS, parse_levels, whole_number
 from cm_jax.types import Array
 
-CLIP = 'clip'
 BY_INDEX = 'idx:'
 
 
 def parse(arguments: str, process: Process) -> np.ndarray:
-    levels = arguments.removesuffix(f',{CLIP}')
-    if levels.startswith(BY_INDEX):
-        return levels_by_index(levels.removeprefix(BY_INDEX), process)
-    return parse_levels(levels, process, 'multistep@')
-
-
-def options(arguments: str) -> tuple[str, ...]:
-    """Returns the choices in the arguments beside the levels: ('clip',) or ()."""
-    return (CLIP,) if arguments.endswith(f',{CLIP}') else ()
+    if arguments.startswith(BY_INDEX):
+        return levels_by_index(arguments.removeprefix(BY_INDEX), process)
+    return parse_levels(arguments, process, 'multistep@')
 
 
 def levels_by_index(text: str, process: Process) -> np.ndarray:
     """Returns the levels that `text`, as '0,22,39/40', names by their indices in a grid, but the last.
 
-    Raises UserError unless the indices ascend from 0 to that of t_min, the last of the grid.
+    Raises UserError unless the indices ascend from 0 to that of t_min, the last of the grid, which has
+    at most MAX_STEPS levels.
     """
     listed, _, count = text.partition('/')
-    indices = listed.split(',')
-    if all(map(str.isdecimal, (*indices, count))) and len(indices) > 1:
-        n, chosen = int(count), np.array([int(index) for index in indices])
-        if n > 1 and chosen[0] == 0 and chosen[-1] == n - 1 and np.all(np.diff(chosen) > 0):
+    indices, n = [whole_number(index) for index in listed.split(',')], whole_number(count)
+    if n and 1 < n <= MAX_STEPS and None not in indices and len(indices) > 1:
+        chosen = np.array(indices)
+        if chosen[0] == 0 and chosen[-1] == n - 1 and np.all(np.diff(chosen) > 0):
             return np.asarray(noise.levels(process, n), np.float64)[chosen[:-1]]
     raise UserError(
-        f'sampler multistep@{BY_INDEX}{text}: write indices that ascend from 0, that of t_max, to '
-        f'n - 1, that of t_min, and behind / the n levels of a grid, as multistep@{BY_INDEX}0,22,39/40'
+        f'sampler multistep@{BY_INDEX}{shown(text)}: write indices that ascend from 0, that of t_max, '
+        f'to n - 1, that of t_min, and behind / the n levels of a grid, at most {MAX_STEPS:,}, as '
+        f'multistep@{BY_INDEX}0,22,39/40'
     )
 
 
@@ -74,22 +68,16 @@ def sample(
     ts: np.ndarray | Array,
     keys: Array,
     unroll: bool = False,
-    chosen: tuple[str, ...] = (),
 ) -> Array:
-    """Returns x0 after the last level; `chosen` are the words of `options`."""
     batch, shape = x_T.shape[0], x_T.shape[1:]
-
-    def denoise_at(x: Array, t: Array) -> Array:
-        x0 = denoise(x, t)
-        return jnp.clip(x0, -1, 1) if CLIP in chosen else x0
 
     def renoise_and_denoise(x0: Array, level: tuple[Array, Array]) -> tuple[Array, None]:
         i, t = level
         t = jnp.full(batch, t, x0.dtype)
         z = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, i), shape))(keys)
-        return denoise_at(perturb(process, x0, z, t), t), None
+        return denoise(perturb(process, x0, z, t), t), None
 
-    x0 = denoise_at(x_T, jnp.full(batch, ts[0], x_T.dtype))
+    x0 = denoise(x_T, jnp.full(batch, ts[0], x_T.dtype))
     if len(ts) == 1:
         return x0
     later = (jnp.arange(len(ts) - 1), jnp.asarray(ts[1:]))

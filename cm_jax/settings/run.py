@@ -1,29 +1,17 @@
 """The settings of a training run; cm_jax.settings says what a settings class is."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from cm_jax.bounds import BatchSize, Count, Interval, Natural, Rate, Samples
+from cm_jax.core.ema import MAX_SIGMA_REL
 from cm_jax.errors import UserError, check_name
 from cm_jax.metrics.features import ROUNDING
 
-MAX_SEED = 2**31 - 1  # the largest seed of training and of noise
-
-
-def check_numbers(samples: int, seeds: Sequence[int], batch_size: int) -> None:
-    """Raises UserError unless an evaluation can be made with these numbers.
-
-    `samples` for each seed must be at least 2, `batch_size` at least 1, and `seeds` one or more
-    different numbers from 0 to MAX_SEED.
-    """
-    if samples < 2 or batch_size < 1:
-        raise UserError(
-            f'evaluation needs samples >= 2 and batch_size >= 1, got {samples} and {batch_size}'
-        )
-    if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) <= MAX_SEED:
-        raise UserError(
-            f'evaluation.seeds must be different numbers from 0 to {MAX_SEED}, got {tuple(seeds)}'
-        )
+Seed = Natural  # of training and of noise
+SigmaRel = Annotated[float, Interval(f'(0, {MAX_SIGMA_REL:.9f})')]  # of a power-function average
+Pictures = Annotated[int, Interval('[1, 50000]')]  # in one grid: at most as many as an FID takes
 
 
 def mapping_field(**defaults: Any) -> Any:
@@ -38,7 +26,7 @@ class WeightsOf:
     # The folder of the other run. With '' no other run is used.
     workdir: str = ''
     # The training step of its snapshot; one of those that its trajectory holds. None is the last one.
-    step: int | None = None
+    step: Natural | None = None
     # Which average of the weights, by its name, such as '0.999'. '' is the weights themselves.
     ema: str = ''
 
@@ -47,41 +35,28 @@ class WeightsOf:
 class Loop:
     """The section `train`: how the training loop runs. Intervals are in optimiser steps."""
 
-    # The batch of a step is computed in so many micro-batches, one after another, at least 1. More of
-    # them need less memory. `batch_size` stays the size of the whole batch, and must be a multiple of
-    # this number times the number of devices.
-    accumulate: int = 1
+    # The batch of a step is computed in so many micro-batches, one after another. More of them need
+    # less memory. `batch_size` stays the size of the whole batch, and must be a multiple of this number
+    # times the number of devices.
+    accumulate: BatchSize = 1
     # How the parameters lie on the devices: 'replicated' (all of them on each) or 'fsdp' (each array is
     # split over the devices where its shape allows it).
     weights: str = 'replicated'
-    # The metrics are logged every so many steps, as means over these steps. At least 1.
-    log_every: int = 50
-    # The full training state, from which a stopped run continues, is saved every so many steps. At
-    # least 1.
-    resume_every: int = 500
-    # How many full training states are kept; older ones are deleted. At least 1.
-    resume_keep: int = 2
+    # The metrics are logged every so many steps, as means over these steps.
+    log_every: Count = 50
+    # The full training state, from which a stopped run continues, is saved every so many steps.
+    resume_every: Count = 500
+    # How many full training states are kept; older ones are deleted.
+    resume_keep: Count = 2
     # The weights are scored every so many steps, and at the end, as `evaluation` has it but on fewer
     # samples: those of the noise of the pictures, by the sampler and the average of `sampling`. The
     # score stands among the metrics under a name with the number of samples, as 'fid_1k'. 0 is never.
-    evaluate_every: int = 0
-    # How many images are generated for such a score, at least 2.
-    evaluate_samples: int = 1000
+    evaluate_every: Natural = 0
+    # How many images are generated for such a score.
+    evaluate_samples: Samples = 1000
     # Training stops with an error after so many steps in a row whose loss or gradient is not finite.
-    # At least 1. (A single such step is skipped and logged.)
-    stop_after_skipped: int = 20
-
-    def __post_init__(self) -> None:
-        for name in ('log_every', 'resume_every', 'resume_keep', 'stop_after_skipped'):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f'config.train.{name} must be at least 1, got {getattr(self, name)}'
-                )
-        if self.evaluate_every < 0 or self.evaluate_samples < 2:
-            raise UserError(
-                'config.train.evaluate_every must be at least 0 and evaluate_samples at least 2, got '
-                f'{self.evaluate_every} and {self.evaluate_samples}'
-            )
+    # (A single such step is skipped and logged.)
+    stop_after_skipped: Count = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,15 +67,11 @@ class Trajectory:
     """
 
     # The first training step of which the weights are kept.
-    start: int = 0
-    # From there on they are kept every so many steps, at least 1. The last step is always kept.
-    every: int = 500
+    start: Natural = 0
+    # From there on they are kept every so many steps. The last step is always kept.
+    every: Count = 500
     # Whether each snapshot also holds the averages of the weights. The last one always does.
     emas: bool = False
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise UserError(f'config.trajectory.every must be at least 1, got {self.every}')
 
     def due(self, step: int, last: int) -> bool:
         """Returns whether the weights of `step` are kept, in a run whose last step is `last`.
@@ -108,6 +79,10 @@ class Trajectory:
         The steps that are kept are start, start + every, start + 2 every, ..., and the last one.
         """
         return step == last or (step >= self.start and (step - self.start) % self.every == 0)
+
+    def count(self, last: int) -> int:
+        """Returns of how many steps the weights are kept in a run whose last step is `last`."""
+        return 1 + max(0, -(-(last - self.start) // self.every))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,16 +94,10 @@ class Sampling:
     # Which average of the weights makes the pictures, by its name, such as '0.999'. '' is the weights
     # themselves.
     ema: str = ''
-    # How many pictures stand in a grid, at least 1.
-    count: int = 64
-    # During training a grid is made every so many steps, at least 1, and at the end.
-    every: int = 1000
-
-    def __post_init__(self) -> None:
-        if self.every < 1 or self.count < 1:
-            raise UserError(
-                f'config.sampling.every and count must be at least 1, got {self.every} and {self.count}'
-            )
+    # How many pictures stand in a grid.
+    count: Pictures = 64
+    # During training a grid is made every so many steps, and at the end.
+    every: Count = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,12 +123,12 @@ class Evaluation:
     second: tuple[str, ...] = ()
     # The samplers that are scored, each as in `sampling.sampler`.
     samplers: tuple[str, ...] = ('onestep',)
-    # How many images are generated for each seed, at least 2.
-    samples: int = 5000
-    # The seeds of the noise: different numbers from 0 to MAX_SEED.
-    seeds: tuple[int, ...] = (1000, 1001, 1002)
-    # How many images are generated at a time, at least 1. It changes the speed and no score.
-    batch_size: int = 500
+    # How many images are generated for each seed.
+    samples: Samples = 5000
+    # The seeds of the noise: one or more different numbers.
+    seeds: tuple[Seed, ...] = (1000, 1001, 1002)
+    # How many images are generated at a time. It changes the speed and no score.
+    batch_size: BatchSize = 500
     # The real images to compare with: a split of the data set, or the path of an .npz file of their
     # statistics, which `python -m cm_jax.reference` makes, or of EDM2's .pkl of statistics.
     reference: str = 'train'
@@ -169,27 +138,29 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         check_name('config.evaluation.bytes', self.bytes, ROUNDING)
-        check_numbers(self.samples, self.seeds, self.batch_size)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f'evaluation.seeds must be different numbers, got {self.seeds}')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """A training run."""
 
-    # Decides the first weights, the order of the data and the noise of training: from 0 to MAX_SEED.
-    seed: int = 0
-    # The number of optimiser steps, at least 1. It has no default: every config of a run sets it.
-    steps: int | None = None
+    # Decides the first weights, the order of the data and the noise of training.
+    seed: Seed = 0
+    # The number of optimiser steps; 0 only in the folder of weights that were imported. It has no
+    # default: every config of a run sets it.
+    steps: Natural | None = None
     # How many images a step learns from, over all devices, processes and micro-batches together.
-    batch_size: int = 128
+    batch_size: BatchSize = 128
     # Whether the network is given the class label of each image.
     class_conditional: bool = False
-    # The decay rates, each in [0, 1), of the exponential moving averages of the weights that are kept.
-    # An average is named by its rate: '0.999'.
-    ema_rates: tuple[float, ...] = (0.999,)
-    # The relative widths sigma_rel, each in (0, 0.2887), of the power-function averages that are kept
-    # beside them (EDM2; cm_jax.core.ema). Such an average is named 'power0.05'.
-    ema_sigma_rels: tuple[float, ...] = ()
+    # The decay rates of the exponential moving averages of the weights that are kept. An average is
+    # named by its rate: '0.999'.
+    ema_rates: tuple[Rate, ...] = (0.999,)
+    # The relative widths sigma_rel of the power-function averages that are kept beside them (EDM2;
+    # cm_jax.core.ema). Such an average is named 'power0.05'.
+    ema_sigma_rels: tuple[SigmaRel, ...] = ()
     # The training data: arguments of cm_jax.data.open_source.
     dataset: Mapping[str, Any] = mapping_field(source='digits', split='train', flip=False, crop='')
     # How noise is added, between which levels: arguments of cm_jax.core.process.build.

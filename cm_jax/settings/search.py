@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from cm_jax.bounds import BatchSize, Count, Interval, Natural, Positive, Samples
 from cm_jax.errors import UserError, check_name
-from cm_jax.settings.run import Evaluation, mapping_field
+from cm_jax.settings.run import Evaluation, Seed, SigmaRel, mapping_field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,11 +18,11 @@ class Basis:
     workdir: str = ''
     # The window: only snapshots from training step `start` to training step `stop` are taken, both
     # included. A `stop` of None is the last snapshot.
-    start: int = 0
-    stop: int | None = None
+    start: Natural = 0
+    stop: Natural | None = None
     # Of these, every so many-th one is taken, counted back from the last, which is always taken. At
-    # least 1; at least two snapshots must remain, and of several runs one of each.
-    every: int = 1
+    # least two snapshots must remain, and of several runs one of each.
+    every: Count = 1
     # Which average of the weights is combined, if the snapshots hold it, by its name, such as '0.999'.
     # '' is the weights themselves.
     ema: str = ''
@@ -55,34 +56,30 @@ class Budget:
     # that one of the averages which a search starts from has on search noise.
     units: str = 'given'
     # How many generations are searched after the first one, which scores the averages that a search
-    # starts from. At least 0, which scores these averages and nothing else. For the method 'gradient'
-    # they are its steps, at least 1.
-    generations: int = 125
-    # How many images are generated for each candidate, or step of the method 'gradient': at least
-    # 2, and a multiple of `batch_size`.
-    samples: int = 5000
-    # How many of them are generated at a time, at least 1.
-    batch_size: int = 500
-    # The seed of the search noise, from 0 to MAX_SEED.
-    seed: int = 10
-    # How many of the best candidates are ranked again on the selection noise, at least 1.
-    finalists: int = 20
+    # starts from. 0 scores these averages and nothing else. For the method 'gradient' they are its
+    # steps, at least 1.
+    generations: Natural = 125
+    # How many images are generated for each candidate, or step of the method 'gradient': a multiple of
+    # `batch_size`.
+    samples: Samples = 5000
+    # How many of them are generated at a time.
+    batch_size: BatchSize = 500
+    # The seed of the search noise.
+    seed: Seed = 10
+    # How many of the best candidates are ranked again on the selection noise.
+    finalists: Count = 20
     # The seeds of the selection noise, at least one; a candidate's score there is its mean over them.
-    selection_seeds: tuple[int, ...] = (20, 21, 22)
+    selection_seeds: tuple[Seed, ...] = (20, 21, 22)
 
     def __post_init__(self) -> None:
-        if self.samples < 2 or self.batch_size < 1 or self.samples % self.batch_size:
+        if self.samples % self.batch_size:
             raise UserError(
-                f'config.budget.samples {self.samples} must be at least 2 and a multiple of the '
-                f'batch_size {self.batch_size}'
+                f'config.budget.samples {self.samples} must be a multiple of the batch_size '
+                f'{self.batch_size}'
             )
         check_name('config.budget.units', self.units, ('given', 'relative'))
-        if self.generations < 0 or self.finalists < 1 or not self.selection_seeds:
-            raise UserError(
-                'config.budget.generations must be at least 0, finalists at least 1, and '
-                f'selection_seeds must hold one: got {self.generations}, {self.finalists}, '
-                f'{self.selection_seeds}'
-            )
+        if not self.selection_seeds:
+            raise UserError('config.budget.selection_seeds must hold one, got ()')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,25 +94,18 @@ class Controls:
     random: bool = True
     # How many lengths of windows of successive snapshots are scanned for the best plain average, each
     # at as many places: at most windows^2 averages (cm_jax.lcsc.baselines). 0 scans none.
-    windows: int = 5
-    # The powers eta, each above 0, of the averages with a corrected bias (BEMA) to choose from. () is
-    # none.
-    bema: tuple[float, ...] = (0.1, 0.2, 0.4)
-    # The relative widths sigma_rel, each in (0, 0.2887), of the post-hoc averages to choose from. They
-    # are left out if the run has not stored what they are made of: averages by `ema_sigma_rels`, in the
-    # snapshots by `trajectory.emas`.
-    posthoc: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25)
+    windows: Annotated[int, Interval('[0, 1000]')] = 5
+    # The powers eta of the averages with a corrected bias (BEMA) to choose from. () is none.
+    bema: tuple[Positive, ...] = (0.1, 0.2, 0.4)
+    # The relative widths sigma_rel of the post-hoc averages to choose from. They are left out if the
+    # run has not stored what they are made of: averages by `ema_sigma_rels`, in the snapshots by
+    # `trajectory.emas`.
+    posthoc: tuple[SigmaRel, ...] = (0.05, 0.1, 0.15, 0.2, 0.25)
     # With n > 0, n x n combinations of three snapshots are scored and drawn as a map; 0 is no map.
-    landscape: int = 0
+    landscape: Annotated[int, Interval('[0, 1000]')] = 0
     # The kinds of models that are scored for the report beside the result, such as ('last', 'ema*')
     # (cm_jax.lcsc.identity). () is all that there are, and ('lcsc',) the result alone.
     reported: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.windows < 0:
-            raise UserError(f'config.controls.windows must be at least 0, got {self.windows}')
-        if not all(eta > 0 for eta in self.bema):
-            raise UserError(f'config.controls.bema must hold powers above 0, got {self.bema}')
 
 
 GRADIENT = {'learning_rate': 2.0, 'b1': 0.9, 'b2': 0.99, 'batch_size': None}
@@ -142,7 +132,7 @@ class SearchSettings:
     """A search over the snapshots of a training run (LCSC)."""
 
     # Decides the candidates that the search proposes, and not the noise that they are scored on.
-    seed: int = 0
+    seed: Seed = 0
     basis: Basis = Basis()
     # The method, and what several methods take: arguments of cm_jax.lcsc.ask_tell.init. `method` is
     # 'evolution', 'cma_es', 'random' or 'gradient'; `ema_rates` the decay rates, per snapshot, of

@@ -1,20 +1,72 @@
 """The log of a training run: metrics as JSON lines, TensorBoard events and a progress bar."""
 
+import contextlib
 import importlib.util
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
 from tqdm import tqdm
 
-from cm_jax.files import append_json_line, drop_lines_after
+from cm_jax.files import append_json_line, drop_json_lines
 from cm_jax.run_folder import EVENTS, METRICS, SKIPPED
 
 # The bar is redrawn at most once in this many seconds. Rarely where the output is not a terminal: in
 # a log file each drawing stays as a line.
 BAR_SECONDS = 0.5 if sys.stderr.isatty() else 15.0
+FLUSH_SECONDS = 60.0  # between two writes to the disk, at most, while events come
+
+
+class Events:
+    """Writes TensorBoard events to a file of its own; needs tensorboardX.
+
+    The writer of that package would write in a thread, where a full disk ends the thread, and the run
+    then waits for it for ever. Here it raises OSError.
+    """
+
+    def __init__(self, folder: epath.Path, first: int):
+        """Hides the events later than step `first`: a killed run has left them, and they come again."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self._folder, self._event, self._summary = folder, event_pb2.Event, summary_pb2.Summary
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer, self._flushed = EventsWriter(str(folder / 'events')), time.monotonic()
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(step=first + 1, session_log=start)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes the metrics of a step; on the disk they are FLUSH_SECONDS later at the latest."""
+        values = [self._summary.Value(tag=name, simple_value=x) for name, x in metrics.items()]
+        self._write(step=step, summary=self._summary(value=values))
+        if time.monotonic() > self._flushed + FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Waits until all events are on the disk."""
+        with self._naming_the_folder():
+            self._writer.flush()
+        self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Flushes the events and closes the file."""
+        with self._naming_the_folder():
+            self._writer.close()
+
+    def _write(self, **fields: Any) -> None:
+        with self._naming_the_folder():
+            self._writer.write_event(self._event(wall_time=time.time(), **fields))
+
+    @contextlib.contextmanager
+    def _naming_the_folder(self) -> Iterator[None]:
+        """Adds the folder to an error that names no file, as that of a full disk."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self._folder)
+            raise
 
 
 class Log:
@@ -33,13 +85,12 @@ class Log:
         self._path = epath.Path(workdir) / METRICS
         if active:
             for name in (METRICS, SKIPPED):
-                drop_lines_after(epath.Path(workdir) / name, first)
+                is_later = lambda row: row['step'] > first  # noqa: E731
+                drop_json_lines(epath.Path(workdir) / name, is_later, 'step')
         self._batch_size = batch_size
         self._events = None
         if active and importlib.util.find_spec('tensorboardX'):
-            import tensorboardX
-
-            self._events = tensorboardX.SummaryWriter(str(epath.Path(workdir) / EVENTS))
+            self._events = Events(epath.Path(workdir) / EVENTS, first)
         self._bar = tqdm(
             initial=first * batch_size,
             total=total * batch_size,
@@ -73,13 +124,20 @@ class Log:
         append_json_line(self._path, row | dict(metrics))
         self._bar.set_postfix(loss=f'{metrics["loss"]:.4g}', refresh=False)
         if self._events:
-            for name, value in metrics.items():
-                self._events.add_scalar(name, value, step)
+            self._events.write(step, metrics)
+
+    def flush(self) -> None:
+        """Waits until all that was written is on the disk."""
+        if self._events:
+            self._events.flush()
 
     def __enter__(self) -> 'Log':
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self._bar.close()
-        if self._events:
+        if self._events is None:
+            return
+        # The error under way is what the user must see, not one that closing raises because of it.
+        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
             self._events.close()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cm_jax.bounds import Count, Natural, NonNegative, Positive, Rate
 from cm_jax.errors import UserError, build_from, check_name
 from cm_jax.types import Array
 
@@ -42,14 +43,9 @@ def schedule(
     d is 1 for 'constant', and 1 / sqrt(max(n / decay_steps, 1)) for 'inverse_sqrt' (EDM2, arXiv
     2312.02696, and ECT's from it on ImageNet). For 'linear' it falls from 1 to 0 in each of the stages,
     one after the other, whose lengths `decay_steps` lists (progressive distillation, arXiv 2202.00512),
-    and stays 0 after them; a number is one stage. Raises UserError on a setting out of its range.
+    and stays 0 after them; a number is one stage. Raises UserError on lengths that do not suit `decay`.
     """
     check_name('optimizer.decay', decay, DECAYS)
-    if learning_rate <= 0 or warmup_steps < 0:
-        raise UserError(
-            'optimizer needs learning_rate > 0 and warmup_steps >= 0, got '
-            f'{learning_rate}, {warmup_steps}'
-        )
     lengths = stage_lengths(decay_steps)
     is_legal = min(lengths, default=0) >= 1 and (len(lengths) == 1 or decay == 'linear')
     if decay == 'constant':
@@ -104,14 +100,14 @@ def restarting(
 
 def make(
     name: str,
-    learning_rate: float,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    warmup_steps: int = 0,
+    learning_rate: Positive,
+    b1: Rate = 0.9,
+    b2: Rate = 0.999,
+    eps: NonNegative = 1e-8,
+    warmup_steps: Natural = 0,
     decay: str = 'constant',
-    decay_steps: int | Sequence[int] = 0,
-    clip: float = 0.0,
+    decay_steps: Natural | Sequence[Count] = 0,
+    clip: NonNegative = 0.0,
 ) -> Optimizer:
     """Returns the optimiser `name`, one of OPTIMISERS, with the learning rate of `schedule`.
 
@@ -124,14 +120,10 @@ def make(
     Measured against PyTorch's formula in float64, its steps are within 1e-4 for b2 = 0.99, within
     0.6 % for 0.999 (the sixth and seventh; 0.03 % at the 50th), and wrong by factors of 2 to 170 in
     the first ten for 0.9999 and 0.99993. So b2 is at most MAX_RADAM_B2 for 'radam'; 'adam' takes any.
-    Raises UserError on a setting out of its range.
+    Raises UserError on a name, or on settings that contradict each other.
     """
     check_name('optimizer', name, OPTIMISERS)
     rate = schedule(learning_rate, warmup_steps, decay, decay_steps)
-    if clip < 0 or not (0 <= b1 < 1 and 0 <= b2 < 1):
-        raise UserError(
-            f'optimizer needs clip >= 0, and b1 and b2 in [0, 1), got {clip}, {b1}, {b2}'
-        )
     if name == 'radam' and b2 > MAX_RADAM_B2:
         raise UserError(f"optimizer 'radam' needs b2 <= {MAX_RADAM_B2}, got {b2}")
     varies = warmup_steps or decay != 'constant'  # else the state needs no counter of its own

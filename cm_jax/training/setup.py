@@ -15,16 +15,17 @@ from cm_jax.data import Source
 from cm_jax.errors import UserError, check_name
 from cm_jax.evaluation.extractors import check_unscored
 from cm_jax.generate import build_sampler, check_sampler
+from cm_jax.models import check_resolutions, heights, with_defaults
 from cm_jax.run_folder import RAW, weights_label
 from cm_jax.samplers import GenerativeModel
-from cm_jax.settings import MAX_SEED, RunSettings
+from cm_jax.settings import RunSettings
 from cm_jax.training import optim
 from cm_jax.training.optim import Optimizer
 from cm_jax.training.scoring import Scoring, open_scoring
 from cm_jax.training.step import TrainState, TrainStep, init_state, make_train_step
 from cm_jax.training.transfer import initial_weights, open_frozen
 from cm_jax.types import DenoiseFn, Distance, Params
-from cm_jax.wiring import Frozen, Parts, open_data, wire
+from cm_jax.wiring import Frozen, Parts, open_data, prior_settings, wire
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,17 @@ def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
     )
 
 
+def check_attention(settings: RunSettings, image_shape: tuple[int, int, int]) -> None:
+    """Raises UserError if attn_resolutions of a network name a height that it does not have.
+
+    There no block attends. A run that an earlier version began may have such a setting.
+    """
+    for section, network in (('model', settings.model), ('prior', prior_settings(settings))):
+        legal = heights(image_shape, with_defaults(network).get('channel_mult', ()))
+        name = f'config.{section}.attn_resolutions'
+        check_resolutions(name, network.get('attn_resolutions', ()), legal)
+
+
 def _check(settings: RunSettings) -> tuple[dict[str, Share], int]:
     """Returns the averages that are kept, and the last step. Raises UserError on wrong numbers."""
     if settings.steps is None or settings.steps < 1:
@@ -106,8 +118,6 @@ def _check(settings: RunSettings) -> tuple[dict[str, Share], int]:
             "dtype 'float16' of config.model or config.prior samples but does not train: small "
             "gradients become 0. Take 'float32' for consistency training, 'bfloat16' for diffusion"
         )
-    if not 0 <= settings.seed <= MAX_SEED:
-        raise UserError(f'config.seed must be from 0 to {MAX_SEED}, got {settings.seed}')
     averages = ema.averages(settings.ema_rates, settings.ema_sigma_rels)
     if settings.sampling.ema != RAW:
         check_name('average config.sampling.ema', settings.sampling.ema, averages)
@@ -162,8 +172,7 @@ def describe(run: Setup, first_step: int) -> str:
     micro_batch = settings.batch_size // devices // settings.train.accumulate
     device_kind = run.mesh.devices.flat[0].device_kind
     params = tree.count(run.state_template.params)
-    steps = range(run.last_step + 1)
-    snapshots = sum(settings.trajectory.due(step, run.last_step) for step in steps)
+    snapshots = settings.trajectory.count(run.last_step)
     lines = [
         f'{settings.objective["name"]} on {source.name} '
         f'({source.count:,} images {"x".join(map(str, run.generative_model.image_shape))})',

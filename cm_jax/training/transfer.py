@@ -77,6 +77,11 @@ def open_teacher(
     if objective.get('guidance', 1) != 1 and not settings.class_conditional:
         raise UserError('config.objective.guidance needs classes: set config.class_conditional')
     run = open_run(teacher.workdir)
+    if objective.get('guidance', 1) != 1 and not run.parts.generative_model.guidable:
+        raise UserError(
+            f'config.objective.guidance = {objective["guidance"]} needs a teacher that also learnt '
+            f'from images without their class; {teacher.workdir} has model.label_dropout = 0'
+        )
     theirs = _teaches(run.settings, run.card['image_shape'])
     differing = differences(theirs, _teaches(settings, image_shape))
     if differing:

@@ -6,10 +6,15 @@ from typing import Any
 import numpy as np
 
 from cm_jax.data.readers.inert import NumpyArray
+from cm_jax.errors import UserError, shown
 from cm_jax.weights.pickles import Module, Tensor
 
 MAX_DEPTH = 100
-MAX_CONTAINERS = 1_000_000  # a limit, as a pickle can refer to one container many times
+MAX_NAME = 1000  # characters
+# A pickle can refer to one container many times, and each time its content gets other names. Everything
+# that is met costs VISIT and the length of its name, a tensor TENSOR, a container its number of items.
+MAX_COST = 50_000_000
+VISIT, TENSOR = 50, 500
 PLAIN = (str, bool, int, float)
 
 
@@ -19,17 +24,18 @@ class _Collector:
     def __init__(self) -> None:
         self.tensors: dict[str, np.ndarray] = {}
         self.metadata: dict[str, Any] = {}
-        self.containers = 0
+        self.cost = 0
 
     def add(self, name: str, node: Any, depth: int, in_module: bool) -> None:
         """Adds the content of `node` under `name`.
 
-        Raises ValueError if the containers are nested too deep or are too many.
+        Raises UserError if the containers are nested too deep, or what they hold is too much.
         """
-        self.containers += 1
-        if depth > MAX_DEPTH or self.containers > MAX_CONTAINERS:
-            raise ValueError('its containers are nested or repeated without end')
+        self._pay(VISIT + len(name), depth)
+        if isinstance(node, (Mapping, list, tuple)):
+            self._pay(len(node))
         if isinstance(node, (Tensor, NumpyArray)):
+            self._pay(TENSOR)
             self.tensors[name] = node.value()
         elif isinstance(node, np.ndarray):
             self.tensors[name] = node
@@ -47,14 +53,28 @@ class _Collector:
             self.metadata[_join(name, 'class_name')] = module.class_name
             settings = module.state.get('_init_kwargs')
             if isinstance(settings, Mapping):
+                inner = _join(name, 'init_kwargs')
+                self._pay(len(settings))
                 for key, value in settings.items():
                     if isinstance(value, PLAIN) or _is_plain_list(value):
-                        self.metadata[_join(name, f'init_kwargs.{key}')] = value
+                        self.add(_join(inner, key), value, depth + 1, in_module)
         for group in ('_parameters', '_buffers', '_modules'):
             children = module.state.get(group)
-            for key, child in children.items() if isinstance(children, Mapping) else ():
+            if not isinstance(children, Mapping):
+                continue
+            self._pay(len(children))
+            for key, child in children.items():
                 if isinstance(child, (Tensor, NumpyArray, Module)):
                     self.add(_join(name, key), child, depth + 1, True)
+
+    def _pay(self, cost: int, depth: int = 0) -> None:
+        """Adds to the cost. Raises UserError if it, or the depth of the containers, is too much."""
+        self.cost += cost
+        if depth > MAX_DEPTH or self.cost > MAX_COST:
+            raise UserError(
+                f'its containers are nested or repeated without end; legal: {MAX_DEPTH} inside each '
+                f'other, and some {MAX_COST // VISIT:,} items'
+            )
 
 
 def collect(root: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -62,7 +82,8 @@ def collect(root: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     The parameters and buffers of a module have the module's name, then their name in its state dict.
     The metadata are the plain values, and the `class_name` and `init_kwargs` of outermost modules.
-    Raises ValueError if a tensor reaches outside its storage, or containers are nested without end.
+    Raises ValueError if a tensor reaches outside its storage, and UserError if containers are nested
+    without end or have keys that are no names.
     """
     collector = _Collector()
     collector.add('', root, 0, False)
@@ -70,6 +91,11 @@ def collect(root: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _join(name: str, key: Any) -> str:
+    """Returns the name of an item. Raises UserError if it is too long, or `key` no text or number."""
+    if not isinstance(key, PLAIN):
+        raise UserError(f'a dict has a key of type {type(key).__name__}; legal: texts and numbers')
+    if isinstance(key, str) and len(name) + len(key) > MAX_NAME:
+        raise UserError(f'a name has over {MAX_NAME:,} characters, the limit: {shown(key)[:40]}...')
     return f'{name}.{key}' if name else str(key)
 
 

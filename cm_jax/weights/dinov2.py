@@ -20,7 +20,7 @@ import numpy as np
 
 from cm_jax.core import tree
 from cm_jax.errors import UserError
-from cm_jax.files import sha256
+from cm_jax.files import expanded, sha256
 from cm_jax.models import dinov2
 from cm_jax.models.dinov2 import VIT_L14, Sizes
 from cm_jax.types import Extractor, Params
@@ -55,7 +55,7 @@ def load(path: str | pathlib.Path, sizes: Sizes = VIT_L14) -> Extractor:
             f'the extractor {NAME!r} needs the file of its weights ({FILE} or another format), got '
             f'{path!r}'
         )
-    path = pathlib.Path(path).expanduser()
+    path = pathlib.Path(expanded(path))
     state, _ = read_tensors(path)
     try:
         params = to_params(state, sizes)

@@ -8,7 +8,7 @@ import urllib.request
 from typing import NamedTuple
 
 from cm_jax.errors import FULL_DISK, UserError, check_name
-from cm_jax.files import sha256
+from cm_jax.files import expanded, sha256
 from cm_jax.weights import dinov2, inception
 
 TIMEOUT = 60  # seconds to wait for an answer
@@ -41,7 +41,7 @@ def place(extractor: str, path: str = '') -> pathlib.Path:
     """
     check_name('extractor to download', extractor, PUBLISHED)
     if path:
-        return pathlib.Path(path).expanduser()
+        return pathlib.Path(expanded(path))
     home = os.environ.get('XDG_CACHE_HOME', pathlib.Path.home() / '.cache')
     name = PUBLISHED[extractor].url.split('/')[-1]
     return pathlib.Path(home) / 'cm_jax' / 'weights' / name

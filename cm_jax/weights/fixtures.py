@@ -24,7 +24,7 @@ import numpy as np
 
 from cm_jax import models
 from cm_jax.core.precond import edm_scalings, precondition
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, damage_is_one_line, shown
 from cm_jax.models import edm2_unet, inception
 from cm_jax.models.presets import Preset
 from cm_jax.types import Array, Key, Params
@@ -102,10 +102,18 @@ def check(path: str | pathlib.Path) -> list[Difference]:
     Raises UserError if the file is no fixture, is incomplete, or is of a network that is not ours.
     """
     arrays, metadata = read_tensors(path)
-    if any(name.endswith(f'/{IMAGES}') for name in arrays):
-        return _check_inception(path, arrays, metadata)
+    with damage_is_one_line(path, 'is no whole fixture of a network'):
+        if any(name.endswith(f'/{IMAGES}') for name in arrays):
+            return _check_inception(path, arrays, metadata)
+        return _check_network(path, arrays, metadata)
+
+
+def _check_network(
+    path: str | pathlib.Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> list[Difference]:
+    """Returns the differences of a network of EDM or EDM2. Raises UserError as `check` does."""
     for name in ('config_json', *NEEDED):
-        if name not in metadata | arrays:
+        if name not in {**metadata, **arrays}:
             raise UserError(f'{path} is no fixture of a network: it has no {name}')
     arguments = json.loads(metadata['config_json'])
     state = {
@@ -210,6 +218,12 @@ def _check_inception(
         raise UserError(
             f'{path} is no fixture of the FID Inception: its config_json has no shapes or no weights'
         )
+    official = inception_file.official_shapes()
+    for name, shape in shapes.items():
+        if not name.endswith(inception_file.UNREAD) and tuple(shape) != official.get(name):
+            raise UserError(
+                f'{path} has the shape {shown(shape)} of {shown(name)} in its config_json'
+            )
     try:
         params = inception_file.to_params(made_up(shapes, read_rule(rule)))
     except UserError as error:

@@ -6,6 +6,7 @@ and the same content. An array of more than 2^30 bytes is a dict of its flat pie
 `__msgpack_chunked_array__`. msgpack builds data only: nothing in such a file can be called.
 """
 
+import itertools
 import math
 from typing import IO, Any
 
@@ -13,9 +14,12 @@ import ml_dtypes
 import msgpack
 import numpy as np
 
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, shown
 
 ARRAYS = (1, 3)  # the codes of arrays and of scalars
+MAX_DICTS = 1_000_000
+MAX_LIST = 10_000  # items, for which memory is taken before they are read
+MAX_DIMS = 32  # of an array
 CHUNKED = '__msgpack_chunked_array__'
 DTYPES = {
     name: np.dtype(name)
@@ -41,15 +45,23 @@ def load(file: IO[bytes]) -> Any:
     """Returns the dict in a file, with its arrays as read-only NumPy arrays.
 
     Raises UserError if an array has another dtype than those in DTYPES, or the file holds an unknown
-    extension; ValueError if an array has not as many bytes as its shape says, or the file ends early.
+    extension or more than MAX_DICTS dicts; ValueError if an array has not as many bytes as its shape
+    says, a list more than MAX_LIST items, or the file ends early.
     """
     content = file.read()
-    size = len(content)
+    size, dicts = len(content), itertools.count(1)
+
+    def counted(node: dict) -> Any:
+        if next(dicts) > MAX_DICTS:
+            raise UserError(f'it holds more than {MAX_DICTS:,} dicts, the limit')
+        return _joined(node)
+
     return msgpack.unpackb(
         content,
         ext_hook=_extension,
-        object_hook=_joined,
+        object_hook=counted,
         strict_map_key=False,
+        max_array_len=MAX_LIST,
         max_bin_len=size,
         max_str_len=size,
         max_ext_len=size,
@@ -60,9 +72,11 @@ def _extension(code: int, content: bytes) -> np.ndarray:
     """Returns the array that an extension holds."""
     if code not in ARRAYS:
         raise UserError(f'it holds the msgpack extension {code}; legal: arrays and scalars of flax')
-    shape, dtype, data = msgpack.unpackb(content, max_bin_len=len(content))
-    if dtype not in DTYPES:
-        raise UserError(f'it holds an array of {dtype!r}; legal: {", ".join(DTYPES)}')
+    shape, dtype, data = msgpack.unpackb(
+        content, max_bin_len=len(content), max_array_len=MAX_DIMS, max_map_len=0
+    )
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise UserError(f'it holds an array of {shown(dtype)}; legal: {", ".join(DTYPES)}')
     if any(type(n) is not int or n < 0 for n in shape):
         raise ValueError(f'an array has the shape {shape}')
     if len(data) != math.prod(shape) * DTYPES[dtype].itemsize:

@@ -17,7 +17,7 @@ import numpy as np
 
 from cm_jax.core import tree
 from cm_jax.errors import UserError
-from cm_jax.files import sha256
+from cm_jax.files import expanded, sha256
 from cm_jax.models import inception
 from cm_jax.types import Extractor, Params
 from cm_jax.weights.read import read_tensors
@@ -41,7 +41,7 @@ def load(path: str | pathlib.Path) -> Extractor:
             f'the extractor {NAME!r} needs the file of its weights '
             f'(pt_inception-2015-12-05-6726825d.pth or another format), got {path!r}'
         )
-    path = pathlib.Path(path).expanduser()
+    path = pathlib.Path(expanded(path))
     state, _ = read_tensors(path)
     try:
         params = to_params(state)

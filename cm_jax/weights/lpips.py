@@ -20,7 +20,7 @@ import numpy as np
 
 from cm_jax.core import tree
 from cm_jax.errors import UserError, build_from
-from cm_jax.files import sha256
+from cm_jax.files import expanded, sha256
 from cm_jax.models import lpips
 from cm_jax.types import Distance, Params
 from cm_jax.weights.read import read_tensors
@@ -64,6 +64,7 @@ def load(
         if not isinstance(path, str | pathlib.Path) or not str(path):
             raise UserError(f'LPIPS needs the path of the file of its {part}, got {path!r}')
     params: dict[str, Any] = {}
+    files = {part: expanded(path) for part, path in files.items()}
     for part, path in files.items():
         params |= read_part(path, network, part)
     name = f'lpips_{network}' if pooling == 'max' else f'lpips_{network}_{pooling}_pooling'
@@ -103,7 +104,8 @@ def to_params(state: Mapping[str, np.ndarray], network: str, part: str) -> Param
             )
         values[name] = value
     for name, constant in CONSTANTS.items():
-        if name in values and not np.allclose(np.ravel(values[name]), constant, atol=1e-5):
+        value = np.ravel(values.get(name, constant))
+        if len(value) != len(constant) or not np.allclose(value, constant, atol=1e-5):
             raise UserError(f'{name} is not that of version 0.1, {constant}')
     wanted = {tensor.name: tensor for tensor in tensors if tensor.part == part}
     unread = {tensor.name for tensor in tensors} - set(wanted) | set(CONSTANTS)

@@ -1,9 +1,9 @@
 """Reads a published weights file as the parameters of one of our networks: `read_network`.
 
-A folder of EDM2's snapshots, which differ in training time and in the width of their average, is
-listed by `snapshots`.
+A file that was exported here holds the config of its run, which then says what no tensor reveals.
 """
 
+import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cm_jax.core.ema import MAX_SIGMA_REL
-from cm_jax.errors import UserError, check_name
+from cm_jax.errors import UserError, check_name, damage_is_one_line
 from cm_jax.models.presets import PRESETS, Preset
 from cm_jax.types import Params
 from cm_jax.weights import inception, names
@@ -34,8 +33,22 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     'consistency': {'name': 'ect', 'sigma_data': SIGMA_DATA, 'double_every': 10_000},
     'flow': {'name': 'catch_up'},
 }
+EXPORTED = 'cm_jax.convert export'  # who made a file, in its metadata
+TRAINED_AS = {  # objective -> what it trains
+    **dict.fromkeys(('edm', 'pd'), 'diffusion'),
+    **dict.fromkeys(('ect', 'ict', 'ct', 'cd'), 'consistency'),
+    **dict.fromkeys(('flow', 'catch_up', 'one_step'), 'flow'),
+}
+HIDDEN = ('noise_scale', 'skip_scaling')  # settings of networks that no tensor reveals
 BOUNDARIES = {'edm': 0.003, 'edm2': 0.0}  # of ECT's networks (objectives/ect.py), by their layout
-SAMPLERS = {'diffusion': 'heun@18', 'consistency': 'onestep', 'flow': 'euler@16'}
+SAMPLERS = {'consistency': 'onestep', 'flow': 'euler@16'}  # and for diffusion models:
+HEUN = {'song_unet': 'heun@18', 'adm_unet': 'heun@40', 'edm2_unet': 'heun@32'}
+TRUNCATING = ('openai', 'jcm')  # layouts from codes whose samples truncate to bytes
+REFERENCES = {  # (image height, layout) -> the statistics that the code of these networks compares with
+    (64, 'edm'): 'imagenet-64x64.npz',
+    (64, 'edm2'): 'img64.pkl',
+    (64, 'openai'): 'VIRTUAL_imagenet64_labeled.npz',
+}
 FLOW = {'name': 'rf', 't_min': 1e-5, 't_max': 1.0}
 DATA: dict[int, dict[str, Any]] = {  # image height -> the section `dataset` of such networks
     28: {'source': 'tfds', 'name': 'mnist', 'data_dir': ''},
@@ -45,15 +58,17 @@ DATA: dict[int, dict[str, Any]] = {  # image height -> the section `dataset` of 
 }
 FID = {'extractor': inception.NAME, 'samples': 50_000}
 SCORES = {28: {'extractor': 'lenet_fashion_mnist'}}  # image height -> instead of FID
+# Image height -> the precision of the products, as in the configs of such images; else 'highest'.
+PRECISIONS = {64: 'high', 256: 'high'}
 HEAD = re.compile(rf'(?:.*\b{HEADS}\.)?(\d+)\.(?:module\.)?(block\..+)')
-SNAPSHOT = re.compile(r'(.*)-(\d+)-(\d+\.\d+)\.pkl')
 
 
 class Published(NamedTuple):
     """The parameters of a network from a file, and what the file and its preset say of it.
 
     `settings` are the network's in the file; `layout` is that of its tensors' names, of which every
-    one begins with `prefix`; `trained_as` is 'diffusion', 'consistency' or 'flow'.
+    one begins with `prefix`; `trained_as` is 'diffusion', 'consistency' or 'flow'. `config` is that of
+    the run in a file that was exported here, and else empty.
     """
 
     params: Params
@@ -62,15 +77,8 @@ class Published(NamedTuple):
     layout: str
     prefix: str
     trained_as: str
+    config: Mapping[str, Any]
     file_format: str
-
-
-class Snapshot(NamedTuple):
-    """A file of EDM2: an average of relative width `sigma_rel` after `kimg` thousand images."""
-
-    path: pathlib.Path
-    kimg: int
-    sigma_rel: float
 
 
 def read_network(
@@ -108,15 +116,19 @@ def read_network(
         state |= _heads(heads, layout)
     if not augment:
         state = {name: tensor for name, tensor in state.items() if name not in AUGMENT}
-    settings = _settings_in(state, preset, layout)
+    config = _exported_config(metadata, path)
+    settings = _settings_in(state, preset, layout, config)
     try:
         params = names.to_params(state, settings, preset.image_shape, preset.num_classes, layout)
     except UserError as error:
         raise UserError(f'{path}, network {network}: {error}') from error
     sigma_data = metadata.get(f'{prefix}init_kwargs.sigma_data', SIGMA_DATA)
-    if float(sigma_data) != SIGMA_DATA:
+    sigma_data = config.get('objective', {}).get('sigma_data', sigma_data)
+    with damage_is_one_line(path, 'has a sigma_data that is no number'):
+        is_same = float(sigma_data) == SIGMA_DATA
+    if not is_same:
         raise UserError(f'{path} has sigma_data {sigma_data}; {network} has {SIGMA_DATA}')
-    kind = _trained_as(preset, settings, metadata.get(f'{prefix}class_name'), path)
+    kind = _trained_as(preset, settings, config, metadata.get(f'{prefix}class_name'), path)
     if trained_as is not None and trained_as != kind:
         if kind == 'flow':
             raise UserError(f'{network} is a network of rectified flow, and no {trained_as} model')
@@ -133,28 +145,71 @@ def read_network(
         layout=layout,
         prefix=prefix,
         trained_as=kind,
+        config=config,
         file_format=metadata['format'],
     )
 
 
 def sections(network: Published) -> dict[str, Any]:
     """Returns the parts of a run's config that a network decides: what it is and how it samples."""
-    kind, settings = network.trained_as, network.settings
-    objective, sampler = dict(OBJECTIVES[kind]), SAMPLERS[kind]
-    height = network.preset.image_shape[0]
-    if kind == 'consistency' and network.layout in BOUNDARIES:
-        objective['boundary'] = BOUNDARIES[network.layout]
+    kind, settings, sampler = network.trained_as, network.settings, _sampler(network)
+    objective, height = dict(OBJECTIVES[kind]), network.preset.image_shape[0]
+    boundary = _boundary(network)
+    if kind == 'consistency' and boundary is not None:
+        objective['boundary'] = boundary
     if kind == 'flow':
         objective['order'] = objective['head'] = settings.get('heads', 1)
     return {
         'class_conditional': bool(network.preset.num_classes),
-        'model': dict(settings),
+        'model': {**settings, 'precision': PRECISIONS.get(height, 'highest')},
         'objective': objective,
-        'process': FLOW if kind == 'flow' else {},
+        'process': network.config.get('process', FLOW if kind == 'flow' else {}),
         'dataset': DATA[height],
         'sampling': {'sampler': sampler},
-        'evaluation': {'samplers': (sampler,), **SCORES.get(height, FID)},
+        'evaluation': {
+            'samplers': (sampler,),
+            'bytes': 'truncate' if _truncates(network) else 'round',
+            'reference': REFERENCES.get((height, network.layout), 'train'),
+            **SCORES.get(height, FID),
+        },
     }
+
+
+def _exported_config(metadata: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
+    """Returns the config of the run in a file that was exported here, and else {}.
+
+    Raises UserError if it is damaged.
+    """
+    if metadata.get('made_by') != EXPORTED:
+        return {}
+    with damage_is_one_line(path, 'has a damaged config in its metadata'):
+        config = dict(json.loads(metadata['config']))
+        check_name('objective', config['objective']['name'], TRAINED_AS)
+        dict(config['model'])
+        return config
+
+
+def _boundary(network: Published) -> float | None:
+    """Returns the level at which a consistency model is the identity, or None if that is t_min."""
+    if network.config:
+        return network.config['objective'].get('boundary')
+    return BOUNDARIES.get(network.layout)
+
+
+def _sampler(network: Published) -> str:
+    """Returns the sampler of the code that trained a network; OpenAI's clips x0."""
+    if network.trained_as != 'diffusion':
+        return SAMPLERS[network.trained_as]
+    return HEUN[network.settings['name']] + (',clip' if network.layout == 'openai' else '')
+
+
+def _truncates(network: Published) -> bool:
+    """Returns whether the code that trained a network truncates its samples to bytes.
+
+    Of the layout 'bare' it is that of LCSC, whose networks are consistency models, and not CUD's.
+    """
+    of_lcsc = (network.layout, network.trained_as) == ('bare', 'consistency')
+    return of_lcsc or network.layout in TRUNCATING
 
 
 def select(
@@ -195,41 +250,6 @@ def select(
     return layout, prefixes[0]
 
 
-def snapshots(folder: pathlib.Path) -> list[Snapshot]:
-    """Returns the snapshots NAME-KIMG-SIGMA_REL.pkl in a folder, by training time and width.
-
-    EDM2's are called like edm2-img64-s-0033554-0.050.pkl. Raises UserError if there are none, if
-    they are of several networks (NAME), or if two are of the same time and width or one has a width
-    that is out of its range.
-    """
-    matches = [(path, SNAPSHOT.fullmatch(path.name)) for path in sorted(folder.iterdir())]
-    found = [(path, match) for path, match in matches if match]
-    if not found:
-        raise UserError(
-            f'{folder} holds no snapshots that are called NAME-KIMG-SIGMA_REL.pkl, such as '
-            'edm2-img64-s-0033554-0.050.pkl'
-        )
-    networks = sorted({match[1] for _, match in found})
-    if len(networks) > 1:
-        raise UserError(
-            f'{folder} holds snapshots of several networks: {", ".join(networks)}; legal: of one'
-        )
-    listed: dict[tuple[int, float], Snapshot] = {}
-    for path, match in found:
-        one = Snapshot(path=path, kimg=int(match[2]), sigma_rel=float(match[3]))
-        if not 0 < one.sigma_rel < MAX_SIGMA_REL:
-            raise UserError(
-                f'{path} has the sigma_rel {one.sigma_rel} in its name; legal: in (0, '
-                f'{MAX_SIGMA_REL:.4f})'
-            )
-        other = listed.setdefault((one.kimg, one.sigma_rel), one)
-        if other is not one:
-            raise UserError(
-                f'{path.name} and {other.path.name} in {folder} are of the same time and sigma_rel'
-            )
-    return [listed[key] for key in sorted(listed)]
-
-
 def _heads(path: pathlib.Path, layout: str) -> dict[str, np.ndarray]:
     """Returns the tensors of CUD's heads 2 and 3 from their file, by their names in the layout 'bare'.
 
@@ -252,13 +272,17 @@ def _heads(path: pathlib.Path, layout: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _settings_in(state: Mapping[str, Any], preset: Preset, layout: str) -> dict[str, Any]:
+def _settings_in(
+    state: Mapping[str, Any], preset: Preset, layout: str, config: Mapping[str, Any]
+) -> dict[str, Any]:
     """Returns the settings of the preset with those that the tensors in a file reveal.
 
     EDM's networks need not have augmentation labels, nor EDM2's a log variance; the number of heads is
-    that of the file.
+    that of the file. A `config`, which may be empty, has the settings that are HIDDEN.
     """
     settings = dict(preset.settings)
+    told = config.get('model', {})
+    settings |= {name: told[name] for name in HIDDEN if name in told}
     if settings.get('augment_dim') and not any(name in state for name in AUGMENT):
         settings['augment_dim'] = 0
     if layout == 'edm2' and not any(name.startswith('logvar_') for name in state):
@@ -271,14 +295,20 @@ def _settings_in(state: Mapping[str, Any], preset: Preset, layout: str) -> dict[
 
 
 def _trained_as(
-    preset: Preset, settings: Mapping[str, Any], class_name: str | None, path: pathlib.Path
+    preset: Preset,
+    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
+    class_name: str | None,
+    path: pathlib.Path,
 ) -> str:
     """Returns what the network in a file was trained as: 'diffusion', 'consistency' or 'flow'.
 
-    Consistency models are those of ECT, whose files name the class ECMPrecond on CIFAR-10 and lack
-    the log variance on ImageNet, and those of OpenAI and LCSC, except OpenAI's teachers, by the name
-    of their file.
+    The objective of a config tells it. Without one, consistency models are those of ECT, whose files
+    name the class ECMPrecond on CIFAR-10 and lack the log variance on ImageNet, and those of OpenAI
+    and LCSC, except OpenAI's teachers, by the name of their file.
     """
+    if config:
+        return TRAINED_AS[config['objective']['name']]
     if class_name == 'ECMPrecond' or settings.get('logvar_channels') == 0:
         return 'consistency'
     if preset.trained_as == 'consistency' and path.name.startswith(TEACHERS):

@@ -2,7 +2,8 @@
 
 The format is recognised by the content, not by the file's name, except for a pickle of protocol 0 or
 1, which only its suffix reveals. No file can run code: pickles are read by weights/pickles.py, npz
-files with allow_pickle=False, flax's checkpoints by weights/flax_files.py.
+files with allow_pickle=False, flax's checkpoints by weights/flax_files.py. Nor can a small file take
+much memory: what it declares is compared with what it has, and with bounds, which a refusal names.
 """
 
 import json
@@ -10,18 +11,26 @@ import math
 import pathlib
 import struct
 import zipfile
+from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
 
-from cm_jax.errors import UserError
+from cm_jax.data.readers import archives
+from cm_jax.data.readers.inert import PLAIN_KINDS, read_exactly
+from cm_jax.errors import UserError, check_name, damage_is_one_line, shown
 from cm_jax.weights import flax_files, torch_files
 from cm_jax.weights.collect import collect
 from cm_jax.weights.pickles import unpickle
 from cm_jax.weights.write import DTYPES
 
 LEGAL = '.pkl of EDM or EDM2, .pt or .pth of torch.save, .safetensors, .npz, a checkpoint of flax'
-MAX_HEADER = 100_000_000  # bytes, of a safetensors file: the format's own limit
+MAX_HEADER = 1 << 24  # bytes, of a safetensors file; each tensor takes about 100 of them
+MAX_STRINGS = 10_000  # in an array of an npz file
+HEADERS: dict[tuple[int, int], Callable] = {  # version of an array in an npz file -> its reader
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 PICKLE = b'\x80'  # the first byte of a pickle of protocol 2 or later
 PICKLE_SUFFIXES = ('.pkl', '.pickle', '.pt', '.pth', '.bin')
 ZIP = b'PK\x03\x04'
@@ -35,7 +44,7 @@ def read_tensors(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[
     `format` and the strings and numbers of the file, under their own names.
 
     Raises UserError, in one line, if the file is missing, of an unknown format, damaged or truncated,
-    holds no tensors, or asks for anything to be called.
+    holds no tensors, asks for anything to be called, or would take more memory than a bound allows.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -43,16 +52,14 @@ def read_tensors(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[
     with path.open('rb') as file:
         start = file.read(len(torch_files.LEGACY_START))
         file.seek(0)
-        try:
-            name, (tensors, metadata) = _read(file, start, path.suffix)
-        except UserError as error:
-            asks = str(error).partition('it asks for ')[2]
-            if asks:
-                raise UserError(f'refused: {path} asks for {asks}') from None
-            raise UserError(f'{path}: {error}') from None
-        except Exception as error:  # a damaged pickle can raise nearly anything
-            problem = f'{type(error).__name__}: {error}'
-            raise UserError(f'{path} is truncated or damaged ({problem})') from error
+        with damage_is_one_line(path):
+            try:
+                name, (tensors, metadata) = _read(file, start, path.suffix)
+            except UserError as error:
+                asks = str(error).partition('it asks for ')[2]
+                if asks:
+                    raise UserError(f'refused: {path} asks for {asks}') from None
+                raise UserError(f'{path}: {error}') from None
     if not tensors:
         raise UserError(f'{path} ({name}) holds no tensors')
     return tensors, metadata | {'format': name}
@@ -63,7 +70,7 @@ def _read(file: IO[bytes], start: bytes, suffix: str) -> tuple[str, tuple[dict, 
     if start.startswith(ZIP):
         with zipfile.ZipFile(file) as archive:
             if any(name.endswith('.npy') for name in archive.namelist()):
-                return 'npz', _read_npz(file)
+                return 'npz', _read_npz(archive)
             return 'torch zip', collect(torch_files.load_zip(archive))
     if start.startswith(torch_files.LEGACY_START):
         return 'torch legacy', collect(torch_files.load_legacy(file))
@@ -76,38 +83,71 @@ def _read(file: IO[bytes], start: bytes, suffix: str) -> tuple[str, tuple[dict, 
     raise UserError(f'it is no weights file that is known; legal: {LEGAL}')
 
 
-def _read_npz(file: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read_npz(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns (tensors, metadata): arrays of strings, such as a fixture's config_json, are metadata."""
-    file.seek(0)
+    archives.check_total(archive)
     tensors, metadata = {}, {}
-    with np.load(file, allow_pickle=False) as archive:
-        for name in archive.files:
-            value = archive[name]
-            if value.dtype.kind == 'U':
-                metadata[name] = value.tolist()
-            else:
-                tensors[name] = value
+    for entry in archive.namelist():
+        value, name = _read_npy(archive, entry), entry.removesuffix('.npy')
+        if value.dtype.kind == 'U':
+            metadata[name] = value.tolist()
+        else:
+            tensors[name] = value
     return tensors, metadata
 
 
+def _read_npy(archive: zipfile.ZipFile, entry: str) -> np.ndarray:
+    """Returns an array of an npz file.
+
+    Raises UserError if its elements are neither real numbers nor strings, or too many strings, and
+    ValueError if it is not as large as its entry.
+    """
+    name = shown(entry.removesuffix('.npy'))
+    with archives.opened(archive, entry) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in HEADERS:
+            raise ValueError(f'{name} is of version {version}; legal: {[*HEADERS]}')
+        shape, _, dtype = HEADERS[version](file)
+        count = math.prod(shape)
+        size = file.tell() + count * dtype.itemsize
+    if dtype.kind not in f'{PLAIN_KINDS}U':
+        raise UserError(f'{name} is of {shown(dtype)}; legal: real numbers and strings')
+    if size != archive.getinfo(entry).file_size or not dtype.itemsize:
+        raise ValueError(f'{name} is not as large as its header of {dtype} {shape} says')
+    if dtype.kind == 'U' and count > MAX_STRINGS:
+        raise UserError(f'{name} has {count:,} strings; legal: at most {MAX_STRINGS:,}')
+    with archives.opened(archive, entry) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def _read_safetensors(file: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Returns (tensors, metadata). Raises ValueError or EOFError if the file is damaged."""
-    (length,) = struct.unpack('<Q', file.read(8))
+    """Returns (tensors, metadata).
+
+    Raises UserError if the header is too long or the tensors do not lie one behind the other, as the
+    format demands, and ValueError or EOFError if the file is damaged otherwise.
+    """
+    (length,) = struct.unpack('<Q', read_exactly(file, 8))
     if length > MAX_HEADER:
-        raise ValueError(f'its header has {length} bytes; legal: at most {MAX_HEADER}')
-    text = file.read(length)
-    if len(text) != length:
-        raise EOFError('the header ends early')
-    header = json.loads(text)
+        raise UserError(f'its header has {length:,} bytes; legal: at most {MAX_HEADER:,}')
+    header = json.loads(read_exactly(file, length))
     metadata = header.pop('__metadata__', {})
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise UserError('its metadata are not all texts')
     data = memoryview(file.read())
-    tensors = {}
-    for name, entry in header.items():
+    tensors, last = {}, 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]['data_offsets']):
         begin, end = entry['data_offsets']
+        check_name(f'dtype of {shown(name)}', entry['dtype'], DTYPES)
         dtype, shape = DTYPES[entry['dtype']], tuple(entry['shape'])
-        if not 0 <= begin <= end or end - begin != dtype.itemsize * math.prod(shape):
+        if begin != last:
+            what = 'overlaps the tensor before it' if begin < last else 'leaves a gap before it'
+            raise UserError(f'{shown(name)} begins at byte {begin}, not {last}: it {what}')
+        if end < begin or end - begin != dtype.itemsize * math.prod(shape):
             raise ValueError(f'{name} of shape {shape} and dtype {dtype} has {end - begin} bytes')
         if end > len(data):
             raise EOFError(f'{name} ends at byte {end} of {len(data)}')
         tensors[name] = np.frombuffer(data[begin:end], dtype).reshape(shape)
+        last = end
+    if last != len(data):
+        raise UserError(f'its tensors end at byte {last} of {len(data)}')
     return tensors, metadata

@@ -5,20 +5,25 @@ import struct
 import zipfile
 from typing import IO, Any
 
+from cm_jax.data.readers import archives
+from cm_jax.data.readers.inert import read_exactly
 from cm_jax.errors import UserError
 from cm_jax.weights.pickles import Kind, Storage, unpickle
 
 MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # the pickle of MAGIC
 PROTOCOL = 1001
+MAX_PICKLE = 1 << 26  # bytes of data.pkl, which names the tensors and does not hold them
 
 
 def load_zip(archive: zipfile.ZipFile) -> Any:
     """Returns the object in a file of torch.save of PyTorch 1.6 or later.
 
     The archive holds the pickle `<name>/data.pkl` and each storage in a file `<name>/data/<key>`.
-    Raises UserError if it is another kind of archive or its numbers are big-endian.
+    Raises UserError if it is another kind of archive, its numbers are big-endian, or it holds more than
+    `archives.check_total` allows.
     """
+    archives.check_total(archive)
     names = archive.namelist()
     pickles = [name for name in names if name.endswith('/data.pkl')]
     if any(name.endswith('/constants.pkl') for name in names):
@@ -26,17 +31,22 @@ def load_zip(archive: zipfile.ZipFile) -> Any:
     if len(pickles) != 1:
         raise UserError('it is a zip archive and holds no data.pkl of torch.save')
     folder = pickles[0].removesuffix('data.pkl')
-    if f'{folder}byteorder' in names and archive.read(f'{folder}byteorder') != b'little':
+    if (
+        f'{folder}byteorder' in names
+        and archives.content(archive, f'{folder}byteorder') != b'little'
+    ):
         raise UserError('its numbers are big-endian; legal: little-endian')
     storages: dict[str, Storage] = {}
 
     def storage(pid: Any) -> Storage:
         kind, key, _ = _storage_id(pid)
         if key not in storages:
-            storages[key] = Storage(kind.dtype, archive.read(f'{folder}data/{key}'))
+            data = archives.content(archive, f'{folder}data/{key}')
+            storages[key] = Storage(kind.dtype, data)
         return storages[key]
 
-    return unpickle(io.BytesIO(archive.read(pickles[0])), storage_from_bytes, storage)
+    root = archives.content(archive, pickles[0], MAX_PICKLE)
+    return unpickle(io.BytesIO(root), persistent=storage)
 
 
 def load_legacy(file: IO[bytes]) -> Any:
@@ -47,12 +57,9 @@ def load_legacy(file: IO[bytes]) -> Any:
     for each key, the number of values (int64) and their bytes. Raises UserError if the file is not of
     this format, and EOFError if it ends early.
     """
-    if (
-        unpickle(file, storage_from_bytes) != MAGIC
-        or unpickle(file, storage_from_bytes) != PROTOCOL
-    ):
+    if unpickle(file) != MAGIC or unpickle(file) != PROTOCOL:
         raise UserError('it is no file of torch.save')
-    if not unpickle(file, storage_from_bytes)['little_endian']:
+    if not unpickle(file)['little_endian']:
         raise UserError('its numbers are big-endian; legal: little-endian')
     storages: dict[str, Storage] = {}
 
@@ -62,14 +69,12 @@ def load_legacy(file: IO[bytes]) -> Any:
             raise UserError('it holds views of storages, which PyTorch before 0.4 wrote')
         return storages.setdefault(key, Storage(kind.dtype))
 
-    root = unpickle(file, storage_from_bytes, storage)
-    for key in unpickle(file, storage_from_bytes):
-        (values,) = struct.unpack('<q', file.read(8))
-        size = values * storages[key].dtype.itemsize
-        data = file.read(size) if size >= 0 else b''
-        if len(data) != size:
-            raise EOFError(f'storage {key} has {len(data)} of {size} bytes')
-        storages[key].data = data
+    root = unpickle(file, persistent=storage)
+    for key in unpickle(file):
+        (values,) = struct.unpack('<q', read_exactly(file, 8))
+        if values < 0:
+            raise ValueError(f'a storage has {values} values')
+        storages[key].data = read_exactly(file, values * storages[key].dtype.itemsize)
     return root
 
 
@@ -87,7 +92,7 @@ def _storage_id(pid: Any) -> tuple[Kind, str, Any]:
     Raises UserError if the id is of another form.
     """
     if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != 'storage':
-        raise UserError(f'it asks for a persistent object {pid!r}; legal: storages')
-    if not isinstance(pid[1], Kind):
-        raise UserError(f'it asks for a storage of {pid[1]!r}')
-    return pid[1], str(pid[2]), pid[5] if len(pid) == 6 else None
+        raise UserError('it asks for a persistent object that is no storage; legal: storages')
+    if not isinstance(pid[1], Kind) or not isinstance(pid[2], str):
+        raise UserError('it asks for a storage of unknown numbers, or without a name')
+    return pid[1], pid[2], pid[5] if len(pid) == 6 else None

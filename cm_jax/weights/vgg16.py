@@ -8,7 +8,7 @@ packages. It may have any format of weights/read.py.
 import pathlib
 
 from cm_jax.errors import UserError
-from cm_jax.files import sha256
+from cm_jax.files import expanded, sha256
 from cm_jax.models import vgg16
 from cm_jax.types import Extractor
 from cm_jax.weights.lpips import read_part
@@ -27,7 +27,7 @@ def load(path: str | pathlib.Path) -> Extractor:
             f'the extractor {NAME!r} needs the file of its weights (vgg16-397923af.pth of torchvision, '
             f'or another file that LPIPS takes), got {path!r}'
         )
-    path = pathlib.Path(path).expanduser()
+    path = pathlib.Path(expanded(path))
     return Extractor(
         name=NAME,
         score='fd_vgg16',

@@ -1,5 +1,7 @@
 """What the configs on scikit-learn's digits share: 1,500 images of 8x8 pixels in 10 classes."""
 
+from ml_collections.config_dict import placeholder
+
 from cm_jax.config import base_config
 from configs.common.flow import rectified_flow
 
@@ -23,6 +25,7 @@ def flow_config(**objective):
     c = rectified_flow(digits_config(), **objective)
     c.steps = 1000
     c.ema_rates = (0.995,)
+    c.model.skip_scaling = placeholder(float)
     c.optimizer.update({'name': 'adam', 'learning_rate': 3e-3, 'warmup_steps': 100})
     c.sampling.update({'ema': '0.995', 'count': 50, 'every': 1000})
     return c

@@ -102,6 +102,21 @@ def test_export_and_import_again_are_bit_identical(imported, tmp_path):
     assert 'is there already' in line
 
 
+def test_an_exported_consistency_model_is_imported_as_one(imported, tmp_path):
+    """Without a flag, though its tensors have the names of a diffusion model."""
+    file, network = tmp_path / 'out.safetensors', '--network=tiny'
+    first, again = tmp_path / 'first', tmp_path / 'again'
+    options = (f'--from={imported[0]}/edm.pkl', '--denoiser=consistency', network)
+    convert('import', *options, f'--workdir={first}')
+    convert('export', f'--workdir={first}', f'--to={file}')
+    out = convert('import', f'--from={file}', network, f'--workdir={again}')
+    assert 'a consistency model' in out
+    configs = [json.loads((run / 'config.json').read_text()) for run in (first, again)]
+    assert configs[0]['objective']['boundary'] == 0.003
+    for section in ('objective', 'process', 'model', 'sampling', 'evaluation'):
+        assert configs[0][section] == configs[1][section], section
+
+
 def without(state, name):
     return {k: v for k, v in state.items() if k != name}
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
+from etils import epath
 from ml_collections import ConfigDict
 
-from cm_jax import samplers
+from cm_jax import run_folder, samplers
 from cm_jax.core import tree
 from cm_jax.generate import build_sampler
 from cm_jax.lcsc import combine
@@ -43,7 +44,7 @@ def several(tmp_path_factory):
 def test_a_search_over_several_runs_combines_the_snapshots_of_all(several):
     runs, out = several
     assert '5 snapshots of 2 runs, steps 1 to 4' in out
-    record = json.loads((runs / 'lcsc' / 'coefficients.json').read_text())
+    record = run_folder.read_record(epath.Path(runs / 'lcsc'), 'coefficients.json')
     assert record['workdir'] == f'{runs}/a,{runs}/b' and record['steps'] == [1, 2, 3, 4, 4]
     assert [path[-1] for path in record['runs']] == ['a', 'a', 'b', 'a', 'b']
     assert record.items() <= json.loads((runs / 'lcsc' / 'origin.json').read_text()).items()

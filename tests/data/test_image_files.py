@@ -60,7 +60,7 @@ def test_errors_of_folders_and_zips(tmp_path):
     whole = pathlib.Path(shutil.make_archive(tmp_path / 'b', 'zip', folder))
     whole.write_bytes(whole.read_bytes()[:-100])
     refused(whole, 'b.zip is truncated')
-    refused(folder, 'size -1 is negative', size=-1)
+    refused(folder, '--size=-1; legal: 1 to 4096 pixels', size=-1)
     image = folder / 'train/a/0.png'
     image.write_bytes(image.read_bytes()[:-60])  # the header is whole, the pixels are not
     refused(folder, 'train/a/0.png is not a readable image')

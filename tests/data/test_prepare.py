@@ -1,14 +1,15 @@
 """prepare: IDX files in, TFDS records out, standard names, and runs side by side."""
 
 import gzip
-import os
 import pathlib
 import struct
 import sys
 
 import numpy as np
 import pytest
+from etils import epath
 
+from cm_jax import locks
 from cm_jax.data import card
 from cm_jax.data.prepare import prepare
 from cm_jax.errors import UserError
@@ -95,16 +96,11 @@ def test_damaged_idx_is_one_line_and_writes_nothing(tmp_path, how, says):
 
 
 def test_two_runs_at_once_do_not_mix(tmp_path):
-    import fcntl
-
     raw = write_idx(tmp_path / 'raw', {'train': made_up(9, (6, 6))})
     home = tmp_path / 'tfds/small'
-    home.mkdir(parents=True)
-    handle = os.open(home, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(UserError, match=r'another prepare is writing'):
+    in_use = pytest.raises(UserError, match=r'tfds/small is in use by process')
+    with locks.hold(epath.Path(home)), in_use:
         prepare('small', str(raw), str(tmp_path / 'tfds'))
-    os.close(handle)
     assert prepare('small', str(raw), str(tmp_path / 'tfds')).is_new
 
 

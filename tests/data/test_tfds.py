@@ -1,4 +1,6 @@
-"""The source tfds: slices of a split, and how to prepare what is not there."""
+"""The source tfds: slices of a split, how to prepare what is not there, files that are damaged."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -79,3 +81,42 @@ def test_images_that_differ_in_size_say_what_to_do(tmp_path):
         UserError, match=r'different sizes.*--dataset=varying_64 --from=PATH --size=64'
     ):
         data.open_source('tfds', 'odd', name='varying', data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('file', 'change', 'says'),
+    [
+        ('features.json', lambda text: text[: len(text) // 2], 'is truncated or damaged'),
+        ('dataset_info.json', lambda text: text[: len(text) // 2], 'is truncated or damaged'),
+        ('dataset_info.json', lambda text: text.replace('array_record', 'other'), 'damaged'),
+        (
+            'data_card_train.json',
+            lambda text: text[:40],
+            r'data_card_train.json, line \d+, is damaged',
+        ),
+        (
+            'features.json',
+            lambda text: text.replace('tensorflow_datasets.core', 'mine'),
+            'asks for',
+        ),
+    ],
+)
+def test_damaged_files_of_a_data_set_are_one_line(
+    idx_set, tmp_path, monkeypatch, file, change, says
+):
+    folder = shutil.copytree(idx_set[2] / 'small', tmp_path / 'small') / '1.0.0'
+    (tmp_path / 'mine.py').write_text('raise SystemExit("it ran")')
+    monkeypatch.syspath_prepend(tmp_path)
+    path = folder / file
+    path.write_text(change(path.read_text()))
+    with pytest.raises(UserError, match=says) as error:
+        data.open_source('tfds', 'train', name='small', data_dir=str(tmp_path))
+    assert '\n' not in str(error.value)
+
+
+def test_damaged_records_are_one_line(idx_set, tmp_path):
+    folder = shutil.copytree(idx_set[2] / 'small', tmp_path / 'small') / '1.0.0'
+    (records,) = folder.glob('*train.array_record*')
+    records.write_bytes(records.read_bytes()[:-3000])
+    with pytest.raises(UserError, match='is truncated or damaged'):
+        everything('small', tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from cm_jax.evaluation import extractors
 from cm_jax.evaluation.extractors import check_spec, open_spaces, open_spec, override
 from cm_jax.metrics import named
+from cm_jax.metrics.precision_recall import RealFeatures
 from cm_jax.models import lenet, pixels
 from cm_jax.settings import Evaluation
 from cm_jax.weights import vgg16
@@ -134,9 +135,9 @@ def test_metrics_of_two_lenets_have_names_of_their_own():
     assert not set(numbers) & set(named.keys(main, named.names(main)))
     rng = np.random.default_rng(0)
     real, samples = (np.float32(rng.uniform(0, 1, (n, other.dim))) for n in (40, 30))
-    found = named.measure(other, metrics, real, samples)
+    found = named.measure(other, metrics, RealFeatures(real), samples)
     plain = lenet.extractor('lenet_fashion_mnist')
-    wanted = named.measure(plain, list(named.names(plain)), real, samples)
+    wanted = named.measure(plain, list(named.names(plain)), RealFeatures(real), samples)
     assert list(found) == numbers and list(found.values()) == list(wanted.values())
     assert list(named.names(pixels.extractor('pixel_rgb'))) == [
         *('fd_pixel_rgb', 'kd_pixel_rgb', 'pr_pixel_rgb')

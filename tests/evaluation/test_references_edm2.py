@@ -51,6 +51,8 @@ def test_one_file_serves_a_second_opinion_too():
 
 def test_what_is_wrong_is_one_line(tmp_path):
     path, marker = tmp_path / 'img64.pkl', tmp_path / 'marker'
+    with pytest.raises(UserError, match=r'it is published at https://.*/dataset-refs/img64\.pkl$'):
+        load(path, FID)
     whole = {'fid': statistics(4, 0), 'fd_dinov2': statistics(6, 1)}
     for content, one, message in (
         ({'fid': whole['fid']}, DINO, "for the extractor 'dinov2_vitl14' 'fd_dinov2'; legal: fid"),

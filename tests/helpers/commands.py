@@ -10,9 +10,11 @@ import multiprocessing
 import os
 import pathlib
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import NamedTuple
 from unittest import mock
 
@@ -40,6 +42,21 @@ def start(command: str, *arguments: object, devices: int = 1, **settings) -> sub
         text=True,
         **settings,
     )
+
+
+def run_together(command: str, *arguments: object, count: int = 2, devices: int = 2) -> list[str]:
+    """Runs one command in `count` processes to its end; what each has printed. Fails if one does."""
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+    processes = [
+        start(command, *arguments, f'--distributed=localhost:{port},{count},{i}', devices=devices)
+        for i in range(count)
+    ]
+    ended = [process.communicate(timeout=600) for process in processes]
+    for process, (_, err) in zip(processes, ended, strict=True):
+        assert process.returncode == 0, err[-3000:]
+    return [out for out, _ in ended]
 
 
 def on_devices(devices: int, expression: str, module: str) -> object:
@@ -75,30 +92,39 @@ def fork(
     package: str = 'cm_jax',
 ) -> Ended:
     """Runs a command to its end."""
-    FORKS.set_forkserver_preload(list(LIBRARIES))
     with tempfile.TemporaryDirectory() as folder:
         names = [f'{folder}/out', f'{folder}/err']
-        settings = (
-            f'{package}.{command}',
-            [str(a) for a in arguments],
-            environment(devices),
-            names,
-        )
-        process = FORKS.Process(target=_forked, args=settings)
-        with mock.patch.dict(os.environ, JAX_PLATFORMS='cpu'):  # as the libraries are imported
-            process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(f'{command} took more than {timeout} s')
+        line = f'{package}.{command}', [str(a) for a in arguments], names
+        status = in_fork(_run_module, *line, devices=devices, timeout=timeout)
         out, err = (pathlib.Path(name).read_text() for name in names)
-        return Ended(process.exitcode, out, err)
+        return Ended(status, out, err)
 
 
-def _forked(module: str, arguments: list, env: dict, names: list) -> None:
-    """What the fork does: what `python -m` would."""
+def in_fork(
+    function: Callable, *arguments: object, devices: int = 1, timeout: float = 300
+) -> int | None:
+    """Calls a function in a fork that has imported the libraries; the status that it ends with."""
+    FORKS.set_forkserver_preload(list(LIBRARIES))
+    settings = function, arguments, environment(devices)
+    process = FORKS.Process(target=_forked, args=settings)
+    with mock.patch.dict(os.environ, JAX_PLATFORMS='cpu'):  # as the libraries are imported
+        process.start()
+    process.join(timeout)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f'{arguments[0]} took more than {timeout} s')
+    return process.exitcode
+
+
+def _forked(function: Callable, arguments: tuple, env: dict) -> None:
+    """What the fork does."""
     os.chdir(ROOT)
     os.environ.update(env)
+    function(*arguments)
+
+
+def _run_module(module: str, arguments: list, names: list) -> None:
+    """Does what `python -m` would; its output goes to the files of these names."""
     for name, descriptor in zip(names, (1, 2), strict=True):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), descriptor)
     sys.argv = [module, *arguments]

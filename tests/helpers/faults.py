@@ -19,5 +19,14 @@ def flip_bytes(path: pathlib.Path, seed: int, count: int = 8) -> None:
 
 
 def weights_file(item: pathlib.Path) -> pathlib.Path:
-    """Of the item of a step: the largest of the files with its arrays."""
+    """Of the item of a step with large arrays: the file that they are in."""
     return max(item.glob('ocdbt.process_*/d/*'), key=lambda path: path.stat().st_size)
+
+
+def damage_weights(item: pathlib.Path) -> None:
+    """Flips bytes in all files that may hold arrays of the item of a step, or of a part of it.
+
+    Small arrays are in other files than large ones, and much of some of the files is never read.
+    """
+    for path in item.rglob('d/*'):
+        flip_bytes(path, seed=0, count=64)

@@ -71,7 +71,7 @@ def searched(one=ONE, two=TWO, pixel=None, name='evolution', used=('fd_lenet',))
         for label in one
         for sampler, table in (('onestep', one), ('multistep@80,0.8', two))
     ]
-    return rows.Report(name, used, 41, found)
+    return rows.Report(name, used, 'onestep', 41, found)
 
 
 def teacher(*rows, sampler='heun@18', ema='0.995'):

@@ -14,6 +14,7 @@ SPECS = (
     'ddim@8',
     'heun@1',
     'heun@18',
+    'heun@9,clip',
     'churn@1',
     'churn@9,S_churn=40,S_min=0.05,S_max=50,S_noise=1.003',
     'adams2@1',

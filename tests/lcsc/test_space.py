@@ -33,3 +33,7 @@ def test_groups_with_the_same_coefficients_score_as_one(where, on_device):
     np.testing.assert_allclose(fitness(np.tile(COEFFICIENTS, 2), 1), on_device, rtol=1e-5)
     apart = np.concatenate([COEFFICIENTS, COEFFICIENTS[::-1]], axis=1)
     assert (fitness(apart, 1) != on_device).all()
+
+
+def test_a_network_of_one_array_is_one_block():
+    assert spaces.build('top_level', {'params': {'w': np.zeros(3)}}).patterns == ('^params/w(/|$)',)

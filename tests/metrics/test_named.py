@@ -7,7 +7,7 @@ from cm_jax.errors import UserError
 from cm_jax.metrics import named
 from cm_jax.metrics.inception_score import inception_score
 from cm_jax.metrics.kernel import kernel_distance
-from cm_jax.metrics.precision_recall import density_coverage, precision_recall
+from cm_jax.metrics.precision_recall import RealFeatures, density_coverage, precision_recall
 from cm_jax.types import Extractor
 
 
@@ -32,15 +32,15 @@ def test_only_the_inceptions_have_the_short_names():
 
 def test_measure_is_the_metrics_with_the_settings_told():
     real, samples = (normal(*a).astype(np.float32) for a in ((60, 3), (40, 3, 1, 0.3)))
-    found = named.measure(extractor('fid'), ['fid', 'pr', 'is', 'kid'], real, samples)
+    found = named.measure(extractor('fid'), ['fid', 'pr', 'is', 'kid'], RealFeatures(real), samples)
     told = named.settings(extractor('fid'), ['fid', 'pr', 'is', 'kid'], 40, 60)
     assert told['kid'] == {'subsets': 100, 'size': 40, 'seed': 0, 'reference': 60}
     assert told['pr']['reference'] == 60 and told['is'] == {'splits': 10} and 'fid' not in told
     wanted = {
         'kid': kernel_distance(real, samples, subsets=100, size=40, seed=0).mean,
         'is': inception_score(samples[:, :2], 10).mean,
-        **precision_recall(real, samples, 3)._asdict(),
-        **density_coverage(real, samples, 5)._asdict(),
+        **precision_recall(RealFeatures(real), samples, 3)._asdict(),
+        **density_coverage(RealFeatures(real), samples, 5)._asdict(),
     }
     assert found == pytest.approx(wanted) and found.keys() == wanted.keys()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cm_jax.metrics import precision_recall as pr
-from cm_jax.metrics.precision_recall import density_coverage, precision_recall
+from cm_jax.metrics.precision_recall import RealFeatures, density_coverage, precision_recall
 
 
 def normal(n, d, seed=0, mean=0.0, std=1.0):
@@ -28,6 +28,7 @@ def numpy_scores(real, samples, k):
 
 
 def scores(real, samples, k, block):
+    real = RealFeatures(real)
     return (*precision_recall(real, samples, k, block), *density_coverage(real, samples, k, block))
 
 
@@ -62,6 +63,19 @@ def test_one_image_many_times_covers_nothing():
     assert far == (0, 0, 0, 0)
 
 
+def test_the_radii_of_real_images_are_computed_once(monkeypatch):
+    """For each k, whatever is compared with them; those of samples each time."""
+    computed, radii = [], pr.radii
+    monkeypatch.setattr(pr, 'radii', lambda x, *a: computed.append((len(x), a[0])) or radii(x, *a))
+    real = RealFeatures(normal(40, 4))
+    first = precision_recall(real, normal(30, 4, 1)), density_coverage(real, normal(30, 4, 1))
+    assert first == (
+        precision_recall(real, normal(30, 4, 1)),
+        density_coverage(real, normal(30, 4, 1)),
+    )
+    assert sorted(computed) == [(30, 3), (30, 3), (40, 3), (40, 5)]
+
+
 def test_equal_points_have_no_radius():
     x = np.repeat(normal(5, 2048, mean=3.0), 4, axis=0)
     np.testing.assert_array_equal(pr.radii(x.astype(np.float32), 3, 8), 0)
@@ -70,7 +84,7 @@ def test_equal_points_have_no_radius():
 
 def test_points_on_a_line():
     """0, 1, 2, ... 9 with k = 1: balls of radius 1; a sample at 9.5 is in one, at 4.5 in two."""
-    real = np.arange(10.0)[:, None]
+    real = RealFeatures(np.arange(10.0)[:, None])
     samples = np.array([[4.5], [9.5], [10.5], [30.0]])
     assert precision_recall(real, samples, k=1).precision == 0.5
     density, coverage = density_coverage(real, samples, k=1)
@@ -88,8 +102,8 @@ def test_non_finite_features_are_nan():
 
 def test_too_few_neighbours_are_refused():
     with pytest.raises(ValueError, match='k = 3 nearest neighbours among 20 and 3 features'):
-        precision_recall(normal(20, 2), normal(3, 2))
+        precision_recall(RealFeatures(normal(20, 2)), normal(3, 2))
     with pytest.raises(ValueError, match='k = 5 nearest neighbours among 5 and 9 features'):
-        density_coverage(normal(5, 2), normal(9, 2))
+        density_coverage(RealFeatures(normal(5, 2)), normal(9, 2))
     with pytest.raises(ValueError, match=r'shapes \(9, 2\) and \(9, 3\)'):
-        precision_recall(normal(9, 2), normal(9, 3))
+        precision_recall(RealFeatures(normal(9, 2)), normal(9, 3))

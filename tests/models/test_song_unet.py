@@ -143,13 +143,8 @@ def test_dropout_follows_the_key():
         ({'name': 'unet'}, r"unknown network 'unet'.*legal: .*song_unet"),
         ({'chanels': 8}, r"did you mean 'channels'.*legal: .*num_blocks"),
         ({'channels': 6}, 'multiple of 4, got 6'),
-        ({'channels': 0}, 'multiple of 4, got 0'),
         ({'channel_mult': (1, 2, 2, 2, 2)}, '8x8 cannot be halved 4 times'),
         ({'channel_mult': ()}, 'channel_mult'),
-        ({'channel_mult': (1, 0)}, 'channel_mult'),
-        ({'num_blocks': 0}, 'num_blocks'),
-        ({'dropout': 1.0}, r'\[0, 1\), got 1'),
-        ({'dropout': -0.1}, r'\[0, 1\), got -0.1'),
         ({'dtype': 'float64'}, r"unknown model.dtype 'float64'.*legal: bfloat16, float16, float32"),
     ],
 )

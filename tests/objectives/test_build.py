@@ -1,4 +1,4 @@
-"""What building an objective refuses: names, teachers, settings out of range."""
+"""What building an objective refuses: names, teachers, settings that contradict each other."""
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,6 @@ def test_a_teacher_is_refused_where_none_is_taken_and_missed_where_one_is():
         objective.loss(make_params(), (), (), make_batch(), jax.random.key(0), jnp.int32(0))
 
 
-@pytest.mark.parametrize('key', ['sigma_data', 'p_std', 'rho'])
-@pytest.mark.parametrize('value', [0.0, -7.0, float('nan')])
-def test_what_must_be_positive_is_refused_otherwise(key, value):
-    settings = {'name': 'ict', 'sigma_data': 0.5, 'total_steps': 8, key: value}
-    with pytest.raises(UserError, match=rf'config\.objective\.{key} must be > 0, got {value}'):
-        build_objective(settings, dropped_net, VE)
-
-
 def test_unknown_objective_lists_those_there_are():
     with pytest.raises(
         UserError,
@@ -39,18 +31,13 @@ def test_unknown_objective_lists_those_there_are():
 @pytest.mark.parametrize(
     'name, settings, message',
     [
-        ('ct', {'total_steps': 0}, 'total_steps >= 1'),
-        ('ct', {'s0': 1}, '2 <= s0 <= s1'),
-        ('ct', {'mu0': 1.0}, '0 < mu0 < 1'),
+        ('ct', {'s0': 151}, 's0 <= s1, got s0=151, s1=150'),
         ('ct', {'distance': 'l3'}, "unknown distance 'l3'"),
-        ('ict', {'s1': 5}, '1 <= s0 <= s1'),
-        ('ict', {'c': -1.0}, 'c >= 0'),
-        ('cd', {'levels': 1}, 'levels >= 2'),
+        ('ict', {'s1': 5}, 's0 <= s1, got s0=10, s1=5'),
         ('cd', {'solver': 'rk4'}, "unknown solver 'rk4'.*legal: euler, heun"),
-        ('cd', {'target_ema': 1.0}, '0 <= target_ema < 1'),
-        ('pd', {'start_steps': 12}, 'a power of 2, >= 2, got .*start_steps=12'),
+        ('pd', {'start_steps': 12}, 'start_steps must be a power of 2, got 12'),
     ],
 )
-def test_settings_out_of_range_are_refused(name, settings, message):
+def test_settings_that_do_not_fit_are_refused(name, settings, message):
     with pytest.raises(UserError, match=message):
         build(name, **settings)

@@ -187,12 +187,9 @@ def test_masks_are_shared_or_every_pass_has_its_own(n, share):
 @pytest.mark.parametrize(
     'settings, message',
     [
-        ({'order': 4}, 'order 1, 2 or 3.*got order=4'),
-        ({'order': 2, 'head': 3}, 'head from 1 to order.*head=3'),
-        ({'steps': 0}, 'steps >= 1.*steps=0'),
+        ({'order': 2, 'head': 3}, 'head from 1 to order = 2, got head=3'),
         ({'step_size': 'rule'}, "unknown step_size 'rule'.*fixed, proportional, uniform"),
         ({'step_size': 'proportional', 'discrete': True}, "uniform or fixed, got 'proportional'"),
-        ({'ramp_steps': -1}, 'ramp_steps >= 0, got .*ramp_steps=-1'),
         ({'prior_weight': 20.0}, 'prior_weight 20.0 needs a learned prior: set config.prior'),
     ],
 )
@@ -218,5 +215,3 @@ def test_the_details_are_the_largest_fifth_of_the_high_bands_of_the_image():
     loss, metrics = run_loss(build(2, high_frequency_weight=3.0))
     plain, _ = run_loss(build(2))
     np.testing.assert_allclose(loss - plain, 3 * metrics['high_frequency'], rtol=1e-3)
-    with pytest.raises(UserError, match=r'high_frequency_weight=-1'):
-        build(1, high_frequency_weight=-1.0)

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cm_jax.errors import UserError
 from cm_jax.objectives import _coupling
 from cm_jax.objectives import build as build_objective
 from tests.helpers.catch_up import build, run_loss
@@ -69,8 +68,3 @@ def test_prior_learns_from_the_velocity_too():
         return jnp.mean(run_loss(objective, params=params)[0])
 
     assert abs(jax.grad(mean)(params)['shift']) > 1e-3
-
-
-def test_a_negative_weight_of_the_prior_is_refused():
-    with pytest.raises(UserError, match=r'prior_weight must be >= 0, got -1'):
-        _coupling.make_coupling(two_heads, -1.0)

@@ -26,17 +26,11 @@ from tests.helpers.objectives import (
 @pytest.mark.parametrize(
     'settings, message',
     [
-        ({'double_every': 0}, 'double_every >= 1'),
-        ({'q': 1.0}, 'q > 1'),
-        ({'c': -0.1}, 'c >= 0'),
-        ({'k': -1.0}, 'k >= 0'),
-        ({'b': 0.0}, 'b > 0'),
-        ({'boundary': -0.1}, r'boundary in \[0, t_max = 80\), or None, got -0.1'),
-        ({'boundary': 80.0}, 'boundary in'),
+        ({'boundary': 80.0}, r'boundary in \[0, t_max = 80\), or None, got 80.0'),
         ({'weight': 'edm'}, "unknown weighting 'edm'; legal: inverse_gap, karras, snr, "),
     ],
 )
-def test_ect_refuses_settings_out_of_range(settings, message):
+def test_ect_refuses_settings_that_do_not_fit(settings, message):
     with pytest.raises(UserError, match=message):
         build('ect', **settings)
 

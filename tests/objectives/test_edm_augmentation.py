@@ -80,12 +80,6 @@ def test_gradient_reaches_the_embedding_of_every_label():
     assert np.all(np.any(found != 0, axis=1))
 
 
-@pytest.mark.parametrize('probability', [-0.1, 1.2, float('nan')])
-def test_probability_out_of_range_is_refused(probability):
-    with pytest.raises(UserError, match=rf'objective\.augment must be in \[0, 1\].* {probability}'):
-        build(None, probability)
-
-
 def test_augmentation_needs_a_network_that_is_told_of_it():
     config = base_config()
     config.objective.update({'sigma_data': 0.5, 'augment': 0.12})

@@ -55,7 +55,8 @@ def test_a_sampler_names_the_head():
             np.testing.assert_array_equal(
                 images(generative_model, f'euler@3+head{head}'), own[head - 1]
             )
-    assert build_sampler('euler@3+head2+cfg2', generative_models[0])[4:6] == (2, 2.0)
+    both = build_sampler('euler@3+head2+cfg2', generative_models[0])
+    assert (both.head, both.guidance) == (2, 2.0)
     with pytest.raises(UserError, match=r'has 2 head\(s\); legal: \+head1 to \+head2'):
         build_sampler('euler@3+head3', generative_models[0])
     with pytest.raises(UserError, match=r'has 1 head\(s\); legal: no \+head'):

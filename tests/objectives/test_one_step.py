@@ -180,15 +180,11 @@ def test_shorter_processes_start_from_t_max():
     'settings, message',
     [
         ({'estimates': (8, 16)}, r'estimates must be numbers from 0 to .* = 15, got \(8, 16\)'),
-        ({'estimates': (-1,)}, r'got \(-1,\)'),
         ({'estimates': ()}, r'got \(\)'),
         ({'teacher_steps': 8}, r'= 7, got \(8, 11, 14\)'),
-        ({'total_steps': 0}, 'total_steps >= 1.* got total_steps=0'),
-        ({'ema_weight': -0.1}, 'ema_weight=-0.1'),
-        ({'ema_rate': 1.0}, 'ema_rate=1.0'),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message):
+def test_estimates_that_the_teacher_has_not_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         build(**settings)
 

@@ -46,7 +46,7 @@ def opinion(value, pixel, used=(), model='lcsc'):
     """A row whose seeds have these values by the LeNet, and by the pixels."""
     row = scored(value[0], 'onestep', pixel=pixel[0])
     row['values'], row['others']['fd_pixel']['values'] = value, pixel
-    report = report_rows.Report('evolution', used, 41, [row])
+    report = report_rows.Report('evolution', used, 'onestep', 41, [row])
     return report_rows.Entry(model, 'ema 0.99', row, report)
 
 
@@ -109,3 +109,18 @@ def test_the_terminal_table_is_aligned_and_says_below_it_what_was_searched():
         'LCSC (evolution) searched'
     )
     assert all('is better than the best average' in line for line in lines[-2:])
+
+
+@pytest.mark.parametrize('used, flagged', [(('fd_lenet',), True), (('fd_pixel',), False)])
+def test_a_winner_that_loses_with_a_sampler_that_it_did_not_search_is_flagged(used, flagged):
+    """It loses in fd_lenet and gains in fd_pixel, where it counts only if the search used fd_lenet."""
+    found = opinion([4.5, 4.6], [0.1, 0.1], used)
+    average = opinion([4.0, 4.2], [0.375, 0.375], model='ema')
+    assert opinions.loses_with_another_sampler(found, average) is None
+    another = found.report._replace(sampler='multistep@80,0.8')
+    text = opinions.loses_with_another_sampler(found._replace(report=another), average)
+    sentence = (
+        'LCSC (evolution) searched with multistep@80,0.8. With onestep it is worse than the best '
+        'average, ema 0.99, in fd_lenet (4.55 against 4.1).'
+    )
+    assert text == (sentence if flagged else None)

@@ -7,7 +7,7 @@ from etils import epath
 
 from cm_jax import recipes
 from cm_jax.errors import UserError
-from cm_jax.reports.published import read, resolved
+from cm_jax.reports.published import missing, read, resolved
 from tests.helpers.paths import ROOT
 
 UNPUBLISHED = {'cifar10_flow.py'}  # the control of CUD: no paper has this run
@@ -44,10 +44,24 @@ def family(tmp_path, monkeypatch):
     return written
 
 
-def test_the_page_is_what_the_command_writes(families):
-    assert (ROOT / recipes.PAGE).read_text() == recipes.page(families), (
+def test_the_page_is_what_the_command_writes(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert (ROOT / recipes.PAGE).read_text() == recipes.recipes(), (
         'python -m cm_jax.recipes makes docs/recipes.md anew'
     )
+
+
+def test_a_row_must_have_what_its_config_sets_and_how_it_is_trained_and_scored(family):
+    config = recipes.config_of('cifar10_ect.py')
+    own = [f'objective.{key}' for key in config['objective']]
+    (row,) = family(shared="dataset.flip = [false, 'a.sh:1']").rows
+    lacking = missing(config, row)
+    assert {'model.dtype', 'model.precision', 'optimizer.learning_rate', *own} <= {*lacking}
+    assert {'init_from.workdir', 'sampling.ema', 'evaluation.bytes'} <= {*lacking}
+    assert 'dataset.flip' not in lacking and 'train.log_every' not in lacking
+    search = recipes.config_of('cifar10_cd_lcsc.py')
+    (row,) = family(shared="budget.samples = [5000, 'a.sh:1']", config='cifar10_cd_lcsc.py').rows
+    assert 'basis.start' in missing(search, row) and 'budget.samples' not in missing(search, row)
 
 
 def test_every_config_with_a_published_run_is_in_it(families):

@@ -110,6 +110,13 @@ def test_the_picture_is_as_wide_as_a_readme_and_shows_the_very_pixels():
     np.testing.assert_array_equal(picture[24 : 24 + len(grid), 24 : 24 + grid.shape[1]], grid)
 
 
+@pytest.mark.parametrize('side, scale', [(28, 2), (32, 2), (64, 1)])
+def test_panels_of_any_images_have_room_for_their_texts(side, scale):
+    panel = plots.Panel(np.zeros((5, side, side, 1), np.uint8), 'LCSC (evolution)', '', '', 'k')
+    (width, _) = PIL.Image.open(io.BytesIO(plots.comparison([panel] * 2, 5))).size
+    assert width == 2 * (5 * side * scale + 4 * 2) + 2 * 24 + 28
+
+
 def test_a_missing_run_names_the_command_that_makes_it(tmp_path):
     line = commands.error('report', f'--workdir={tmp_path}')
     assert f'{tmp_path}/teacher has no config.json' in line

@@ -37,7 +37,7 @@ c.evaluation.update({'samples': 40, 'batch_size': 20})
 """
 SEARCH = """
 c.basis.start = 1
-c.search.population = 3
+c.search.population = 4  # the least of CMA-ES
 c.budget.update({'generations': 2, 'samples': 40, 'batch_size': 20, 'finalists': 2})
 if c.search.method == 'gradient':
     c.gradient.batch_size = 40

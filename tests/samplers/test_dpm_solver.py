@@ -84,6 +84,26 @@ def test_official_dpm_solver_ends_where_the_papers_code_does(recorded):
     np.testing.assert_allclose(end, arrays['cmt/end_nchw'], rtol=0, atol=1e-9)
 
 
+def test_the_official_solvers_end_where_lcscs_copy_of_them_does(recorded):
+    """Single steps of both orders, and the multistep form with the settings of LCSC's configs."""
+    arrays, config = recorded('dpm_solver')
+    assert config['denoiser'] == 'D(x, t) = 0.8 sin(1.7 x / (1 + t)) + 0.03 ln t'
+
+    def denoise(x, t):
+        t = t[:, None]
+        return 0.8 * jnp.sin(1.7 * x / (1 + t)) + 0.03 * jnp.log(t)
+
+    specs = [name.removeprefix('end/') for name in arrays if name.startswith('end/')]
+    assert {'dpm3@9,official', 'dpm2s@7', 'dpm3s@8', 'dpm3s@9', 'dpm3s@10'} < set(specs)
+    with jax.enable_x64(True):
+        x = jnp.asarray(arrays['x_T'])
+        keys = jax.random.split(jax.random.key(0), len(x))
+        for spec in specs:
+            sampler = samplers.build(spec, PROCESSES['ve'])
+            end = sampler.sample(denoise, x, keys, np.array(sampler.levels))
+            np.testing.assert_allclose(end, arrays[f'end/{spec}'], rtol=0, atol=1e-12, err_msg=spec)
+
+
 def dpm_error(p, spec):
     """How far a sampler ends from the closed form at t_min, at most."""
     with jax.enable_x64(True):

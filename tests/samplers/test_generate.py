@@ -96,6 +96,7 @@ def test_samples_without_a_loop_are_the_samples_and_call_the_network_once_an_eva
             'multistep@80,1,0.5',
             'multistep@80,1,0.5,clip',
             'heun@3',
+            'heun@3,clip',
             'euler@3',
             'adams3@4',
         ),
@@ -107,3 +108,19 @@ def test_samples_without_a_loop_are_the_samples_and_call_the_network_once_an_eva
         found = samplers.generate(sampler, model, 0.7, 3, jnp.arange(4), unroll=True)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=spec)
         assert calls == [(4, *SHAPE)] * sampler.evaluations, spec
+
+
+def test_clip_shows_a_sampler_estimates_within_minus_1_and_1():
+    """For each sampler with arguments it is what sampling with the clipped denoiser gives."""
+    x, keys = (
+        jax.random.normal(jax.random.key(0), (5, *SHAPE)),
+        jax.random.split(jax.random.key(1), 5),
+    )
+    denoise = lambda x, t: 2 * jnp.tanh(x)  # noqa: E731
+    clipped = lambda x, t: jnp.clip(denoise(x, t), -1, 1)  # noqa: E731
+    for spec in ('multistep@80,1', 'heun@3', 'ddim@3', 'dpm3@4,official', 'churn@3,S_churn=1'):
+        plain, clips = (samplers.build(each, VE) for each in (spec, f'{spec},clip'))
+        assert clips.clips and clips.levels == plain.levels and clips.options == plain.options
+        found = clips.sample(denoise, 80 * x, keys)
+        np.testing.assert_array_equal(found, plain.sample(clipped, 80 * x, keys), err_msg=spec)
+        assert np.abs(found - plain.sample(denoise, 80 * x, keys)).max() > 0.1, spec

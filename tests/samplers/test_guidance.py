@@ -51,6 +51,19 @@ def test_guidance_without_labels_is_refused_before_sampling():
     assert build_sampler('onestep+cfg2', generative_model._replace(num_classes=3)).evaluations == 2
 
 
+def test_guidance_of_a_network_that_always_had_its_labels_is_refused():
+    always = GenerativeModel(labelled, VE, SHAPE, 3, guidable=False)
+    assert build_sampler('onestep+cfg1', always).guidance == 1
+    for attempt in (
+        lambda: samplers.generate(
+            samplers.build('onestep+cfg2', VE), always, 1.0, 0, jnp.arange(2)
+        ),
+        lambda: build_sampler('onestep+cfg2', always),
+    ):
+        with pytest.raises(UserError, match=r"'onestep\+cfg2'.*label_dropout = 0.*--unsupported"):
+            attempt()
+
+
 class Shifted(nn.Module):
     """A network whose answer moves with the label's vector."""
 

@@ -66,6 +66,8 @@ WRONG = [  # (what is written, what the refusal says)
     ('multistep@0', r'must lie in \[0.002, 80\], got 0'),
     ('multistep@80,-1', r'must lie in \[0.002, 80\], got 80, -1'),
     ('multistep@clip', 'as multistep@80,0.8'),
+    ('heun@clip', 'heun@n with n >= 1'),
+    ('heun@8,clip,clip', 'heun@n with n >= 1'),
     ('multistep@80,0.8,clip,clip', 'as multistep@80,0.8'),
     ('multistep@idx:0,22,39', r'idx:0,22,39: write indices .* as multistep@idx:0,22,39/40'),
     ('multistep@idx:0,22/40', 'from 0, that of t_max, to n - 1'),

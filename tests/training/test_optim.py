@@ -137,17 +137,13 @@ def test_clip_bounds_the_gradients_norm():
     [
         ({'name': 'sgdm'}, "unknown optimizer 'sgdm'; legal: adam, radam"),
         ({'name': 'adm'}, "did you mean 'adam'"),
-        ({'learning_rate': 0.0}, 'learning_rate > 0'),
-        ({'warmup_steps': -1}, 'warmup_steps >= 0'),
-        ({'clip': -1.0}, 'clip >= 0'),
-        ({'b1': 1.0}, 'b1 and b2 in'),
         ({'decay': 'cosine'}, "'cosine'; legal: constant, inverse_sqrt"),
         ({'decay': 'inverse_sqrt'}, "at least 1 for 'inverse_sqrt'.*got 0"),
         ({'decay_steps': 5}, "0 for decay 'constant'.*got 5"),
         ({'decay': 'inverse_sqrt', 'decay_steps': (5, 5)}, r"got \(5, 5\) for 'inverse_sqrt'"),
         ({'decay': 'linear'}, "got 0 for 'linear'"),
         ({'decay': 'linear', 'decay_steps': ()}, r"got \(\) for 'linear'"),
-        ({'decay': 'linear', 'decay_steps': (5, 0)}, r"got \(5, 0\) for 'linear'"),
+        ({'decay': 'linear', 'decay_steps': (5, 0)}, r'decay_steps must be .* got \(5, 0\)'),
         ({'momentum': 0.9}, r'config\.optimizer\.momentum.*legal: b1, b2, clip'),
     ],
 )

@@ -38,16 +38,23 @@ def test_probe_is_at_the_last_gap_at_quantiles_of_the_law_of_training(run):
     np.testing.assert_allclose(np.log(probe.t), -1.1 + 2 * z, atol=0.25)
 
 
-def test_an_exact_program_keeps_all_and_16_bits_lose_more_the_fewer_they_have(run):
+def test_an_exact_program_keeps_all_and_16_bits_lose_more_the_fewer_they_have(run, monkeypatch):
     probe, params = precision.make_probe(run.settings, DIGITS, 2), run.params()
-    exact = probe.difference(params, (), 'float32', 'highest')
-    kept = {
-        dtype: precision.compare(probe.difference(params, (), dtype, 'high'), exact)
-        for dtype in ('float32', 'float16', 'bfloat16')
-    }
-    lost = {dtype: 1 - cosine.min() for dtype, (cosine, _) in kept.items()}
-    assert lost['float32'] < 1e-9 < lost['float16'] < lost['bfloat16']  # high is exact on the CPU
-    np.testing.assert_allclose(kept['float16'].ratio, 1, atol=0.2)
+    choices = [(dtype, 'high') for dtype in ('float32', 'float16', 'bfloat16')]
+    found = {how: probe.difference(params, (), *how) for how in (precision.EXACT, *choices)}
+    kept = {how: precision.compare(found[how], found[precision.EXACT]) for how in choices}
+    lost = [1 - cosine.min() for cosine, _ in kept.values()]
+    assert lost[0] < 1e-9 < lost[1] < lost[2]  # high is exact on the CPU
+    np.testing.assert_allclose(kept['float16', 'high'].ratio, 1, atol=0.2)
+
+    # The table has these numbers.
+    monkeypatch.setattr(precision.Probe, 'difference', lambda self, p, t, *how: found[how])
+    title, _, *rows = precision.table(probe, params, (), [precision.EXACT, *choices])
+    assert title.count('r/t = ') == len(probe.t) and f't = {probe.t[-1]:.3g}, r/t' in title
+    assert [row.split(' | ')[:2] for row in rows[1:]] == [[f'| {d}', p] for d, p in choices]
+    cosine, ratio = kept['bfloat16', 'high']
+    assert rows[0].count('1.0000 (1.000)') == len(probe.t)
+    assert rows[3].endswith(f'| {cosine[-1]:.4f} ({ratio[-1]:.3f}) |')
 
 
 def test_methods_with_pairs_are_those_that_compare_and_others_are_refused():

@@ -76,6 +76,15 @@ def test_a_default_that_is_written_out_changes_nothing():
     assert weights_meaning(written, SHAPE) == weights_meaning(settings('edm'), SHAPE)
 
 
+def test_attention_at_a_height_that_the_network_has_not_means_nothing():
+    def attends(*heights):
+        return settings('edm', change=lambda c: c.model.update({'attn_resolutions': heights}))
+
+    plain = weights_meaning(attends(), SHAPE)
+    assert weights_meaning(attends(16), SHAPE) == plain != weights_meaning(attends(8), SHAPE)
+    assert weights_meaning(attends(16, 8), SHAPE) == weights_meaning(attends(8), SHAPE)
+
+
 # To start from
 
 
@@ -210,6 +219,19 @@ def test_guidance_needs_classes(edm):
 
     said = refusal(open_frozen, settings('cd', 'teacher', edm, change), SHAPE)
     assert said == 'config.objective.guidance needs classes: set config.class_conditional'
+
+
+def test_guidance_needs_a_teacher_that_learnt_without_classes_too(edm, tmp_path):
+    def change(c):
+        c.objective.guidance = 2.0
+
+    said = refusal(open_frozen, settings('cd', 'teacher', edm, change), SHAPE)
+    assert said.startswith('config.objective.guidance = 2.0 needs a teacher that also learnt from')
+    assert f'{edm.workdir} has model.label_dropout = 0' in said
+    config = tiny.get_config('edm')
+    config.model.label_dropout = 0.1
+    teacher = untrained_run(tmp_path / 'teacher', config)
+    assert open_frozen(settings('cd', 'teacher', teacher, change), SHAPE).teacher_denoise
 
 
 def test_lpips_without_its_files_is_refused():

@@ -139,6 +139,7 @@ HEAD, FIRST = 'lin2.model.1.weight', 'features.0.weight'
         ),
         ('features', {FIRST: None, 'features.3.bias': None}, '2 missing: features.0.weight, feat'),
         ('features', {FIRST: np.full((64, 3, 11, 11), np.inf)}, 'has values that are not finite'),
+        ('heads', {'scaling_layer.shift': np.zeros(2)}, 'shift is not that of version 0.1'),
         ('features', {'features.1.weight': np.zeros(64)}, '1 unexpected: features.1.weight'),
     ],
 )
@@ -164,7 +165,7 @@ def test_wrong_settings_are_refused(stored, tmp_path):
     refused(r"unknown key config\.lpips\.head 'head' \(did you mean 'heads'", head='x')
     refused('no weights file .*none.pth', features=str(tmp_path / 'none.pth'))
     refused("path of the file of its heads, got ''", heads='')
-    refused('path of the file of its features, got None', features=None)
+    refused(r'config\.lpips\.features must be text, or a path, got None', features=None)
     refused(r"fit the features of LPIPS 'vgg': 22 missing", network='vgg')
     refused(r"fit the heads of LPIPS 'alex': 5 missing", heads=stored['features'])
     with pytest.raises(UserError, match=r'config\.lpips lacks heads'):

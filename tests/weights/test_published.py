@@ -8,21 +8,25 @@ import jax
 import numpy as np
 import pytest
 
-from cm_jax import samplers
+from cm_jax import objectives, samplers
 from cm_jax.config import base_config
 from cm_jax.errors import UserError
+from cm_jax.evaluation import references
 from cm_jax.models.presets import PRESETS, Preset
 from cm_jax.weights import names, published
+from cm_jax.weights.write import write_safetensors
 from cm_jax.wiring import wire
 from tests.helpers import weight_files
 from tests.helpers.networks import SHAPE, SMALL, weights
 from tests.helpers.tiny import settings_of
 
+PUBLIC = dict(PRESETS)
 SMALL_PRESETS = {
     'cm_cifar10': Preset(SMALL['ncsnpp'], SHAPE, 0, 'jcm', 'consistency'),
     'cm_lsun256': Preset(SMALL['adm'] | {'scale_shift': False}, SHAPE, 0, 'openai', 'consistency'),
     'cud_cifar10': Preset(SMALL['ddpmpp'] | {'skip_scaling': 0.75}, SHAPE, 0, 'bare', 'flow'),
     'edm2_imagenet64_s': Preset(SMALL['edm2'], SHAPE, 0, 'edm2'),
+    'adm_imagenet64': Preset(SMALL['adm'], SHAPE, 0, 'edm'),
 }
 
 
@@ -78,6 +82,12 @@ def parts(found):
     return wired
 
 
+def protocol(found):
+    """The sampler, the rule of the bytes and the reference of the code that trained the network."""
+    evaluation = published.sections(found)['evaluation']
+    return *evaluation['samplers'], evaluation['bytes'], evaluation['reference']
+
+
 def refusal(path, network, **options):
     with pytest.raises(UserError) as error:
         read(path, network, **options)
@@ -98,8 +108,11 @@ def test_a_checkpoint_of_jcm(tmp_path):
     same(found, params)
     assert (found.layout, found.prefix) == ('jcm', 'params_ema.')
     assert (found.trained_as, found.file_format) == ('consistency', 'flax')
+    assert protocol(found) == ('onestep', 'truncate', 'train')
     teacher = path.rename(tmp_path / 'edm_cifar10_ema')
-    assert read(teacher, 'cm_cifar10', ema='params_ema').trained_as == 'diffusion'
+    found = read(teacher, 'cm_cifar10', ema='params_ema')
+    assert found.trained_as == 'diffusion'
+    assert protocol(found) == ('heun@18', 'truncate', 'train')
     line = refusal(teacher, 'cm_cifar10')
     assert line.endswith('choose one with --ema=NAME: params, params_ema')
     tree['params_ema']['AttnBlockpp_0'].pop('NIN_1')
@@ -109,7 +122,7 @@ def test_a_checkpoint_of_jcm(tmp_path):
     assert 'unknown weights in' in refusal(teacher, 'cm_cifar10', ema='target_params')
 
 
-def test_a_state_dict_of_lcsc(tmp_path):
+def test_a_state_dict_of_lcsc(tmp_path, monkeypatch):
     state, params = state_of('cm_cifar10', 'bare')
     path = tmp_path / 'ema_0.9999_840000.pt'
     path.write_bytes(weight_files.zip_file(tensors(state)))
@@ -119,7 +132,13 @@ def test_a_state_dict_of_lcsc(tmp_path):
     sections = published.sections(found)
     assert sections['sampling'] == {'sampler': 'onestep'}
     assert 'boundary' not in sections['objective'] and sections['evaluation']['samples'] == 50_000
+    assert protocol(found) == ('onestep', 'truncate', 'train')
+    assert sections['model'] == {**found.settings, 'precision': 'highest'}
+    monkeypatch.setitem(published.PRECISIONS, SHAPE[0], 'high')
+    assert published.sections(found)['model']['precision'] == 'high'
     assert parts(found).process.name == 've'
+    path.write_bytes(weight_files.zip_file(tensors(state) | {'init_kwargs.sigma_data': 'half'}))
+    assert 'has a sigma_data that is no number' in refusal(path, 'cm_cifar10')
 
 
 def test_the_state_dicts_of_catch_up_distillation(tmp_path):
@@ -138,6 +157,7 @@ def test_the_state_dicts_of_catch_up_distillation(tmp_path):
         found = read(path, 'cud_cifar10', heads=heads)
         same(found, params)
         assert (found.trained_as, found.settings['heads']) == ('flow', 3)
+        assert protocol(found) == ('euler@16', 'round', 'train')
         assert len(parts(found).generative_model.heads) == 3
         alone = read(path, 'cud_cifar10')
         assert 'head2_conv' not in alone.params
@@ -163,6 +183,8 @@ def test_openais_networks_on_lsun(tmp_path):
             found = read(path, 'cm_lsun256')
             same(found, params)
             assert found.trained_as == ('diffusion' if kind[0] == 'e' else 'consistency'), path.name
+            sampler = 'heun@40,clip' if kind[0] == 'e' else 'onestep'
+            assert protocol(found) == (sampler, 'truncate', 'train'), path.name
     assert read(path, 'cm_lsun256', trained_as='diffusion').trained_as == 'diffusion'
     wide = {k: np.concatenate([v, v]) if '.emb_layers.' in k else v for k, v in state.items()}
     path.write_bytes(weight_files.zip_file(tensors(wide)))
@@ -179,10 +201,55 @@ def test_ects_networks_on_imagenet_have_no_log_variance(tmp_path):
         found = read(path, 'edm2_imagenet64_s')
         same(found, params)
         assert found.trained_as == kind
+        sampler = 'heun@32' if kind == 'diffusion' else 'onestep'
+        assert protocol(found) == (sampler, 'round', 'train')
     assert published.sections(found)['objective']['boundary'] == 0  # ECT's there is its denoiser
     state.pop('unet.out_gain')
     path.write_bytes(weight_files.zip_file(tensors(state, 'ema_state.emas.0.')))
     assert '1 missing: unet.out_gain' in refusal(path, 'edm2_imagenet64_s')
+
+
+def test_networks_of_64_pixels_have_the_reference_of_their_paper():
+    for network, reference in (
+        ('adm_imagenet64', 'imagenet-64x64.npz'),
+        ('edm2_imagenet64_xl', 'img64.pkl'),
+        ('cm_imagenet64', 'VIRTUAL_imagenet64_labeled.npz'),
+    ):
+        preset = PUBLIC[network]
+        found = published.Published(
+            params={},
+            preset=preset,
+            settings=preset.settings,
+            layout=preset.layout,
+            prefix='',
+            trained_as=preset.trained_as,
+            config={},
+            file_format='npz',
+        )
+        assert protocol(found)[2] == reference and reference in references.PUBLISHED
+
+
+def test_an_exported_file_says_what_no_tensor_reveals(tmp_path):
+    """Another noise input, and a consistency model on another process, in a layout of EDM."""
+    assert sorted(published.TRAINED_AS) == sorted(objectives.names())
+    state, params = state_of('adm_imagenet64', 'edm')
+    told = {'objective': {'name': 'ict', 'sigma_data': 0.5}, 'model': {'noise_scale': 1000.0}}
+    told |= {'process': {'name': 've', 't_min': 0.01, 't_max': 60.0}}
+    metadata = {'made_by': published.EXPORTED, 'process': 've', 'config': json.dumps(told)}
+    path = tmp_path / 'weights.safetensors'
+    write_safetensors(path, state, metadata)
+    found = read(path, 'adm_imagenet64')
+    same(found, params)
+    assert (found.trained_as, found.settings['noise_scale']) == ('consistency', 1000.0)
+    assert 'boundary' not in published.sections(found)['objective']  # t_min, and not ECT's 0.003
+    process = parts(found).process
+    assert (process.t_min, process.t_max) == (0.01, 60.0)
+    told['objective'] |= {'name': 'ect', 'boundary': 0.02}
+    write_safetensors(path, state, metadata | {'config': json.dumps(told)})
+    assert published.sections(read(path, 'adm_imagenet64'))['objective']['boundary'] == 0.02
+    told['objective']['sigma_data'] = 1.0
+    write_safetensors(path, state, metadata | {'config': json.dumps(told)})
+    assert 'has sigma_data 1.0' in refusal(path, 'adm_imagenet64')
 
 
 def test_weights_of_another_network_are_one_line(tmp_path):
@@ -197,25 +264,6 @@ def test_weights_of_another_network_are_one_line(tmp_path):
         assert marker in refusal(path, network)
     assert "unknown network 'ddpm'" in refusal(path, 'ddpm')
     assert 'only those of Catch-Up' in refusal(path, 'edm2_imagenet64_s', heads=path)
-
-
-def test_snapshots_are_listed_by_their_names(tmp_path):
-    for name in ('a-0000200-0.100.pkl', 'a-0000100-0.100.pkl', 'a-0000100-0.050.pkl', 'log.txt'):
-        (tmp_path / name).write_bytes(b'')
-    listed = published.snapshots(tmp_path)
-    assert [one[1:] for one in listed] == [(100, 0.05), (100, 0.1), (200, 0.1)]
-    for name, message in (
-        ('a-0000100-0.05.pkl', 'are of the same time and sigma_rel'),
-        ('a-0000300-0.500.pkl', 'has the sigma_rel 0.5 in its name; legal'),
-        ('b-0000300-0.100.pkl', 'several networks: a, b; legal: of one'),
-    ):
-        (tmp_path / name).write_bytes(b'')
-        with pytest.raises(UserError, match=message):
-            published.snapshots(tmp_path)
-        (tmp_path / name).unlink()
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(UserError, match='no snapshots that are called NAME-KIMG'):
-        published.snapshots(tmp_path / 'empty')
 
 
 def test_nothing_in_a_file_is_run(tmp_path):

@@ -2,18 +2,17 @@
 
 `read(path, size)` recognises the format by the content. It checks everything before it returns,
 except the pixels of image files, which are decoded only when they are written. Nothing that a file
-contains is ever executed.
+contains is ever executed, and what a file declares takes no memory before it is compared with a bound.
 """
 
 import pathlib
-import tarfile
 from collections.abc import Iterator
 
 import numpy as np
 
 from cm_jax.data import images
 from cm_jax.data.readers import cifar10, idx, image_files
-from cm_jax.data.readers.contents import LEGAL, Contents, damage_is_one_line
+from cm_jax.data.readers.contents import LEGAL, Contents
 from cm_jax.errors import UserError
 
 
@@ -22,12 +21,12 @@ def read(path: pathlib.Path, size: int = 0, crop: str = images.DEFAULT_CROP) -> 
 
     With `size` > 0 each image is cropped and resized to a square of `size` pixels a side, by the rule
     `crop`, a key of images.CROPS.
-    Raises UserError if the path does not exist, the format is unknown, a file is damaged or `size`
-    is negative.
+    Raises UserError if the path does not exist, the format is unknown, a file is damaged or declares
+    more than a bound allows, or `size` is negative or over images.MAX_SIZE.
     """
-    if size < 0:
+    if not 0 <= size <= images.MAX_SIZE:
         raise UserError(
-            f'size {size} is negative; give the pixels of a side, or 0 to keep the size'
+            f'--size={size}; legal: 1 to {images.MAX_SIZE} pixels a side, or 0 to keep the size'
         )
     if not path.exists():
         raise UserError(f'{path} does not exist; legal: {LEGAL}')
@@ -48,9 +47,7 @@ def read(path: pathlib.Path, size: int = 0, crop: str = images.DEFAULT_CROP) -> 
         raise UserError(
             f'{path} is one of the four files of an IDX data set; give the folder that holds them'
         )
-    with damage_is_one_line(path):
-        is_archive = tarfile.is_tarfile(path)
-    if is_archive:
+    if cifar10.is_archive(path):
         return _resized(cifar10.read_archive(path), size, crop)
     raise UserError(f'{path} has an unknown format; legal: {LEGAL}')
 

@@ -1,31 +1,13 @@
 """What every reader returns, `Contents`, and the helpers that several readers use."""
 
-import contextlib
-import pathlib
-import struct
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from cm_jax.errors import UserError
-
 LEGAL = (
     'a folder of IDX files (train-images-idx3-ubyte[.gz], ...), cifar-10-python.tar.gz or the '
     'folder unpacked from it, a folder of images, a zip of images'
-)
-# The errors that reading a damaged file raises.
-DAMAGED = (
-    EOFError,
-    OSError,
-    RuntimeError,  # raised for an encrypted zip
-    struct.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
 )
 
 
@@ -44,15 +26,6 @@ class Contents(NamedTuple):
     class_names: tuple[str, ...]
     counts: dict[str, int]
     examples: Callable[[str], Iterator[tuple[np.ndarray, int]]]
-
-
-@contextlib.contextmanager
-def damage_is_one_line(path: pathlib.Path) -> Iterator[None]:
-    """Raises UserError, which is printed as one line, for any error of reading a damaged file."""
-    try:
-        yield
-    except DAMAGED as error:
-        raise UserError(f'{path} is truncated, damaged or encrypted: {error}') from error
 
 
 def in_memory(

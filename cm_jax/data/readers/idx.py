@@ -2,14 +2,16 @@
 
 import gzip
 import math
+import os
 import pathlib
 import re
 import struct
 
 import numpy as np
 
-from cm_jax.data.readers.contents import Contents, damage_is_one_line, in_memory
-from cm_jax.errors import UserError
+from cm_jax.data.readers.archives import check_expansion
+from cm_jax.data.readers.contents import Contents, in_memory
+from cm_jax.errors import UserError, damage_is_one_line
 from cm_jax.files import sha256
 
 FILE_NAME = re.compile(r'(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?')
@@ -19,25 +21,32 @@ def _array(path: pathlib.Path, ndim: int) -> np.ndarray:
     """Returns the uint8 array of `ndim` dimensions that an IDX file holds.
 
     The file consists of the bytes 0, 0, 8 (the code of uint8) and `ndim`, then `ndim` sizes as
-    big-endian uint32, then the values. Raises UserError if the file is anything else.
+    big-endian uint32, then the values. Raises UserError if the file is anything else, or declares more
+    values than `check_expansion` allows.
     """
-    with damage_is_one_line(path):
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content.startswith(b'\x1f\x8b') else content
-        if content[:4] != bytes((0, 0, 8, ndim)):
+    with damage_is_one_line(path), path.open('rb') as raw:
+        packed = os.fstat(raw.fileno()).st_size
+        gzipped = raw.read(2) == b'\x1f\x8b'
+        raw.seek(0)
+        file = gzip.GzipFile(fileobj=raw) if gzipped else raw
+        magic = file.read(4)
+        if magic != bytes((0, 0, 8, ndim)):
             raise UserError(
-                f'{path} begins with {content[:4].hex()}; IDX bytes in {ndim} dimensions '
+                f'{path} begins with {magic.hex()}; IDX bytes in {ndim} dimensions '
                 f'begin with 000008{ndim:02x}'
             )
-        sizes = struct.unpack_from(f'>{ndim}I', content, 4)
-    start = 4 + 4 * ndim
-    expected = math.prod(sizes)
-    if len(content) - start != expected or not expected:
+        sizes = struct.unpack(f'>{ndim}I', file.read(4 * ndim))
+        expected = math.prod(sizes)
+        check_expansion(path, expected, packed)
+        content = file.read(expected)
+        left = bool(file.read(1))
+    if len(content) != expected or left or not expected:
+        held = f'more than {len(content):,}' if left else f'{len(content):,}'
         raise UserError(
-            f'{path} is truncated, padded or empty: it holds {len(content) - start:,} values, its '
-            f'header says {expected:,}'
+            f'{path} is truncated, padded or empty: it holds {held} values, its header says '
+            f'{expected:,}'
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)
+    return np.frombuffer(content, np.uint8).reshape(sizes)
 
 
 def read(path: pathlib.Path) -> Contents:

@@ -10,9 +10,10 @@ import numpy as np
 import tqdm
 
 from cm_jax.data import images
-from cm_jax.data.readers.contents import LEGAL, Contents, damage_is_one_line
+from cm_jax.data.readers import archives
+from cm_jax.data.readers.contents import LEGAL, Contents
 from cm_jax.data.sources import folder
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, begins_with, damage_is_one_line, shown
 from cm_jax.files import sha256
 
 
@@ -64,16 +65,38 @@ def read_folder(path: pathlib.Path, size: int, crop: str) -> Contents:
     names = folder.file_names(path)
     if not any(map(images.is_image, names)):
         raise UserError(f'{path} holds no image, IDX or CIFAR-10 file; legal: {LEGAL}')
-    return _read(path, names, lambda name: (path / name).read_bytes(), size, crop)
+
+    def content(name: str) -> bytes:
+        file = path / name
+        with damage_is_one_line(file):
+            if not file.is_file():
+                raise UserError(f'{file} is no regular file')
+            if file.stat().st_size > images.MAX_BYTES:
+                raise UserError(
+                    f'{file} has {file.stat().st_size:,} bytes; legal: at most {images.MAX_BYTES:,}'
+                )
+            return file.read_bytes()
+
+    return _read(path, names, content, size, crop)
 
 
 def read_zip(path: pathlib.Path, size: int, crop: str) -> Contents:
-    """Returns the contents of a zip of images, as `read_folder` does for a folder."""
-    with damage_is_one_line(path):
+    """Returns the contents of a zip of images, as `read_folder` does for a folder.
+
+    Raises UserError as well if a name leads out of the archive or is there twice.
+    """
+    with damage_is_one_line(path, 'is truncated, damaged or encrypted'):
         archive = zipfile.ZipFile(path)
+    names, seen = archive.namelist(), set()
+    for name in names:
+        if name.startswith('/') or '..' in name.split('/'):
+            raise UserError(f'{path} is refused: its file {shown(name)} leads out of the archive')
+        if name in seen and images.is_image(name):
+            raise UserError(f'{path} holds two files {shown(name)}; legal: one of each name')
+        seen.add(name)
 
     def content(name: str) -> bytes:
-        with damage_is_one_line(path):
-            return archive.read(name)
+        with damage_is_one_line(path, 'is truncated, damaged or encrypted'), begins_with(path):
+            return archives.content(archive, name, images.MAX_BYTES)
 
-    return _read(path, archive.namelist(), content, size, crop)
+    return _read(path, names, content, size, crop)

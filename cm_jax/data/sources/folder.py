@@ -13,6 +13,7 @@ from etils import epath
 
 from cm_jax.data import Source, images
 from cm_jax.errors import UserError, check_name
+from cm_jax.files import expanded
 
 
 def file_names(path: pathlib.Path) -> list[str]:
@@ -34,7 +35,7 @@ def open_source(split: str, path: str) -> Source:
     the folder is missing or holds no image, if the images differ in size, or if there is no such
     split.
     """
-    root = pathlib.Path(path).expanduser()
+    root = pathlib.Path(expanded(path))
     if not path or not root.is_dir():
         raise UserError(f'config.dataset.path {path!r} is no folder; give a folder of images')
     if (root / 'features.json').exists():

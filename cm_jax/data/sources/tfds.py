@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from etils import epath
 from tensorflow_datasets.core.utils.version import list_all_versions
 
 from cm_jax.data import Source, card, images
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, damage_is_one_line, shown
+from cm_jax.files import expanded
 
 NAME = re.compile(r'(?P<dataset>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?')
 # The number of examples whose size is compared on opening, if TFDS does not know the image size.
@@ -45,7 +47,7 @@ def find(name: str, data_dir: str = '') -> epath.Path:
     match = NAME.fullmatch(name)
     if not match:
         raise UserError(f'data set name {name!r}; legal: dataset, dataset/config, dataset:1.2.3')
-    root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / match['dataset']
+    root = epath.Path(expanded(data_dir or tfds.core.constants.DATA_DIR)) / match['dataset']
     home = root / match['config'] if match['config'] else root
     versions = [match['version']] if match['version'] else map(str, list_all_versions(home))
     folders = [home / version for version in versions]
@@ -95,18 +97,22 @@ def open_source(split: str, name: str, data_dir: str = '') -> Source:
 def open_folder(folder: epath.Path, split: str, name: str) -> Source:
     """Opens a split of the prepared data set in `folder`, which messages call `name`.
 
-    Raises UserError as `open_source` does.
+    Raises UserError as `open_source` does, and if a file of the data set is damaged or names a class
+    that is not TFDS's own.
     """
-    builder = tfds.builder_from_directory(folder)
-    info = builder.info
-    key = _image_key(info)
-    label = dict(info.features.items()).get('label')
-    num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else 0
-    records = _records(builder, split, key)
-    shape = info.features[key].shape
+    with damage_is_one_line(folder):
+        _check_classes(folder)
+        builder = tfds.builder_from_directory(folder)
+        info = builder.info
+        key = _image_key(info)
+        label = dict(info.features.items()).get('label')
+        num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else 0
+        records = _records(builder, split, key)
+        shape = info.features[key].shape
 
     def examples(indices: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        stored = records.__getitems__(indices.tolist())
+        with damage_is_one_line(folder):
+            stored = records.__getitems__(indices.tolist())
         decoded = [
             images.pixels(io.BytesIO(example[key]), f'{name}, image {index}', shape[-1])
             for index, example in zip(indices, stored)
@@ -135,6 +141,30 @@ def open_folder(folder: epath.Path, split: str, name: str) -> Source:
         card=_card(folder, split, info),
         crop=_crop(folder),
     )
+
+
+def _check_classes(folder: epath.Path) -> None:
+    """Raises UserError if features.json names a class of another package than TFDS.
+
+    TFDS would import that package, which may lie in the folder that the program is started in.
+    """
+    for name in _class_names(json.loads((folder / 'features.json').read_text())):
+        if not name.startswith('tensorflow_datasets.'):
+            raise UserError(
+                f'{folder} asks for the class {shown(name)}; legal: features of tensorflow_datasets'
+            )
+
+
+def _class_names(node: Any) -> Iterator[str]:
+    """Yields the names of classes in features.json, under the keys of all versions of TFDS."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ('pythonClassName', 'python_class_name', 'type') and isinstance(value, str):
+                yield value
+            yield from _class_names(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _class_names(value)
 
 
 def _records(builder: tfds.core.DatasetBuilder, split: str, key: str) -> Any:
@@ -177,10 +207,10 @@ def _check_shapes(name: str, decoded: list[np.ndarray], shape: tuple[int, ...]) 
 def _card(folder: epath.Path, split: str, info: tfds.core.DatasetInfo) -> dict[str, Any] | None:
     """Returns the data card stored with a split, or None; slices and sums of splits have none."""
     file = folder / card_name(split)
-    return json.loads(file.read_text()) if split in info.splits and file.exists() else None
+    return card.read(file) if split in info.splits and file.exists() else None
 
 
 def _crop(folder: epath.Path) -> str:
     """Returns the rule by which all splits of a data set were cropped, or '' if no card names it."""
-    cards = (json.loads(file.read_text()) for file in sorted(folder.glob(card_name('*'))))
+    cards = map(card.read, sorted(folder.glob(card_name('*'))))
     return next((card.crop_rule(stored) for stored in cards), '')
