@@ -11,7 +11,8 @@ They guard against accidents, such as a disk that loses bits, and not against an
 import functools
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,19 +35,21 @@ def of_tree(tree: Any) -> dict[str, Sums]:
     Arrays on devices are copied to the host, where saving them finds the copy again. Processes that
     share arrays must all call this; each sums its own parts, and gets the checksums of all of them.
     """
-    parts = {path: _parts(array) for path, array in leaves(tree)}
-    rows = [(path, name, part) for path in parts for name, part in parts[path].items()]
-    if jax.default_backend() != 'cpu':
-        for *_, part in rows:
-            if isinstance(part, jax.Array):
-                part.copy_to_host_async()
-    sums = np.array(_checksums([part for *_, part in rows], keep=True), np.uint64)
+    rows: list[tuple[str, str]] = []
+
+    def parts() -> Iterator[Any]:
+        for path, array in leaves(tree):
+            for name, part in _parts(array).items():
+                rows.append((path, name))
+                yield part
+
+    sums = np.array(_checksums(parts(), keep=True), np.uint64)
     if jax.process_count() > 1:  # JAX has no numbers of 64 bits by default: each goes as two of 32
         halves = multihost_utils.process_allgather(sums.view(np.uint32))
         sums = np.bitwise_or.reduce(halves, axis=0).view(np.uint64)
-    found: dict[str, Sums] = {path: {} for path in parts}
-    for (path, name, _), value in zip(rows, sums.tolist(), strict=True):
-        found[path][name] = f'{value:016x}'
+    found: dict[str, Sums] = {}
+    for (path, name), value in zip(rows, sums.tolist(), strict=True):
+        found.setdefault(path, {})[name] = f'{value:016x}'
     return found
 
 
@@ -56,19 +59,25 @@ def differing(tree: Any, saved: Mapping[str, Sums]) -> list[str]:
     A path that only one of them has counts too. Arrays on devices are copied to the host, a few at a
     time. Processes that share arrays must all call this; each answers for the parts that it has.
     """
-    arrays, rows = dict(leaves(tree)), []
-    wrong = arrays.keys() ^ saved.keys()
-    for path in sorted(arrays.keys() & saved.keys()):
-        parts = _parts(arrays[path], replicas=True)
-        if parts.keys() == saved[path].keys():
-            rows += [(path, name, part) for name, part in parts.items() if part is not None]
-        elif not _is_same(arrays[path], saved[path]):
-            wrong.add(path)
-    sums = _checksums([part for *_, part in rows])
-    for (path, name, _), value in zip(rows, sums, strict=True):
-        if value != int(saved[path][name], 16):
-            wrong.add(path)
-    return sorted(wrong)
+    arrays = dict(leaves(tree))
+    rows: list[tuple[str, str]] = []
+    split_otherwise: list[str] = []
+
+    def parts() -> Iterator[Any]:
+        for path in sorted(arrays.keys() & saved.keys()):
+            own = _parts(arrays[path], replicas=True)
+            if own.keys() != saved[path].keys():
+                split_otherwise.append(path)
+                continue
+            for name, part in own.items():
+                if part is not None:
+                    rows.append((path, saved[path][name]))
+                    yield part
+
+    sums = _checksums(parts())
+    wrong = {path for (path, then), now in zip(rows, sums, strict=True) if int(then, 16) != now}
+    wrong |= {path for path in split_otherwise if not _is_same(arrays[path], saved[path])}
+    return sorted(wrong | (arrays.keys() ^ saved.keys()))
 
 
 def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
@@ -88,7 +97,7 @@ def _parts(array: Any, replicas: bool = False) -> dict[str, Any]:
         name = _whole(array.dtype, array.shape)
         if not replicas and jax.process_index() > 0:
             return {name: None}
-        return {name: array.addressable_data(0) if isinstance(array, jax.Array) else array}
+        return {name: array.addressable_shards[0].data if isinstance(array, jax.Array) else array}
 
     def name_of(index: tuple[slice, ...]) -> str:
         ends = (part.indices(size) for part, size in zip(index, array.shape, strict=True))
@@ -130,35 +139,35 @@ def _is_same(array: Any, saved: Sums) -> bool:
     if array.size != sum(math.prod(stop - start for start, stop in p) for p in places.values()):
         return False
     whole = to_host(array) if isinstance(array, jax.Array) else array
-    parts = [whole[tuple(slice(*ends) for ends in place)] for place in places.values()]
+    parts = (whole[tuple(slice(*ends) for ends in place)] for place in places.values())
     return _checksums(parts) == [int(value, 16) for value in saved.values()]
 
 
-def _checksums(arrays: Sequence[Any], keep: bool = False) -> list[int]:
+def _checksums(arrays: Iterable[Any], keep: bool = False) -> list[int]:
     """Returns the checksums of the bytes of arrays in C order; 0 for None.
 
     A jax.Array keeps the copy on the host that numpy reads of it. Without `keep` another jax.Array of
     the same memory is read, and is dropped with its copy.
     """
-    is_copied = jax.default_backend() != 'cpu'
+    is_copied, ended = jax.default_backend() != 'cpu', object()
+    sums: list[int] = []
+    left, taking = iter(arrays), threading.Lock()
 
     def view(array: Any) -> memoryview:
         if is_copied and not keep and isinstance(array, jax.Array):
             array = jax.make_array_from_single_device_arrays(array.shape, array.sharding, [array])
         return np.ascontiguousarray(array).view(np.uint8).data
 
-    own = [i for i, array in enumerate(arrays) if array is not None]
-    own.sort(key=lambda i: arrays[i].size)  # so that the threads have as much to do
-    # A thread copies an array when it comes to it, so that few copies are there at a time.
-    views = {} if is_copied else {i: view(arrays[i]) for i in own}
+    def work(_: int) -> None:
+        while True:
+            with taking:
+                array, i = next(left, ended), len(sums)
+                if array is ended:
+                    return
+                sums.append(0)
+            if array is not None:
+                sums[i] = xxhash.xxh3_64_intdigest(view(array))
 
-    def checksums(share: Sequence[int]) -> list[int]:
-        return [xxhash.xxh3_64_intdigest(views.get(i) or view(arrays[i])) for i in share]
-
-    found = [0] * len(arrays)
-    shares = [own[first::THREADS] for first in range(THREADS)]
     with ThreadPoolExecutor(THREADS) as pool:
-        for share, sums in zip(shares, pool.map(checksums, shares), strict=True):
-            for i, value in zip(share, sums, strict=True):
-                found[i] = value
-    return found
+        list(pool.map(work, range(THREADS)))  # raises what one of them has raised
+    return sums
