@@ -1,6 +1,6 @@
 """Collects the tensors and plain values of what a file holds under dotted names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class _Collector:
         elif isinstance(node, PLAIN) or _is_plain_list(node):
             self.metadata[name] = node
         elif isinstance(node, (Mapping, list, tuple)):
-            items = node.items() if isinstance(node, Mapping) else enumerate(node)
+            items = _items(node) if isinstance(node, Mapping) else enumerate(node)
             for key, child in items:
                 self.add(_join(name, key), child, depth + 1, in_module)
 
@@ -55,7 +55,7 @@ class _Collector:
             if isinstance(settings, Mapping):
                 inner = _join(name, 'init_kwargs')
                 self._pay(len(settings))
-                for key, value in settings.items():
+                for key, value in _items(settings):
                     if isinstance(value, PLAIN) or _is_plain_list(value):
                         self.add(_join(inner, key), value, depth + 1, in_module)
         for group in ('_parameters', '_buffers', '_modules'):
@@ -63,7 +63,7 @@ class _Collector:
             if not isinstance(children, Mapping):
                 continue
             self._pay(len(children))
-            for key, child in children.items():
+            for key, child in _items(children):
                 if isinstance(child, (Tensor, NumpyArray, Module)):
                     self.add(_join(name, key), child, depth + 1, True)
 
@@ -83,17 +83,21 @@ def collect(root: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     The parameters and buffers of a module have the module's name, then their name in its state dict.
     The metadata are the plain values, and the `class_name` and `init_kwargs` of outermost modules.
     Raises ValueError if a tensor reaches outside its storage, and UserError if containers are nested
-    without end or have keys that are no names.
+    without end or a name is too long.
     """
     collector = _Collector()
     collector.add('', root, 0, False)
     return collector.tensors, collector.metadata
 
 
+def _items(node: Mapping) -> Iterator[tuple[Any, Any]]:
+    """Yields the items of a dict; a key that is no text or number is named by its type and place."""
+    for place, (key, child) in enumerate(node.items()):
+        yield key if isinstance(key, PLAIN) else f'{type(key).__name__}{place}', child
+
+
 def _join(name: str, key: Any) -> str:
-    """Returns the name of an item. Raises UserError if it is too long, or `key` no text or number."""
-    if not isinstance(key, PLAIN):
-        raise UserError(f'a dict has a key of type {type(key).__name__}; legal: texts and numbers')
+    """Returns the name of an item with this key. Raises UserError if it is too long."""
     if isinstance(key, str) and len(name) + len(key) > MAX_NAME:
         raise UserError(f'a name has over {MAX_NAME:,} characters, the limit: {shown(key)[:40]}...')
     return f'{name}.{key}' if name else str(key)

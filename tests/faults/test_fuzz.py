@@ -4,6 +4,7 @@ Each reader gets files that hypothesis makes: whole ones that are damaged in som
 ones of the right form. The process is limited and watched as tests/helpers/limited.py says.
 """
 
+import collections
 import functools
 import pathlib
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hypothesis
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,15 +35,15 @@ def apply(params, x):
 EXTRACTOR = Extractor('made_up', 'fd_made_up', 4, apply, np.float32(2), None, 'c0ffee')
 
 
-def weights(folder: pathlib.Path, content: bytes, name: str) -> None:
+def weights(folder: pathlib.Path, content: bytes, name: str) -> list[str]:
     (folder / name).write_bytes(content)
-    limited.refusal(read_tensors, folder / name)
+    return [limited.refusal(read_tensors, folder / name)]
 
 
-def reference(folder: pathlib.Path, content: bytes, name: str) -> None:
+def reference(folder: pathlib.Path, content: bytes, name: str) -> list[str]:
     (folder / name).write_bytes(content)
-    for keep in (False, True):
-        limited.refusal(references.load, str(folder / name), EXTRACTOR, 8, keep)
+    arguments = references.load, str(folder / name), EXTRACTOR, 8
+    return [limited.refusal(*arguments, keep) for keep in (False, True)]
 
 
 def everything(path: pathlib.Path, size: int = 0, crop: str = 'lanczos') -> None:
@@ -51,14 +53,13 @@ def everything(path: pathlib.Path, size: int = 0, crop: str = 'lanczos') -> None
             pass
 
 
-def images(folder: pathlib.Path, file: tuple[str, bytes]) -> None:
+def images(folder: pathlib.Path, file: tuple[str, bytes]) -> list[str]:
     """One image in a folder, as `prepare` and as the source `folder` read it."""
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / file[0]).write_bytes(file[1])
-    for arguments in ((), (6,), (6, 'adm')):
-        limited.refusal(everything, folder, *arguments)
-    limited.refusal(source, folder)
+    said = [limited.refusal(everything, folder, *crop) for crop in ((), (6,), (6, 'adm'))]
+    return [*said, limited.refusal(source, folder)]
 
 
 def source(folder: pathlib.Path) -> None:
@@ -66,29 +67,28 @@ def source(folder: pathlib.Path) -> None:
     opened.get(np.arange(opened.count))
 
 
-def archive(folder: pathlib.Path, content: bytes, name: str) -> None:
+def archive(folder: pathlib.Path, content: bytes, name: str) -> list[str]:
     (folder / name).write_bytes(content)
-    limited.refusal(everything, folder / name)
+    return [limited.refusal(everything, folder / name)]
 
 
-def idx(folder: pathlib.Path, files: tuple[bytes, bytes]) -> None:
+def idx(folder: pathlib.Path, files: tuple[bytes, bytes]) -> list[str]:
     for name, content in zip(('images-idx3', 'labels-idx1'), files, strict=True):
         (folder / f'train-{name}-ubyte').write_bytes(content)
-    limited.refusal(everything, folder)
-    limited.refusal(everything, folder, 6, 'adm')
+    return [limited.refusal(everything, folder, *crop) for crop in ((), (6, 'adm'))]
 
 
-def data_set(folder: pathlib.Path, file: tuple[pathlib.Path, bytes]) -> None:
+def data_set(folder: pathlib.Path, file: tuple[pathlib.Path, bytes]) -> list[str]:
     """One file of a prepared data set."""
     path, whole = file[0], file[0].read_bytes()
     path.write_bytes(file[1])
     try:
-        limited.refusal(source, path.parent)
+        return [limited.refusal(source, path.parent)]
     finally:
         path.write_bytes(whole)
 
 
-# {reader: (its files, what is done with the folder and each of them)}
+# {reader: (its files, what is said of each of them in a folder)}
 READERS: dict[str, tuple[Any, Callable]] = {
     'pickle': (fuzzing.pickles, functools.partial(weights, name='a.pkl')),
     'torch': (fuzzing.torch_zips, functools.partial(weights, name='a.pt')),
@@ -109,12 +109,14 @@ READERS: dict[str, tuple[Any, Callable]] = {
 def warm_up() -> None:
     """What must be there before the limit is set: JAX, and the modules that are imported late."""
     warnings.simplefilter('ignore')  # of Pillow, for damaged images
+    jax.config.update('jax_enable_compilation_cache', False)  # it writes files
     jnp.zeros(3).block_until_ready()
 
 
 def fuzz(reader: str, folder: pathlib.Path, examples: int) -> None:
-    """In the limited process: tries so many files on a reader."""
+    """In the limited process: tries so many files on a reader, which reads some and refuses some."""
     files, check = READERS[reader]
+    said: collections.Counter[bool] = collections.Counter()
     files = files(folder) if callable(files) else files
     settings = hypothesis.settings(
         max_examples=examples,
@@ -128,9 +130,10 @@ def fuzz(reader: str, folder: pathlib.Path, examples: int) -> None:
     @settings
     @hypothesis.given(files)
     def tried(file: Any) -> None:
-        check(folder, file)
+        said.update(bool(one) for one in check(folder, file))
 
     tried()
+    assert said.keys() == {True, False}, said
 
 
 @pytest.fixture(scope='module')

@@ -77,6 +77,14 @@ def test_numpy_values_in_a_pickle(tmp_path):
     same(read_tensors(path)[0], arrays | {'scalar': np.array(0.5)})
 
 
+def test_keys_that_are_no_names(tmp_path):
+    path, arrays = tmp_path / 'weights.pkl', [values(), values()[1]]
+    path.write_bytes(pickle.dumps({'a': {None: 7, (0, 1): arrays[0], b'b': arrays[1], 3: 4}}))
+    tensors, metadata = read_tensors(path)
+    same(tensors, {'a.tuple1': arrays[0], 'a.bytes2': arrays[1]})
+    assert metadata == {'a.NoneType0': 7, 'a.3': 4, 'format': 'pickle'}
+
+
 def test_npz_has_its_strings_as_metadata(tmp_path):
     path = tmp_path / 'weights.npz'
     np.savez(path, **{'param/a.weight': values(), 'config_json': '{}'})
