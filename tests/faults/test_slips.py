@@ -149,10 +149,18 @@ def places(folder: pathlib.Path) -> list[tuple[str, str]]:
 
 def lines_of(command: str, folder: pathlib.Path) -> list[tuple[list[str], str]]:
     """Command lines with a slip each, and what is said of it."""
-    before, lines = list(COMMANDS[command]), []
-    if command not in ('reference', 'prepare'):
-        lines += [([*before, option], words) for option, words in places(folder)]
-    run = f'--workdir={folder}/run'
+    before, run = list(COMMANDS[command]), f'--workdir={folder}/run'
+    if command == 'reference':
+        return [
+            (['--extractor=pixel', '--data=folder:/dev/null/x'], '/dev/null/x'),
+            (['--extractor=pixel', '--data=digits', '--to=~nobody_here/x.npz'], 'nobody_here'),
+        ]
+    if command == 'prepare':
+        return [
+            (['--dataset=flowers', '--from=/dev/null/x'], '/dev/null/x does not exist'),
+            (['--dataset=flowers', '--from=~nobody_here/x'], "no user 'nobody_here'"),
+        ]
+    lines = [([*before, option], words) for option, words in places(folder)]
     if command == 'train':
         config = slips.config_slips(tiny.get_config('ect').to_dict(), 'RunSettings')
         lines += [([*before, run, option], str(value)) for option, value in config]
@@ -166,12 +174,8 @@ def lines_of(command: str, folder: pathlib.Path) -> list[tuple[list[str], str]]:
     if command == 'search':
         config = slips.config_slips(tiny_search.get_config().to_dict(), 'SearchSettings')
         lines += [([*before, run, option], str(value)) for option, value in config]
-        lines += [
-            (
-                ['--config=configs/digits_edm.py', run],
-                'config.batch_size is a key of the config of ',
-            ),
-        ]
+        swapped = 'config.batch_size is a key of the config of a training run'
+        lines.append((['--config=configs/digits_edm.py', run], swapped))
     return lines
 
 
