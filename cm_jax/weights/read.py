@@ -99,8 +99,8 @@ def _read_npz(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict[str
 def _read_npy(archive: zipfile.ZipFile, entry: str) -> np.ndarray:
     """Returns an array of an npz file.
 
-    Raises UserError if its elements are neither real numbers nor strings, or too many strings, and
-    ValueError if it is not as large as its entry.
+    Raises UserError if its elements are neither real numbers nor strings, or if it has no strings or
+    too many, and ValueError if it is not as large as its entry.
     """
     name = shown(entry.removesuffix('.npy'))
     with archives.opened(archive, entry) as file:
@@ -114,8 +114,8 @@ def _read_npy(archive: zipfile.ZipFile, entry: str) -> np.ndarray:
         raise UserError(f'{name} is of {shown(dtype)}; legal: real numbers and strings')
     if size != archive.getinfo(entry).file_size or not dtype.itemsize:
         raise ValueError(f'{name} is not as large as its header of {dtype} {shape} says')
-    if dtype.kind == 'U' and count > MAX_STRINGS:
-        raise UserError(f'{name} has {count:,} strings; legal: at most {MAX_STRINGS:,}')
+    if dtype.kind == 'U' and not 0 < count <= MAX_STRINGS:
+        raise UserError(f'{name} has {count:,} strings; legal: 1 to {MAX_STRINGS:,}')
     with archives.opened(archive, entry) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 

@@ -45,7 +45,7 @@ def test_two_networks_train_resume_sample_export_and_are_searched(tmp_path):
     assert metadata['process'] == 'rf' and 'sigma_data' not in metadata
     assert 'model.head2_conv.weight' in tensors and not any('prior' in name for name in tensors)
     again = ('import', f'--from={file}', '--network=ddpmpp_cifar10', f'--workdir={tmp_path}/in')
-    assert 'trained on process' in commands.error('convert', *again)
+    assert 'is 4x16, not 256x512' in commands.error('convert', *again)
     search = ('--config=tests/helpers/tiny_search.py:catch_up', f'--config.basis.workdir={whole}')
     commands.run('search', *search, f'--workdir={tmp_path}/lcsc')
     found = open_run(tmp_path / 'lcsc')

@@ -183,7 +183,10 @@ def weights() -> list[Bomb]:
         Bomb('array.npz', zip_of('a.npy'), r'536,870,912 bytes, packed in .*at most 134,217,728'),
         Bomb('header.npz', stored('a.npy', npy((10**12,), '<f4')), 'not as large as its header'),
         Bomb('no text.npz', stored('a.npy', npy((10**9,), '<U0')), 'not as large as its header'),
-        Bomb('texts.npz', stored('a.npy', strings), '1,048,576 strings; legal: at most 10,000'),
+        Bomb('texts.npz', stored('a.npy', strings), '1,048,576 strings; legal: 1 to 10,000'),
+        Bomb(
+            'lists of none.npz', stored('a.npy', npy((2**31, 0), '<U3')), ' 0 strings; legal: 1 to'
+        ),
         Bomb('lzma.npz', stored('a.npy', npy((2,), '<f4', bytes(8)), 14), 'legal: stored, deflat'),
         Bomb('header.safetensors', safetensors(large), 'legal: at most 16,777,216'),
         Bomb('length.safetensors', HUGE + b'{', 'legal: at most 16,777,216'),

@@ -216,4 +216,4 @@ def test_a_run_with_a_learned_prior_is_followed_by_the_one_step_stage(tmp_path):
         (row,) = read_json_lines(folder / 'straightness.jsonl')
         assert row['straightness'] > 0 and row['protocol']['ema'] == '0.9'
     line = commands.error('evaluate', f'--workdir={flow}', '--straightness=0')
-    assert 'at least 1 step' in line
+    assert 'a whole number in [1,' in line

@@ -250,6 +250,9 @@ def test_an_exported_file_says_what_no_tensor_reveals(tmp_path):
     told['objective']['sigma_data'] = 1.0
     write_safetensors(path, state, metadata | {'config': json.dumps(told)})
     assert 'has sigma_data 1.0' in refusal(path, 'adm_imagenet64')
+    told['objective']['sigma_data'] = 0.5
+    write_safetensors(path, state, metadata | {'config': json.dumps(told), 'process': 'rf'})
+    assert "was trained on process 'rf'" in refusal(path, 'adm_imagenet64')
 
 
 def test_weights_of_another_network_are_one_line(tmp_path):
