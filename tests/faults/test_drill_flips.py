@@ -18,6 +18,7 @@ FLIPS = 100
 COMMANDS = {'training': ['train'], 'trained': ['evaluate', 'search'], 'searching': ['search']}
 TELLS = re.compile('damaged|error: |warning: ')
 OUTCOMES = ('harmless', 'mended', 'refused', 'silent')  # docs/reliability.md says what they mean
+STATES = 'training states'
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.devices,
@@ -85,7 +86,7 @@ def kind(file: pathlib.Path) -> str:
         case _, 'trajectory', *_:
             return 'snapshots'
         case _, 'resume', *_:
-            return 'training states'
+            return STATES
     return {
         '.json': 'records (JSON)',
         '.jsonl': 'rows (JSON lines)',
@@ -94,12 +95,15 @@ def kind(file: pathlib.Path) -> str:
 
 
 def files_by_kind(begun: dict[str, pathlib.Path]) -> dict[str, list[tuple[str, pathlib.Path]]]:
-    """All files with anything in them, as (which runs, path in them), by the row of the table."""
+    """All files with anything in them, as (which runs, path in them), by the row of the table.
+
+    Training states are those of the training that is to go on from them.
+    """
     kinds: dict[str, list] = {}
     for name, runs in begun.items():
         for path in files_in(runs):
-            if path.stat().st_size:
-                file = path.relative_to(runs)
+            file = path.relative_to(runs)
+            if path.stat().st_size and (kind(file) != STATES or name == 'training'):
                 kinds.setdefault(kind(file), []).append((name, file))
     return dict(sorted(kinds.items()))
 

@@ -18,7 +18,8 @@ from tests.helpers import commands, drill
 
 KILLS = {'train': 45, 'evaluate': 15, 'search': 40}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-# Before a process has come to the package, a signal ends it as it ends any program.
+# Before a process has come to the package, a signal ends it as it ends any program, without a line. So it
+# does in the last moment, when all is written.
 START = 0.5  # s
 pytestmark = [
     pytest.mark.slow,
@@ -58,13 +59,10 @@ def progress(command: str, runs: pathlib.Path) -> int:
     return len(read_json_lines(epath.Path(runs / rows)))
 
 
-def ends_in_its_line(number: int, status: int, err: str, seconds: float) -> bool:
-    """Whether a process that was sent a signal ended as it should."""
-    if status == 0 or number == signal.SIGKILL:
-        return status in (0, -number)
+def ends_in_its_line(number: int, status: int, err: str) -> bool:
+    """Whether a process that was sent a signal ended by the line that tells of it."""
     line = f'stopped by {signal.Signals(number).name}; the same command continues'
-    its_own = status == 128 + number and err.rstrip().endswith(line) and 'Traceback' not in err
-    return its_own or (status == -number and seconds < START)
+    return status == 128 + number and err.rstrip().endswith(line) and 'Traceback' not in err
 
 
 def kill(command: str, whole: pathlib.Path, runs: pathlib.Path, count: int, rng) -> Tally:
@@ -89,16 +87,20 @@ def kill(command: str, whole: pathlib.Path, runs: pathlib.Path, count: int, rng)
             process.send_signal(number)
             _, err = process.communicate(timeout=120)
             tally.signals[signal.Signals(number).name] += 1
-            if not ends_in_its_line(number, process.returncode, err, moment):
-                tally.silent.append(f'{number} at {moment} s: {process.returncode}, {err[-2000:]}')
         else:
             assert process.returncode == 0, err[-3000:]
-        found = drill.read(runs)
+        found, status = drill.read(runs), process.returncode
+        other = drill.differing(found, expected)
         tally.lost.extend(found.said)
         if progress(command, runs) < before:
             tally.lost.append(f'{number} at {moment} s: {before} had come')
-        if process.returncode == 0:
-            tally.ends.append(drill.differing(found, expected))
+        is_plain = status in (0, -number) and (
+            number == signal.SIGKILL or moment < START or not other
+        )
+        if not is_plain and not ends_in_its_line(number, status, err):
+            tally.silent.append(f'{number} at {moment} s: {status}, {err[-2000:]}')
+        if status == 0:
+            tally.ends.append(other)
             if is_last:
                 return tally
             begin(command, whole, runs)
