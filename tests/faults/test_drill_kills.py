@@ -18,8 +18,8 @@ from tests.helpers import commands, drill
 
 KILLS = {'train': 45, 'evaluate': 15, 'search': 40}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-# Before a process has come to the package, a signal ends it as it ends any program, without a line. So it
-# does in the last moment, when all is written.
+# Before a process has come to the package, a signal ends it as it ends any program, without a line.
+# So it does in the last moment, when all is written.
 START = 0.5  # s
 pytestmark = [
     pytest.mark.slow,
