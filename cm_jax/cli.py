@@ -31,6 +31,7 @@ PARSED = {
     'invalid literal for int() with base 10:': 'it must be a whole number, got',
     'could not convert string to float:': 'it must be a number, got',
 }
+OUT_OF_MEMORY = 'RESOURCE_EXHAUSTED'  # how XLA's error begins
 # --help lists a flag that is defined by a function of this module as one of the command that calls it.
 flags.disclaim_key_flags()
 
@@ -146,8 +147,8 @@ def fail(text: str) -> NoReturn:
 def one_line_errors() -> Iterator[None]:
     """A context in which the process ends with one line and status 2 where the user can help it.
 
-    That is the case of a UserError, of a full disk, and of a path that cannot be used.
-    Every other exception is raised as it is.
+    That is the case of a UserError, of a full disk, of a path that cannot be used, and where a device
+    has too little memory. Every other exception is raised as it is.
     """
     try:
         yield
@@ -161,6 +162,12 @@ def one_line_errors() -> Iterator[None]:
         if error.errno not in UNUSABLE_PATH or not error.filename:
             raise
         fail(f'{error.strerror}: {error.filename}')
+    except jax.errors.JaxRuntimeError as error:
+        if OUT_OF_MEMORY not in str(error):
+            raise
+        fail(
+            f'{str(error).splitlines()[0]} A smaller batch size takes less; what was saved is kept'
+        )
 
 
 def ignore_late_callbacks(unraisable: Any) -> None:
@@ -282,7 +289,7 @@ def open_config(argv: Sequence[str]) -> list[str]:
 
     A file imports its relatives as `configs.common.digits`: the folder that holds `configs` is looked
     for above the file too, so that a command can be called from any folder. Raises UserError if ~ is
-    no home folder.
+    no home folder, or if FILE is no file of Python.
     """
     argv = list(argv)
     for i, argument in enumerate(argv):
@@ -294,7 +301,13 @@ def open_config(argv: Sequence[str]) -> list[str]:
             argv[i] = f'{name}={path}'
         elif i + 1 < len(argv):
             path = argv[i + 1]
-        folders = pathlib.Path(path.partition(':')[0]).absolute().parents
+        file = pathlib.Path(path.partition(':')[0])
+        if file.suffix != '.py' or file.is_dir():
+            raise UserError(
+                f'--config={path}: name a file of Python, such as configs/digits_ect.py, perhaps with '
+                ':VARIANT behind it'
+            )
+        folders = file.absolute().parents
         sys.path += [str(folder) for folder in folders if (folder / 'configs').is_dir()]
     return argv
 
@@ -318,6 +331,8 @@ def parse_flags(argv: Sequence[str], arguments: bool = False) -> Sequence[str]:
             text = text.replace(words, plain)
         fail(text)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if str(error).endswith("has no attribute 'get_config'"):
+            fail('the file of --config has no function get_config, which returns a config')
         sys.argv = [argument for argument in argv if not argument.startswith('--config.')]
         flags.FLAGS.unparse_flags()
         flags.FLAGS(sys.argv)  # parses again without the overrides; config_flags reads sys.argv too

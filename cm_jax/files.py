@@ -6,6 +6,7 @@ out, with a warning that names file and line. A damaged file of one JSON value i
 that names them and says what to do.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -14,7 +15,7 @@ import pathlib
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
@@ -67,13 +68,22 @@ def write_text(path: epath.Path, text: str) -> None:
 
 def write_bytes(path: epath.Path, data: bytes) -> None:
     """Writes a file as `write_text` does."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: epath.Path | pathlib.Path) -> Iterator[IO[bytes]]:
+    """Opens a file to write it as `write_text` does; it is complete when the `with` statement ends."""
     unfinished = path.parent / f'{path.name}.{os.getpid()}{WRITING}'
     try:
-        unfinished.write_bytes(data)
+        with unfinished.open('wb') as file:
+            yield file
         unfinished.replace(path)
-    except OSError as error:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # a full disk does not say which file
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a full disk does not say which file
         raise
 
 

@@ -103,9 +103,15 @@ def _end(number: int) -> None:
     flush.start()
     flush.join(1)  # it blocks where nobody reads what was printed
     with contextlib.suppress(OSError):
-        before = '\n' if os.isatty(2) else ''  # behind the ^C of the terminal or a progress bar
+        before = '\n' if os.isatty(2) or _has_bar() else ''  # behind the terminal's ^C or a bar
         os.write(2, f'{before}{line(number)}\n'.encode())
     os._exit(128 + number)
+
+
+def _has_bar() -> bool:
+    """Returns whether a progress bar is shown, which leaves its line without an end."""
+    tqdm = getattr(sys.modules.get('tqdm'), 'tqdm', None)
+    return bool(getattr(tqdm, '_instances', ()))
 
 
 def _flush_output() -> None:

@@ -15,6 +15,8 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cm_jax.files import writing
+
 COLOURS = {
     'teacher': '#555555',
     'ect': '#009e73',
@@ -65,13 +67,13 @@ def write_grid(path: epath.Path, images: np.ndarray, columns: int) -> None:
     grid.reshape(-1, h + 1, w + 1, c)[:n, :h, :w] = images
     grid = grid.transpose(0, 2, 1, 3, 4).reshape(rows * (h + 1), columns * (w + 1), c)
     grid = grid[:-1, :-1].repeat(scale, 0).repeat(scale, 1)
-    with path.open('wb') as file:
+    with writing(path) as file:
         PIL.Image.fromarray(grid[..., 0] if c == 1 else grid).save(file, 'PNG')
 
 
 def save_figure(path: epath.Path, figure: Figure) -> None:
     """Writes a figure as a PNG file, at DPI pixels per inch."""
-    with path.open('wb') as file:
+    with writing(path) as file:
         figure.savefig(file, format='png', dpi=DPI)
 
 

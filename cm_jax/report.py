@@ -26,6 +26,7 @@ from etils import epath
 from cm_jax import cli
 from cm_jax.files import expanded, write_bytes, write_text
 from cm_jax.lcsc import plots as search_plots
+from cm_jax.lcsc.identity import EMA_STAR
 from cm_jax.plotting import COLOURS, scale_to
 from cm_jax.reports import page, plots
 from cm_jax.reports.inputs import Inputs, Search, load_weights, open_inputs
@@ -42,7 +43,7 @@ from cm_jax.reports.rows import (
     teacher_entries,
 )
 from cm_jax.run import Run
-from cm_jax.run_folder import write_json
+from cm_jax.run_folder import METRICS, write_json
 from cm_jax.types import Params
 
 _WORKDIR = cli.workdir_flag('the folder that holds the runs; the report is written into it')
@@ -110,7 +111,7 @@ def draw_search(search: Search, metric: str, stage: int | None) -> SearchPart:
         search.steps,
         np.reshape(search.coefficients, (-1, len(search.steps))),
         search.groups,
-        search.profile(search.ema_star),
+        search.average(EMA_STAR),
         search.ema_star,
         stage,
     )
@@ -127,8 +128,10 @@ def draw_search(search: Search, metric: str, stage: int | None) -> SearchPart:
 
 
 def cost(run: Run) -> str:
-    """Returns how many images a training run saw, and how fast."""
+    """Returns how many images a training run saw, and how fast, as far as its folder tells."""
     rows = run.metrics()
+    if not rows:
+        return f'its folder, {run.workdir}, holds no {METRICS}'
     speed = np.median([row['images_per_s'] for row in rows])
     return (
         f'{rows[-1]["images"]:,} images seen in training ({rows[-1]["step"]:,} steps of '
@@ -178,10 +181,12 @@ def make_page(
         grid_note=f'Nothing is picked: the first {COUNT} samples of noise seed {SEED}. The same place '
         'in two grids is the same noise (and the same class, where there are classes).',
         plots={
-            'teacher': plots.to_svg(
-                plots.training(inputs.teacher.metrics(), 'teacher', None), 'teacher'
-            ),
-            'ect': plots.to_svg(plots.training(inputs.ect.metrics(), 'ect', stage), 'ect'),
+            name: plots.to_svg(plots.training(rows, name, stages), name)
+            for name, rows, stages in (
+                ('teacher', inputs.teacher.metrics(), None),
+                ('ect', inputs.ect.metrics(), stage),
+            )
+            if rows
         },
         stage=stage,
         searches=[draw_search(search, metric, stage) for search in inputs.searches],

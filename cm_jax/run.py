@@ -8,6 +8,7 @@ images = run.sample(weights, 'multistep@80,0.8', count=64, seed=0)
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -70,11 +71,22 @@ class Run:
         return checkpoint.list_steps(self.workdir / TRAJECTORY)
 
     def step(self, step: int | None = None) -> int:
-        """Returns `step`, or the last step if it is None. Raises UserError if there is no such step."""
+        """Returns `step`, or the last step if it is None. Raises UserError if there is no such step.
+
+        Warns if the last step that training has saved is gone, so that an earlier one is the last.
+        """
         steps = self.steps()
         if not steps:
             raise UserError(f'{self.workdir} has no trajectory step yet: it was not trained')
         if step is None:
+            trained, last = self._trained()
+            due = (self.settings.trajectory.due(s, last) for s in range(steps[-1] + 1, trained + 1))
+            if any(due):
+                warnings.warn(
+                    f'{self.workdir / TRAJECTORY} has lost its last snapshots: training came to step '
+                    f'{trained}, and step {steps[-1]} is taken',
+                    stacklevel=2,
+                )
             return steps[-1]
         if step not in steps:
             raise UserError(f'{self.workdir} has no step {step}; there are {listed(steps)}')
@@ -100,11 +112,17 @@ class Run:
 
         The newest training state says how far the run has come; without one nothing is known.
         """
+        trained, last = self._trained()
+        if trained < 0:
+            return ''
+        return run_folder.lost_snapshots(self.workdir, self.settings.trajectory, trained, last)
+
+    def _trained(self) -> tuple[int, int]:
+        """Returns the step of the newest training state, or -1 if there is none, and the run's last."""
         trained = checkpoint.list_steps(self.workdir / RESUME)
         if not trained or self.settings.steps is None:
-            return ''
-        trajectory, last = self.settings.trajectory, self.settings.steps
-        return run_folder.lost_snapshots(self.workdir, trajectory, trained[-1], last)
+            return -1, -1
+        return trained[-1], self.settings.steps
 
     def check_ema(self, step: int, ema: str) -> None:
         """Raises UserError unless the average `ema` is stored at a step or can be made there."""

@@ -6,6 +6,7 @@ config continues there; another config is refused, and nothing is ever overwritt
 
 import contextlib
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -59,6 +60,7 @@ REMEDIES = {
 }
 
 EMA_ITEM = 'ema_'  # how the name of an average begins in a step of the trajectory
+MAX_LABEL = 150  # bytes of the text of a sampler in a file's name
 RAW = ''  # names the weights themselves, where an average of them could be named
 
 # What earlier versions did not know, by section: the value that means what they did, or ANY for a key
@@ -121,8 +123,16 @@ def weights_file_label(ema: str) -> str:
 
 
 def sampler_file_label(spec: str) -> str:
-    """Returns a sampler's text as a part of a file's name: without commas and slashes."""
-    return spec.replace(',', '-').replace('/', '-')
+    """Returns a sampler's text as a part of a file's name: without commas and slashes.
+
+    A long one, which with the rest of the name would be too long for a file system, is cut, and ends in
+    a checksum of all of it.
+    """
+    label = spec.replace(',', '-').replace('/', '-').encode()
+    if len(label) > MAX_LABEL:
+        digest = hashlib.sha256(label).hexdigest()[:8]
+        return f'{label[: MAX_LABEL - 9].decode(errors="ignore")}-{digest}'
+    return label.decode()
 
 
 def is_new(workdir: epath.Path, config: Mapping[str, Any], name: str = CONFIG) -> bool:

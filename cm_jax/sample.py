@@ -14,6 +14,7 @@ from absl import flags
 
 from cm_jax import cli
 from cm_jax.bounds import Pixels
+from cm_jax.files import writing
 from cm_jax.plotting import write_grid
 from cm_jax.run import open_run
 from cm_jax.run_folder import SAMPLES, sampler_file_label, weights_file_label, write_json
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     }
     write_json(folder / f'{name}.json', record)
     if _NPZ.value:
-        with (folder / f'{name}.npz').open('wb') as file:
+        with writing(folder / f'{name}.npz') as file:
             np.savez(file, images=images)
     print(f'{count} samples: {folder / name}.png')
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -38,9 +39,17 @@ def test_a_path_that_cannot_be_used_is_one_line(capsys, number):
     assert ended(capsys, error) == (2, f'error: {os.strerror(number)}: runs/x/scores.jsonl\n')
 
 
+def test_a_device_without_enough_memory_is_one_line(capsys):
+    text = 'RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nA table of buffers'
+    status, line = ended(capsys, jax.errors.JaxRuntimeError(text))
+    said = 'error: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes. A smaller batch size takes'
+    assert status == 2 and line.startswith(said) and line.count('\n') == 1
+
+
 def test_all_else_is_left_to_the_traceback():
     gone = OSError(errno.ENOENT, 'gone', 'x')
-    for error in (gone, OSError(errno.EACCES, 'no file'), ValueError('a bug'), KeyError('a bug')):
+    others = jax.errors.JaxRuntimeError('INTERNAL: a bug'), ValueError('a bug'), KeyError('a bug')
+    for error in (gone, OSError(errno.EACCES, 'no file'), *others):
         with pytest.raises(type(error)) as raised, cli.one_line_errors():
             raise error
         assert raised.value is error

@@ -191,6 +191,20 @@ def test_names_say_which_weights_and_which_search():
 # The card of its data
 
 
+def test_the_text_of_many_levels_is_a_name_that_a_file_can_have(folder):
+    """That of --sampler=tuned may have a thousand."""
+    specs = [
+        'multistep@80,' + ','.join(f'{80 * q**n:.10g}' for n in range(1, 200)) for q in (0.9, 0.8)
+    ]
+    specs += [f'heun@18+auto2=runs/{"ä" * 300}', 'multistep@80,0.8']
+    labels = [run_folder.sampler_file_label(spec) for spec in specs]
+    assert len(set(labels)) == 4 and labels[-1] == 'multistep@80-0.8'
+    folder.mkdir(parents=True, exist_ok=True)
+    for label in labels:
+        name = f'{label}_step12345678_ema posthoc0.12345_seed{2**31 - 1}.json'
+        run_folder.write_json(folder / name, {})
+
+
 def test_the_card_of_the_data_is_stored_once_and_refuses_other_data(folder):
     folder.mkdir(parents=True)
     train, test = (data.open_source('digits', split) for split in ('train', 'test'))

@@ -4,7 +4,7 @@ All code that reads image files follows these rules:
 - Folders at the top that are named after splits (SPLITS) are splits; the folders below are classes.
 - A data set is in colour if any of its images is. Grey images then get three equal channels.
 - An alpha channel is dropped. 16-bit grey images and float images are refused.
-- So are images of more than MAX_PIXELS: a small file can declare any number of them.
+- So are images of more than MAX_PIXELS, or MAX_SIDE: a small file can declare any number of them.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from cm_jax.errors import UserError, begins_with, damage_is_one_line
 
 MAX_PIXELS = 1 << 26  # of one image: 8192 x 8192
+MAX_SIDE = 1 << 16  # pixels of a side: Pillow's tables for each row and column take memory too
 MAX_BYTES = 4 * MAX_PIXELS  # of its file: as many as without compression
 MAX_SIZE = 4096  # pixels a side to which images are resized
 SPLITS = ('train', 'test', 'validation', 'val')
@@ -106,16 +107,19 @@ def _opened(file: BinaryIO | pathlib.Path, where: str) -> Iterator[Image.Image]:
 
 
 def _check_pixels(width: int, height: int, where: str) -> None:
-    """Raises UserError, which begins with `where`, if an image has more than MAX_PIXELS."""
-    if width * height > MAX_PIXELS:
-        raise UserError(f'{where} has {width}x{height} pixels; legal: at most {MAX_PIXELS:,}')
+    """Raises UserError, which begins with `where`, if an image exceeds MAX_PIXELS or MAX_SIDE."""
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise UserError(
+            f'{where} has {width}x{height} pixels; legal: at most {MAX_PIXELS:,}, and {MAX_SIDE:,} a '
+            'side'
+        )
 
 
 def header(file: BinaryIO | pathlib.Path, where: str) -> Header:
     """Returns the size and colour of an image, without decoding it.
 
     Raises UserError, which begins with `where`, if `file` is not a readable image, or has more than
-    8 bits per channel or more than MAX_PIXELS.
+    8 bits per channel or more pixels than are legal.
     """
     with _opened(file, where) as image:
         if image.mode in REFUSED_MODES:

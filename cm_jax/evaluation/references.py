@@ -23,7 +23,7 @@ import numpy as np
 from cm_jax.data import Source
 from cm_jax.errors import UserError, check_name, damage_is_one_line, shown
 from cm_jax.evaluation.scores import Reference, reference
-from cm_jax.files import expanded, sha256
+from cm_jax.files import expanded, sha256, writing
 from cm_jax.metrics import moments
 from cm_jax.metrics.precision_recall import RealFeatures
 from cm_jax.metrics.protocol import extractor_id
@@ -74,10 +74,8 @@ def save(path: pathlib.Path, statistics: Reference, extractor: Extractor) -> Non
     if statistics.features is not None:
         arrays['features'] = statistics.features
     arrays[RECORD] = json.dumps(record)
-    beside = path.with_name(f'{path.name}.writing')
-    with beside.open('wb') as file:
+    with writing(path) as file:
         np.savez(file, **arrays)
-    beside.replace(path)
 
 
 def load(path: str, extractor: Extractor, batch_size: int, keep: bool = False) -> Reference:

@@ -61,27 +61,20 @@ class Search:
 
     @property
     def ema_star(self) -> str:
-        """The label of the best EMA profile over the snapshots."""
+        """The label of the best EMA profile over the snapshots, which is of the kind EMA_STAR."""
         return self.chosen.choices[EMA_STAR].identity(EMA_STAR).label
 
-    def average(self, kind: str, label: str) -> np.ndarray:
-        """Returns the coefficients [K] of a row of the report that is an average of the snapshots.
+    def average(self, kind: str) -> np.ndarray:
+        """Returns the coefficients [K] of the average of the snapshots that the report has of a kind.
 
-        Raises UserError if there is none of that label.
+        The kinds are EMA_STAR, UNIFORM and those of the scanned baselines.
         """
+        k = len(self.steps)
         if kind in self.chosen.baselines:
             return self.chosen.baselines[kind].coefficients
-        return self.profile(label)
-
-    def profile(self, label: str) -> np.ndarray:
-        """Returns the coefficients [K] of the average over the snapshots that has this label.
-
-        Raises UserError if the search did not start from an average of this label.
-        """
-        for row in self.candidates:
-            if row['profile'] is not None and row['profile'].label == label:
-                return np.array(row['coefficients'][: len(self.steps)])  # the same for every group
-        raise UserError(f'{self.run.workdir} has no candidate {label!r}')
+        if kind == UNIFORM:
+            return np.full(k, 1 / k)
+        return self.chosen.choices[kind].coefficients[:k]  # the same for every group
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,7 +188,7 @@ def load_weights(inputs: Inputs, entry: Entry) -> Params:
         def load_snapshot(step: int) -> Params:
             return inputs.ect.params(step, search.ema)
 
-        average = search.average(kind, label)
+        average = search.average(kind)
         return inputs.ect.project(combine.combine(load_snapshot, search.steps, average))
     stored = label.removeprefix(f'{EMA} ') if kind == EMA else label
     return inputs.ect.params(search.steps[-1], stored)

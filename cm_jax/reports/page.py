@@ -26,7 +26,7 @@ class Page(NamedTuple):
     averages: Sequence[Entry]  # all averages of weights, of which the best one is in the table
     grids: Sequence[tuple[Entry, bytes]]  # a grid of samples of a row, as a PNG file
     grid_note: str  # how the samples of the grids were drawn
-    plots: Mapping[str, str]  # <svg> elements by name: teacher, ect
+    plots: Mapping[str, str]  # <svg> elements by name: teacher, ect; of those with a log
     stage: int | None  # the length in steps of a stage of ECT's curriculum; None is no stages
     searches: Sequence[SearchPart]
     facts: Mapping[str, str]  # term -> description: what the runs cost, and where the page was made
@@ -95,18 +95,19 @@ def grids(page: Page) -> str:
 
 
 def training(page: Page) -> str:
-    """Returns the plots of the two training runs."""
+    """Returns the plots of the two training runs, as far as there are any."""
     stages = (
         f' Bands: the stages of its curriculum, {page.stage:,} steps each.' if page.stage else ''
     )
-    return figure(
-        page.plots['teacher'], 'Loss of the teacher', 'Means between two lines of the log.'
-    ) + figure(
-        page.plots['ect'],
-        'Loss of ECT',
-        'Dashed: the distance between the outputs at two noise levels; solid: the same, weighted, '
-        f'which is trained on. The distance falls as the curriculum closes their gap.{stages}',
-    )
+    captions = {
+        'teacher': ('Loss of the teacher', 'Means between two lines of the log.'),
+        'ect': (
+            'Loss of ECT',
+            'Dashed: the distance between the outputs at two noise levels; solid: the same, weighted, '
+            f'which is trained on. The distance falls as the curriculum closes their gap.{stages}',
+        ),
+    }
+    return ''.join(figure(plot, *captions[name]) for name, plot in page.plots.items())
 
 
 def definitions(facts: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from cm_jax.errors import UserError
+from cm_jax.files import writing
 
 ALIGNMENT = 8  # bytes; the header is padded with spaces so that the first tensor is aligned
 DTYPES = {
@@ -60,9 +61,7 @@ def write_safetensors(
         offset = offsets[1]
     text = json.dumps(header).encode()
     text += b' ' * (-len(text) % ALIGNMENT)
-    beside = path.parent / f'{path.name}.writing'
-    with beside.open('wb') as file:
+    with writing(path) as file:
         file.write(struct.pack('<Q', len(text)) + text)
         for name in names:
             file.write(np.ascontiguousarray(tensors[name]).tobytes())
-    beside.replace(path)

@@ -99,6 +99,7 @@ def test_images_that_differ_in_size_say_what_to_do(tmp_path):
             lambda text: text.replace('tensorflow_datasets.core', 'mine'),
             'asks for',
         ),
+        ('features.json', lambda text: text.replace('"7",', '"7", "7",'), r'\(7, 7, 5, 1\); legal'),
     ],
 )
 def test_damaged_files_of_a_data_set_are_one_line(

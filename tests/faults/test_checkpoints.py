@@ -234,7 +234,12 @@ def test_an_opened_run_names_damaged_and_lost_snapshots(run_folder):
     shutil.rmtree(run_folder / 'trajectory' / '4')
     lost = f'{run_folder}/trajectory has lost the snapshots of these steps: 2, 4'
     assert run.lost_snapshots() == lost
+    assert run.step() == 8
+    shutil.rmtree(run_folder / 'trajectory' / '8')
+    with pytest.warns(UserWarning, match='training came to step 8, and step 6 is taken'):
+        assert run.step() == 6
     shutil.rmtree(run_folder / 'resume')  # now nothing says how far it had come
+    assert run.step() == 6
     assert run.lost_snapshots() == ''
 
 

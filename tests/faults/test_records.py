@@ -7,15 +7,23 @@ import shutil
 import tarfile
 import warnings
 
+import numpy as np
 import pytest
 from etils import epath
 
 from cm_jax import cli, run_folder
 from cm_jax.errors import UserError
+from cm_jax.evaluation import references
+from cm_jax.evaluation.scores import Reference
 from cm_jax.files import append_json_line, drop_json_lines, read_json_lines, write_text
 from cm_jax.lcsc import generations, plots, selection
+from cm_jax.lcsc.identity import EMA_STAR, UNIFORM
+from cm_jax.metrics import moments
+from cm_jax.plotting import write_grid
 from cm_jax.reports import inputs
 from cm_jax.run import open_run
+from cm_jax.types import Extractor
+from cm_jax.weights.write import write_safetensors
 from tests.helpers import quadratic_search
 from tests.helpers.paths import FIXTURES
 from tests.helpers.refusals import refusal
@@ -101,7 +109,30 @@ def test_a_last_row_that_lacks_only_its_newline_is_used(rows):
     assert [row['step'] for row in read_json_lines(rows)] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize('write', [append_json_line, lambda path, row: write_text(path, str(row))])
+def writes_grid(path, row):
+    write_grid(path, np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), np.uint8), 2)
+
+
+def writes_weights(path, row):
+    write_safetensors(path, {'a': np.zeros(1000)}, {})
+
+
+def writes_reference(path, row):
+    of = Extractor('made_up', 'fd_made_up', 100, lambda params, x: x, (), None, 'c0ffee')
+    references.save(path, Reference(moments.of(np.eye(100)), {}, None, None), of)
+
+
+@pytest.mark.parametrize(
+    'write',
+    [
+        append_json_line,
+        lambda path, row: write_text(path, str(row)),
+        writes_grid,
+        writes_weights,
+        writes_reference,
+    ],
+    ids=['row', 'text', 'pictures', 'weights', 'statistics'],
+)
 def test_a_full_disk_leaves_a_file_as_it_was_and_is_told_with_its_name(rows, write):
     before, unlimited = rows.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, unlimited[1]))
@@ -147,7 +178,22 @@ def test_a_damaged_candidate_moves_no_other_and_the_search_goes_on_from_its_stat
     assert len(resumed.scores) == len(candidates)
 
 
+def test_a_report_needs_no_row_of_a_candidate_for_its_averages(stored):
+    whole = opens_search(stored)
+    rows = {row['profile'].label: row['coefficients'] for row in whole.candidates if row['profile']}
+    (stored / 'lcsc' / 'search.jsonl').unlink()
+    search = opens_search(stored)
+    assert not search.candidates
+    for kind, label in ((EMA_STAR, whole.ema_star), (UNIFORM, UNIFORM)):
+        assert search.average(kind).tolist() == pytest.approx(rows[label][: len(whole.steps)])
+
+
 # Records
+
+
+def opens_search(folder):
+    config = run_folder.read_config(folder / 'lcsc', 'search.json')
+    return inputs.open_search(folder / 'lcsc', config, 'x')
 
 
 def opens(folder):
@@ -160,10 +206,6 @@ def continues(folder):
 
 def searches_on(folder):
     run_folder.is_new(folder / 'lcsc', {'seed': 0}, run_folder.SEARCH)
-
-
-def reports(folder):
-    inputs.open_search(folder / 'lcsc', run_folder.read_config(folder / 'lcsc', 'search.json'), 'x')
 
 
 def goes_on(folder):
@@ -195,12 +237,12 @@ BEGIN, SEARCH = 'restore it: the command that made this folder', 'delete it, and
         ('ect/data_card.json', opens, BEGIN),
         ('ect/tuned_levels.json', tuned, 'delete it, and tune the levels again'),
         ('lcsc/search.json', searches_on, BEGIN),
-        ('lcsc/search.json', reports, BEGIN),
+        ('lcsc/search.json', opens_search, BEGIN),
         ('lcsc/search_state.json', goes_on, SEARCH),
         ('lcsc/chosen.json', chooses, SEARCH),
-        ('lcsc/chosen.json', reports, SEARCH),
-        ('lcsc/coefficients.json', reports, SEARCH),
-        ('lcsc/report.json', reports, SEARCH),
+        ('lcsc/chosen.json', opens_search, SEARCH),
+        ('lcsc/coefficients.json', opens_search, SEARCH),
+        ('lcsc/report.json', opens_search, SEARCH),
         ('lcsc/landscape.json', draws, SEARCH),
     ],
 )

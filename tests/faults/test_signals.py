@@ -118,6 +118,17 @@ def test_the_first_signal_is_deferred_and_the_second_ends_it():
     assert status == 130 and err == 'stopped by SIGINT; the same command continues\n'
 
 
+def test_the_line_is_not_written_behind_a_progress_bar():
+    process = program(
+        f'{INSTALL}import time, tqdm\nwith tqdm.tqdm(total=3):\n'
+        "  print('ready', flush=True)\n  time.sleep(100)"
+    )
+    status, err = ended(process, signal.SIGTERM)
+    assert status == 143 and err.splitlines()[-1] == (
+        'stopped by SIGTERM; the same command continues'
+    )
+
+
 def test_with_fresh_the_same_command_would_start_afresh(tmp_path):
     process = program(
         "import sys\nsys.argv.append('--fresh')\n"

@@ -162,12 +162,16 @@ def lines_of(command: str, folder: pathlib.Path) -> list[tuple[list[str], str]]:
         ]
     lines = [([*before, option], words) for option, words in places(folder)]
     if command == 'train':
+        # First, as the module of a config that has been read stays, with its functions.
+        lines.insert(0, (['--config=configs/common/digits.py', run], 'has no function get_config'))
         config = slips.config_slips(tiny.get_config('ect').to_dict(), 'RunSettings')
         lines += [([*before, run, option], str(value)) for option, value in config]
         lines += [
             (['--config=configs/digits_lcsc.py', run], 'config.basis is a key of the config of a '),
             ([*before, run, '--config.model.attn_resolutions=(16,)'], 'names resolution 16; this '),
             (['--config=~nobody_here/x.py', run], "there is no user 'nobody_here'"),
+            (['--config=configs', run], '--config=configs: name a file of Python'),
+            ([f'--config={folder}/config.json', run], 'config.json: name a file of Python'),
             ([*before, run, '--config.sampling.sampler=onestep+cfg2'], 'label_dropout = 0'),
             ([*before, run, '--config.init_from.workdir=/dev/null/x'], '/dev/null/x is no run'),
         ]

@@ -224,7 +224,10 @@ def data_sets() -> list[Bomb]:
     return [
         Bomb('pixels.zip', stored('a.png', bits(13_000, 13_000)), f'13000x13000 pixels; {most}'),
         Bomb('more pixels.zip', stored('a.png', header_only(60_000, 60_000)), most),
-        Bomb('narrow.zip', stored('a.png', bits(1, 1_000_000)), f'64x64000000 pixels; {most}'),
+        Bomb(
+            'long.zip', stored('a.png', header_only(7, 70_000)), f'7x70000 .*{most}, and 65,536 a'
+        ),
+        Bomb('narrow.zip', stored('a.png', bits(1, 60_000)), f'64x3840000 pixels; {most}'),
         Bomb('file.zip', zip_of('a.bmp'), '536,870,912 bytes; legal: at most 268,435,456'),
         Bomb('method.zip', stored('a.bmp', bytes(9), zipfile.ZIP_BZIP2), 'legal: stored, deflate'),
         Bomb('train-images-idx3-ubyte.gz', gzip_of(idx), 'legal: at most 134,217,728'),

@@ -117,6 +117,13 @@ def test_the_page_is_whole_and_escaped(rendered):
         assert expected in text
 
 
+def test_a_run_that_was_not_trained_here_has_no_plot():
+    """Its weights were imported, and its folder has no metrics."""
+    whole = make_page()
+    text = page.training(whole._replace(plots={'ect': whole.plots['ect']}))
+    assert text.count('<svg') == 1 and 'Loss of ECT' in text and 'Loss of the teacher' not in text
+
+
 def test_the_page_says_which_spaces_were_searched_and_flags_who_lost(rendered):
     text, tags = rendered
     assert 'LCSC (evolution) searched in fd_lenet, and did not use fd_pixel.' in text

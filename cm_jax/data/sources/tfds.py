@@ -77,7 +77,7 @@ def _image_key(info: tfds.core.DatasetInfo) -> str:
             f'{list(info.features)}'
         )
     feature = info.features[key]
-    if feature.np_dtype != np.uint8 or feature.shape[-1] not in (1, 3):
+    if feature.np_dtype != np.uint8 or feature.shape[2:] not in ((1,), (3,)):
         raise UserError(
             f'{info.name} has images {feature.np_dtype} {feature.shape}; legal: uint8 [H,W,1 or 3]'
         )
