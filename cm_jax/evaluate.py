@@ -47,20 +47,29 @@ from cm_jax.settings import Evaluation, parse_run
 from cm_jax.types import Extractor
 from cm_jax.wiring import open_spaces
 
-_CONFIG = cli.config_flag('takes `evaluation` from this config')
+_CONFIG = cli.config_flag("a config whose section `evaluation` is used in place of the run's own")
 _WORKDIR = cli.workdir_flag()
 _STEP = flags.DEFINE_multi_string(
-    'step', None, "trajectory step, repeatable, or 'all'; default the last"
+    'step',
+    None,
+    "the training step whose weights are scored, or 'all'; repeatable; default: the last",
 )
 _EMA = flags.DEFINE_multi_string(
     'ema',
     None,
-    "average, e.g. 0.999 or posthoc0.07, repeatable; '' is the weights themselves; default: all "
-    'that are stored',
+    "which average of the weights is scored, e.g. 0.999 or posthoc0.07; '' is the weights "
+    'themselves; repeatable; default: all that are stored',
 )
-_SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, repeatable')
-_SAMPLES = cli.number_flag('samples', None, 'samples a seed', Samples)
-_SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
+_SAMPLER = flags.DEFINE_multi_string(
+    'sampler',
+    None,
+    'how images are generated, e.g. onestep, multistep@80,0.8, heun@18, tuned; repeatable; default: '
+    'config.evaluation.samplers',
+)
+_SAMPLES = cli.number_flag('samples', None, 'how many images are generated for a seed', Samples)
+_SEEDS = flags.DEFINE_list(
+    'seeds', None, 'seeds of the noise, e.g. 1000,1001,1002; the score is the mean over them'
+)
 _EXTRACTOR = cli.extractor_flags()
 _SECOND = flags.DEFINE_list(
     'second',

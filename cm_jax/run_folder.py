@@ -30,6 +30,7 @@ RESUME = 'resume'  # full training states
 METRICS = 'metrics.jsonl'
 SKIPPED = 'skipped.jsonl'  # steps that were not finite
 EVENTS = 'events'  # for TensorBoard
+WANDB = 'wandb.json'  # which run of Weights & Biases has the metrics too
 DISTANCE = 'distance.json'  # the network that is the distance of the loss, by its checksums
 # Written by `evaluate` and `tune_levels`.
 SCORES = 'scores.jsonl'
@@ -55,6 +56,7 @@ BEGIN_ELSEWHERE = (
 SEARCH_AGAIN = f'delete it, and {REPORT} if there is one: the same search command makes both again'
 REMEDIES = {
     **dict.fromkeys((CONFIG, DATA_CARD, ORIGIN, DISTANCE, SEARCH), BEGIN_ELSEWHERE),
+    WANDB: 'delete it: the metrics then go on in a new run of Weights & Biases',
     TUNED_LEVELS: 'delete it, and tune the levels again',
 }
 
@@ -74,7 +76,7 @@ LATER: dict[str, dict[str, Any]] = {
         'skip_scaling': None,
     },
     'prior': {'precision': 'default'},
-    'train': {'evaluate_every': 0, 'evaluate_samples': ANY},
+    'train': {'evaluate_every': 0, 'evaluate_samples': ANY, 'wandb': ANY},
 }
 
 

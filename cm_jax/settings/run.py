@@ -54,6 +54,8 @@ class Loop:
     evaluate_every: Natural = 0
     # How many images are generated for such a score.
     evaluate_samples: Samples = 1000
+    # The project of Weights & Biases that gets the metrics too; it needs the package wandb. '' is none.
+    wandb: str = ''
     # Training stops with an error after so many steps in a row whose loss or gradient is not finite.
     # (A single such step is skipped and logged.)
     stop_after_skipped: Count = 20
