@@ -44,6 +44,7 @@ from cm_jax.run import Run, open_run
 from cm_jax.run_folder import SCORES, weights_label
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import Evaluation, parse_run
+from cm_jax.terminal import Progress, plus_minus, say_next
 from cm_jax.types import Extractor
 from cm_jax.wiring import open_spaces
 
@@ -163,12 +164,11 @@ def weights_line(step: int, ema: str) -> str:
 
 
 def values(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
-    """Yields '12.3456 +- 0.1234', 'kid 0.001235 +- 0.0001': the line names the first already."""
+    """Yields '12.3456 ± 0.1234', 'kid 0.001235 ± 0.0001': the line names the first already."""
     for name in names:
         label, form = ('', '.4f') if name == names[0] else (f'{name} ', '.4g')
-        value, std = row[name], row[f'{name}_std']
-        spread = '' if std is None else f' +- {std:{form}}'
-        yield f'{label}{math.nan if value is None else value:{form}}{spread}'
+        value = math.nan if row[name] is None else row[name]
+        yield label + plus_minus(value, row[f'{name}_std'], form)
 
 
 def header(protocol: Mapping[str, Any], extractor: Extractor, channels: int) -> str:
@@ -191,15 +191,13 @@ def header(protocol: Mapping[str, Any], extractor: Extractor, channels: int) -> 
     return text
 
 
-def score_line(row: Mapping[str, Any], names: Sequence[str], dim: int, cost: str) -> str:
+def score_line(row: Mapping[str, Any], names: Sequence[str], cost: str) -> str:
     """Returns a row of scores for the terminal."""
     protocol = row['protocol']
-    condition = math.nan if row['condition'] is None else row['condition']
     return (
         f'{weights_line(protocol["step"], protocol["ema"])}  {protocol["sampler"]:<18} '
         f'{protocol["evaluations"]:>3} evaluations  {protocol["score"]} '
-        f'{"  ".join(values(row, names))}  (condition {condition:.1e}, rank {row["rank"]} of {dim}; '
-        f'{cost})'
+        f'{"  ".join(values(row, names))}  ({cost})'
     )
 
 
@@ -275,29 +273,51 @@ def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Eval
         for row in run.scores()
         if row.keys() >= {*names, 'condition'}  # rows of earlier versions may lack some
     }
-    rows: list[dict[str, Any]] = []
-    for (step, ema, spec), folder in zip(asked, folders):
-        since, samples, seeds = time.monotonic(), evaluation.samples, evaluation.seeds
-        protocols = [
+    samples, seeds = evaluation.samples, evaluation.seeds
+    protocols = [
+        [
             scorer.protocol(spec, samples, seeds, ema=ema, step=step, space=i)
             for i in range(len(spaces))
         ]
-        if not rows:
-            channels = run.parts.generative_model.image_shape[-1]
-            print(header(protocols[0], extractor, channels), flush=True)
-        row, cost = stored.get(str(protocols)), 'stored'
-        wanted = None if folder is None or images.are_saved(folder, protocols) else folder
-        if row is None or wanted:
-            params = load(step, ema)
-            with images.saving(wanted, protocols) if wanted else contextlib.nullcontext() as save:
-                row = scorer.score(params, spec, samples, seeds, ema=ema, step=step, save=save)
-        if str(protocols) not in stored:
-            stored[str(protocols)] = row = append_json_line(run.workdir / SCORES, row)
-            cost = f'{time.monotonic() - since:.1f} s'
-        rows.append(row)
-        print(score_line(row, names, extractor.dim, cost), flush=True)
+        for step, ema, spec in asked
+    ]
+    wanted = [
+        None if folder is None or images.are_saved(folder, of_spaces) else folder
+        for folder, of_spaces in zip(folders, protocols)
+    ]
+    missing = [str(p) not in stored or bool(w) for p, w in zip(protocols, wanted)]
+    print(header(protocols[0][0], extractor, model.image_shape[-1]), flush=True)
+    rows: list[dict[str, Any]] = []
+    with Progress(sum(missing) * len(seeds) * samples, 'scoring', leave=False) as bar:
+        for (step, ema, spec), of_spaces, to, is_missing in zip(asked, protocols, wanted, missing):
+            since, row, cost = time.monotonic(), stored.get(str(of_spaces)), 'stored'
+            if is_missing:
+                saving = images.saving(to, of_spaces) if to else contextlib.nullcontext()
+                with saving as save:
+                    kept = {'ema': ema, 'step': step, 'save': save, 'bar': bar}
+                    row = scorer.score(load(step, ema), spec, samples, seeds, **kept)
+            if str(of_spaces) not in stored:
+                stored[str(of_spaces)] = row = append_json_line(run.workdir / SCORES, row)
+                cost = f'{time.monotonic() - since:.1f} s'
+            rows.append(row)
+            bar.print(score_line(row, names, cost))
     if len({request.step for request in asked}) > 1:
         print(f'curve: {curve.write(run.workdir, rows, extractor.score)}')
+    end(run, rows, extractor.score)
+
+
+def end(run: Run, rows: Sequence[Mapping[str, Any]], score: str) -> None:
+    """Says where the scores are, and which commands go on from the best of them."""
+    print(
+        f'stored in {run.workdir / SCORES}, each with its protocol, and the condition and rank of the '
+        'covariance behind it'
+    )
+    protocol = min(rows, key=lambda row: math.inf if row[score] is None else row[score])['protocol']
+    weights = f'--step={protocol["step"]} --ema={protocol["ema"]} --sampler={protocol["sampler"]}'
+    commands = [f'sample --workdir={run.workdir} {weights}']
+    if len({row['protocol']['step'] for row in rows}) < len(run.steps()):
+        commands.append(f'evaluate --workdir={run.workdir} {weights.partition(" ")[2]} --step=all')
+    say_next(commands)
 
 
 def main(argv: Sequence[str]) -> None:

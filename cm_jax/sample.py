@@ -18,6 +18,7 @@ from cm_jax.plotting import write_grid
 from cm_jax.run import open_run
 from cm_jax.run_folder import SAMPLES, sampler_file_label, weights_file_label, write_json
 from cm_jax.settings import Pictures, Seed, parse_run
+from cm_jax.terminal import say_next
 
 _CONFIG = cli.config_flag("a config whose section `sampling` is used in place of the run's own")
 _WORKDIR = cli.workdir_flag()
@@ -64,6 +65,10 @@ def main(argv: Sequence[str]) -> None:
         with (folder / f'{name}.npz').open('wb') as file:
             np.savez(file, images=images)
     print(f'{count} samples: {folder / name}.png')
+    if _NPZ.value:
+        print(f'as numbers, uint8 {list(images.shape)}: {folder / name}.npz')
+    weights = f'--step={step} --ema={ema} --sampler={sampler}'
+    say_next([f'evaluate --workdir={run.workdir} {weights}'])
 
 
 if __name__ == '__main__':
