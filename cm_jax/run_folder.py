@@ -67,7 +67,7 @@ RAW = ''  # names the weights themselves, where an average of them could be name
 # that decides nothing in a run, whose value is free. (`earlier_search` does the same for searches.)
 ANY = object()
 LATER: dict[str, dict[str, Any]] = {
-    'dataset': {'flip': False, 'crop': ANY},
+    'dataset': {'flip': False, 'crop': ANY, 'name': '', 'data_dir': '', 'path': ''},
     'evaluation': {'second': ANY, 'bytes': ANY},
     'model': {
         'precision': 'default',

@@ -180,9 +180,12 @@ def report_line(row: Mapping[str, Any], searched: Sequence[str], second: Sequenc
 def end(workdir: epath.Path, winner: Choice | None = None) -> None:
     """Says where the result is, what won in this search, and which commands use it."""
     if winner and winner.profile:
-        print(f'the best candidate is {winner.profile.label}, an average that the search started from')
-    print(f'{workdir} is done: it holds the combined weights as a run, {run_folder.REPORT} with')
-    print(f'  all scores, and pictures: {run_folder.PROGRESS_PLOT}, {run_folder.COEFFICIENTS_PLOT}, ...')
+        print(
+            f'the best candidate is {winner.profile.label}, an average that the search started from'
+        )
+    pictures = f'{run_folder.PROGRESS_PLOT}, {run_folder.COEFFICIENTS_PLOT}'
+    print(f'{workdir} is done: a run folder with the combined weights; {run_folder.REPORT} has the')
+    print(f'  scores, and pictures are {pictures}, {run_folder.COMBINED_SAMPLES}')
     say_next([f'{command} --workdir={workdir}' for command in ('sample', 'evaluate')])
 
 

@@ -40,7 +40,7 @@ def describe(run: Setup, first_step: int) -> str:
         'memory': _memory(run),
         'scores': _scores(run),
         'written': _written(run),
-        'continues': f'at step {first_step:,}' if first_step else '',
+        'state': f'continues at step {first_step:,}' if first_step else '',
     }
     return table({name: value for name, value in rows.items() if value})
 

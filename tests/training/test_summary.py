@@ -30,7 +30,7 @@ def test_the_table_has_the_resolved_settings_and_sizes_that_can_be_read(tmp_path
     assert '2,845 parameters in float32' in text and "precision 'default'" in text
     assert 'weights 11 kB, optimiser 23 kB, averages 34 kB' in text and '0.0 MB' not in text
     assert '7 snapshots of 11 kB, 114 kB together' in text
-    assert 'continues' not in text and 'continues     at step 4' in describe(run, 4)
+    assert 'continues' not in text and 'continues at step 4' in describe(run, 4)
 
 
 def test_the_bytes_of_a_tree_are_those_of_its_arrays():
