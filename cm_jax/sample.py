@@ -51,7 +51,8 @@ def main(argv: Sequence[str]) -> None:
     name = f'{sampler_file_label(sampler)}_step{step}_{weights_file_label(ema)}_seed{seed}'
     folder = run.workdir / SAMPLES
     folder.mkdir(exist_ok=True)
-    write_grid(folder / f'{name}.png', images, min(count, _COLUMNS.value))
+    columns = min(count, _COLUMNS.value)
+    write_grid(folder / f'{name}.png', images, columns)
     record = {
         'sampler': sampler,
         'ema': ema,
@@ -64,6 +65,10 @@ def main(argv: Sequence[str]) -> None:
     if _NPZ.value:
         with (folder / f'{name}.npz').open('wb') as file:
             np.savez(file, images=images)
+    classes = run.parts.generative_model.num_classes
+    if classes:
+        one_each = ', so that a column has one class' if columns % classes == 0 else ''
+        print(f'row by row, the classes are 0 to {classes - 1} in turn{one_each}')
     print(f'{count} samples: {folder / name}.png')
     if _NPZ.value:
         print(f'as numbers, uint8 {list(images.shape)}: {folder / name}.npz')
