@@ -21,7 +21,7 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from cm_jax import interrupts
+from cm_jax import interrupts, usage
 from cm_jax.bounds import BatchSize, Count, Natural, described, fit
 from cm_jax.errors import FULL_DISK, UNUSABLE_PATH, UserError, check_name
 from cm_jax.files import check_folder, expanded
@@ -32,7 +32,7 @@ PARSED = {
     'could not convert string to float:': 'it must be a number, got',
 }
 OUT_OF_MEMORY = 'RESOURCE_EXHAUSTED'  # how XLA's error begins
-# --help lists a flag that is defined by a function of this module as one of the command that calls it.
+# A flag that is defined by a function of this module is one of the command that calls it.
 flags.disclaim_key_flags()
 
 
@@ -205,11 +205,16 @@ def required_config(flag: flags.FlagHolder) -> ConfigDict:
     """
     if flag.value is None:
         raise UserError('--config=FILE is required, e.g. --config=configs/digits_ect.py')
-    path = epath.Path(config_flags.get_config_filename(flags.FLAGS[flag.name]).partition(':')[0])
+    path = config_file(flag)
     if not path.exists():
         configs = sorted(p.name for p in path.parent.glob('*.py')) if path.parent.exists() else []
         raise UserError(f'no config file {path}; {path.parent} has: {", ".join(configs) or "none"}')
     return flag.value
+
+
+def config_file(flag: flags.FlagHolder) -> epath.Path:
+    """Returns the file of --config, without its variant."""
+    return epath.Path(config_flags.get_config_filename(flags.FLAGS[flag.name]).partition(':')[0])
 
 
 def required_section(flag: flags.FlagHolder, name: str) -> dict[str, Any]:
@@ -315,9 +320,13 @@ def open_config(argv: Sequence[str]) -> list[str]:
 def parse_flags(argv: Sequence[str], arguments: bool = False) -> Sequence[str]:
     """Parses the flags and returns `argv` without them.
 
-    If anything is wrong with them, the process ends with one line and status 2. `arguments` says
-    whether the command takes arguments beside its flags, before or after them.
+    If they ask for help, it is printed, and the process ends with status 0; if anything is wrong with
+    them, it ends with one line and status 2. `arguments` says whether the command takes arguments
+    beside its flags, before or after them.
     """
+    if usage.is_asked(list(argv)):
+        print(usage.text())
+        sys.exit(0)
     flags.FLAGS.set_gnu_getopt(arguments)
     with one_line_errors():
         argv = open_config(argv)

@@ -45,6 +45,7 @@ from cm_jax.run_folder import (
     write_config,
     write_record,
 )
+from cm_jax.terminal import progress, say_next, size
 from cm_jax.types import Params
 from cm_jax.weights import fixtures, names
 from cm_jax.weights.published import EXPORTED, Published, read_network, sections
@@ -130,6 +131,8 @@ def import_weights(arguments: Sequence[str]) -> None:
     if path.is_dir():
         import_snapshots(path, network, workdir)
         return
+    if path.exists():
+        print(f'reading {path}, {size(path.stat().length)} ...', flush=True)
     found = read_published(path, network)
     origin = {'file': path.name, 'sha256': sha256(path), **origin_of(network, found)}
     if _HEADS.value:
@@ -140,6 +143,7 @@ def import_weights(arguments: Sequence[str]) -> None:
         f'{count(found.params):,} parameters of {network} from {path.name} are step 0 of {workdir}: '
         f'{MODELS[found.trained_as]}'
     )
+    say_next([f'{command} --workdir={workdir}' for command in ('sample', 'evaluate')])
 
 
 def import_snapshots(folder: epath.Path, network: str, workdir: epath.Path) -> None:
@@ -159,7 +163,8 @@ def import_snapshots(folder: epath.Path, network: str, workdir: epath.Path) -> N
     origin = {'folder': folder.name, 'files': files, **origin_of(network, first)}
 
     def averages() -> Iterable[tuple[int, dict[str, Params]]]:
-        for kimg, ones in itertools.groupby(listed, key=lambda one: one.kimg):
+        shown = progress(listed, len(listed), 'importing', 'files')
+        for kimg, ones in itertools.groupby(shown, key=lambda one: one.kimg):
             items = {}
             for one in ones:
                 found = read_published(one.path, network)
@@ -223,7 +228,7 @@ def write_files(
 ) -> None:
     """Writes the files of a run folder; the arguments are those of `write_run`."""
     preset, dataset = network.preset, config.dataset
-    card = {'name': dataset.get('name', dataset.source), 'split': dataset.split}
+    card = {'name': dataset.name or dataset.source, 'split': dataset.split}
     card |= {'image_shape': list(preset.image_shape), 'num_classes': preset.num_classes}
     write_config(folder, to_plain(config))
     write_record(folder / DATA_CARD, card)

@@ -30,6 +30,7 @@ from cm_jax.plotting import write_grid
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import SAMPLES, weights_file_label, write_json
 from cm_jax.settings import Seed
+from cm_jax.terminal import progress
 from cm_jax.types import Array, Params
 from cm_jax.wiring import open_data
 
@@ -138,7 +139,8 @@ def main(argv: Sequence[str]) -> None:
     label = labels if run.parts.generative_model.num_classes else None
     program = make_program(run, task, ts, seed)
     rows = [images, task.show(zero_shot.measured(task, jnp.asarray(images)))]
-    rows += [program(params, images, label, draw) for draw in range(results)]
+    for draw in progress(range(results), results, 'completing:', 'results', leave=False):
+        rows.append(jax.block_until_ready(program(params, images, label, draw)))
 
     record = {
         'task': _TASK.value,
@@ -158,6 +160,7 @@ def main(argv: Sequence[str]) -> None:
     folder.mkdir(exist_ok=True)
     write_grid(folder / f'{name}.png', np.concatenate(jax.device_get(rows)), count)
     write_json(folder / f'{name}.json', record)
+    print('rows of the picture: the original, what is known of it, then the results')
     print(f'{count} images, {results} results each: {folder / name}.png')
 
 

@@ -23,7 +23,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -33,34 +33,42 @@ from cm_jax.bounds import Samples
 from cm_jax.errors import UserError
 from cm_jax.evaluation import curve, images, straightness
 from cm_jax.evaluation.extractors import override
-from cm_jax.evaluation.references import describe
+from cm_jax.evaluation.lines import header, score_line, values, weights_line
 from cm_jax.evaluation.scores import FeatureSpace, Scorer
 from cm_jax.files import append_json_line
 from cm_jax.generate import LABELS, labels_policy
 from cm_jax.metrics import named
 from cm_jax.metrics.features import ROUNDING
-from cm_jax.models import lenet
 from cm_jax.run import Run, open_run
-from cm_jax.run_folder import SCORES, weights_label
+from cm_jax.run_folder import SCORES
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import Evaluation, parse_run
-from cm_jax.types import Extractor
+from cm_jax.terminal import Progress, say_next
 from cm_jax.wiring import open_spaces
 
-_CONFIG = cli.config_flag('takes `evaluation` from this config')
+_CONFIG = cli.config_flag("a config whose section `evaluation` is used in place of the run's own")
 _WORKDIR = cli.workdir_flag()
 _STEP = flags.DEFINE_multi_string(
-    'step', None, "trajectory step, repeatable, or 'all'; default the last"
+    'step',
+    None,
+    "the training step whose weights are scored, or 'all'; repeatable; default: the last",
 )
 _EMA = flags.DEFINE_multi_string(
     'ema',
     None,
-    "average, e.g. 0.999 or posthoc0.07, repeatable; '' is the weights themselves; default: all "
-    'that are stored',
+    "which average of the weights is scored, e.g. 0.999 or posthoc0.07; '' is the weights "
+    'themselves; repeatable; default: all that are stored',
 )
-_SAMPLER = flags.DEFINE_multi_string('sampler', None, 'e.g. heun@18 or tuned, repeatable')
-_SAMPLES = cli.number_flag('samples', None, 'samples a seed', Samples)
-_SEEDS = flags.DEFINE_list('seeds', None, 'streams of noise, e.g. 1000,1001,1002')
+_SAMPLER = flags.DEFINE_multi_string(
+    'sampler',
+    None,
+    'how images are generated, e.g. onestep, multistep@80,0.8, heun@18, tuned; repeatable; default: '
+    'config.evaluation.samplers',
+)
+_SAMPLES = cli.number_flag('samples', None, 'how many images are generated for a seed', Samples)
+_SEEDS = flags.DEFINE_list(
+    'seeds', None, 'seeds of the noise, e.g. 1000,1001,1002; the score is the mean over them'
+)
 _EXTRACTOR = cli.extractor_flags()
 _SECOND = flags.DEFINE_list(
     'second',
@@ -148,52 +156,6 @@ def chosen_weights(run: Run) -> list[tuple[int, str]]:
     ]
 
 
-def weights_line(step: int, ema: str) -> str:
-    """Returns the beginning of a line of the terminal: which weights it is about."""
-    return f'step {step}  {weights_label(ema):<10}'
-
-
-def values(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
-    """Yields '12.3456 +- 0.1234', 'kid 0.001235 +- 0.0001': the line names the first already."""
-    for name in names:
-        label, form = ('', '.4f') if name == names[0] else (f'{name} ', '.4g')
-        value, std = row[name], row[f'{name}_std']
-        spread = '' if std is None else f' +- {std:{form}}'
-        yield f'{label}{math.nan if value is None else value:{form}}{spread}'
-
-
-def header(protocol: Mapping[str, Any], extractor: Extractor, channels: int) -> str:
-    """Returns what all scores of a call have in common, and what they are not good for."""
-    text = (
-        f'protocol {protocol["id"]}: {protocol["score"]}, {extractor.name} '
-        f'{extractor.checksum[:8]} ({extractor.resize}), {protocol["samples"]:,} samples a seed, '
-        f'labels {protocol["labels"]}; reference {describe(protocol["reference"])}'
-    )
-    if protocol['rank_deficient']:
-        text += (
-            f'\nwarning: too few samples or reference images for {extractor.dim} features: the '
-            'covariance is singular, and the distance far too high to compare with any other protocol'
-        )
-    if extractor.name in lenet.names() and channels != 1:
-        text += (
-            f'\nwarning: {extractor.name} was trained on small grey pictures; for those of {channels} '
-            'channels --extractor=inception gives the FID'
-        )
-    return text
-
-
-def score_line(row: Mapping[str, Any], names: Sequence[str], dim: int, cost: str) -> str:
-    """Returns a row of scores for the terminal."""
-    protocol = row['protocol']
-    condition = math.nan if row['condition'] is None else row['condition']
-    return (
-        f'{weights_line(protocol["step"], protocol["ema"])}  {protocol["sampler"]:<18} '
-        f'{protocol["evaluations"]:>3} evaluations  {protocol["score"]} '
-        f'{"  ".join(values(row, names))}  (condition {condition:.1e}, rank {row["rank"]} of {dim}; '
-        f'{cost})'
-    )
-
-
 def measure_straightness(
     run: Run, weights: Sequence[tuple[int, str]], evaluation: Evaluation, euler_steps: int
 ) -> None:
@@ -227,11 +189,13 @@ def requests(
 
     Raises UserError if one of them is not possible.
     """
-    asked = [
+    specs = _SAMPLER.value or evaluation.samplers
+    requested = [
         Request(step, ema, run.sampler_spec(spec, step, ema))
         for step, ema in weights
-        for spec in _SAMPLER.value or evaluation.samplers
+        for spec in specs
     ]
+    asked = list(dict.fromkeys(requested))  # 'tuned' may be one of the others
     model = run.guided_model([request.spec for request in asked])
     labels_policy(model, _LABELS.value)
     for step, ema in weights:
@@ -266,29 +230,57 @@ def score_weights(run: Run, weights: Sequence[tuple[int, str]], evaluation: Eval
         for row in run.scores()
         if row.keys() >= {*names, 'condition'}  # rows of earlier versions may lack some
     }
-    rows: list[dict[str, Any]] = []
-    for (step, ema, spec), folder in zip(asked, folders):
-        since, samples, seeds = time.monotonic(), evaluation.samples, evaluation.seeds
-        protocols = [
+    samples, seeds = evaluation.samples, evaluation.seeds
+    protocols = [
+        [
             scorer.protocol(spec, samples, seeds, ema=ema, step=step, space=i)
             for i in range(len(spaces))
         ]
-        if not rows:
-            channels = run.parts.generative_model.image_shape[-1]
-            print(header(protocols[0], extractor, channels), flush=True)
-        row, cost = stored.get(str(protocols)), 'stored'
-        wanted = None if folder is None or images.are_saved(folder, protocols) else folder
-        if row is None or wanted:
-            params = load(step, ema)
-            with images.saving(wanted, protocols) if wanted else contextlib.nullcontext() as save:
-                row = scorer.score(params, spec, samples, seeds, ema=ema, step=step, save=save)
-        if str(protocols) not in stored:
-            stored[str(protocols)] = row = append_json_line(run.workdir / SCORES, row)
-            cost = f'{time.monotonic() - since:.1f} s'
-        rows.append(row)
-        print(score_line(row, names, extractor.dim, cost), flush=True)
+        for step, ema, spec in asked
+    ]
+    wanted = [
+        None if folder is None or images.are_saved(folder, of_spaces) else folder
+        for folder, of_spaces in zip(folders, protocols)
+    ]
+    missing = [str(p) not in stored or bool(w) for p, w in zip(protocols, wanted)]
+    print(header(protocols[0][0], extractor, model.image_shape[-1]), flush=True)
+    rows: list[dict[str, Any]] = []
+    with Progress(sum(missing) * len(seeds) * samples, 'scoring', leave=False) as bar:
+        for (step, ema, spec), of_spaces, to, is_missing in zip(asked, protocols, wanted, missing):
+            since, row, cost = time.monotonic(), stored.get(str(of_spaces), {}), 'stored'
+            score = functools.partial(scorer.score, ema=ema, step=step, bar=bar)
+            if is_missing:
+                saving = images.saving(to, of_spaces) if to else contextlib.nullcontext()
+                with saving as save:
+                    made = score(load(step, ema), spec, samples, seeds, save=save)
+                if not row:
+                    row = append_json_line(run.workdir / SCORES, made)
+                    cost = f'{time.monotonic() - since:.1f} s'
+            rows.append(row)
+            bar.print(score_line(row, names, cost))
     if len({request.step for request in asked}) > 1:
         print(f'curve: {curve.write(run.workdir, rows, extractor.score)}')
+    end(run, rows, extractor.score)
+
+
+def end(run: Run, rows: Sequence[Mapping[str, Any]], score: str) -> None:
+    """Says where the scores are, and which commands go on from the best of them."""
+    print(
+        f'stored in {run.workdir / SCORES}, each with its protocol, and the condition and rank of the '
+        'covariance behind it'
+    )
+    protocol = min(rows, key=lambda row: math.inf if row[score] is None else row[score])['protocol']
+    best = f'--ema={protocol["ema"]} --sampler={protocol["sampler"]}'
+    commands = [f'sample --workdir={run.workdir} --step={protocol["step"]} {best}']
+    if len({row['protocol']['step'] for row in rows}) < len(run.steps()):
+        kept = ('samples', 'seeds', 'extractor', 'weights', 'reference', 'batch_size')
+        given = [flags.FLAGS[name] for name in kept if flags.FLAGS[name].present]
+        same = ''.join(
+            f' --{f.name}={",".join(f.value) if isinstance(f.value, list) else f.value}'
+            for f in given
+        )
+        commands.append(f'evaluate --workdir={run.workdir} --step=all {best}{same}')
+    say_next(commands)
 
 
 def main(argv: Sequence[str]) -> None:

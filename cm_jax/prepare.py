@@ -8,7 +8,10 @@
 The first command uses the files of Debian's package dataset-fashion-mnist. The format of --from is
 recognised by its content. Afterwards a config trains on the data set with
 `config.dataset = dict(source='tfds', name='flowers', split='train')`, and any other program reads it
-with `tfds.data_source('flowers')`.
+with `tfds.data_source('flowers')`. configs/own_edm.py takes any by its name:
+
+    python -m cm_jax.train --config=configs/own_edm.py --workdir=runs/own/edm \\
+        --config.dataset.name=flowers
 """
 
 import pathlib
@@ -24,6 +27,7 @@ from cm_jax.data import card, readers
 from cm_jax.data import prepare as data_prepare
 from cm_jax.data.readers import idx
 from cm_jax.errors import UserError
+from cm_jax.terminal import say_next
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -79,6 +83,11 @@ def main(argv: Sequence[str]) -> None:
     print(f'{prepared.folder} {"written" if prepared.is_new else "is already prepared from this"}')
     for stored in prepared.cards.values():
         print(card.line(stored))
+    own, where = f'configs/{dataset}_edm.py', f' --config.dataset.data_dir={FLAGS.data_dir}'
+    if not pathlib.Path(own).exists():
+        own = f'configs/own_edm.py --config.dataset.name={dataset}'
+    workdir = f'--workdir=runs/{dataset}/edm'
+    say_next([f'train --config={own} {workdir}{where if FLAGS.data_dir else ""}'])
 
 
 if __name__ == '__main__':

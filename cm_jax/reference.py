@@ -125,6 +125,7 @@ def main(argv: Sequence[str]) -> None:
     references.save(path, statistics, extractor)
     name = references.describe(statistics.id)
     print(f'{name}, by {extractor.name} {extractor.checksum[:8]}: {path}')
+    print(f'now: python -m cm_jax.evaluate --workdir=RUN --reference={path}', flush=True)
     if rank_deficient(statistics.moments):
         print(
             f'warning: the data set has fewer images than the {extractor.dim} features of the '

@@ -38,6 +38,7 @@ from cm_jax.run_folder import (
 )
 from cm_jax.samplers import GenerativeModel, Guide, parse_autoguidance, parse_guide
 from cm_jax.settings import RunSettings, parse_run
+from cm_jax.terminal import progress
 from cm_jax.types import Params
 from cm_jax.wiring import Parts, beside, wire
 
@@ -206,7 +207,11 @@ class Run:
         generate = make_generator(model, build_sampler(spec, model), mesh, batch, finish)
 
         def samples(params: Params, seed: int) -> np.ndarray:
-            parts = [generate(params, seed, first) for first in range(0, count, batch)]
+            firsts = range(0, count, batch)
+            parts = [
+                generate(params, seed, first)
+                for first in progress(firsts, len(firsts), 'sampling:', 'batches', leave=False)
+            ]
             return np.concatenate(parts)[:count]
 
         return samples

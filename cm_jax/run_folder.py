@@ -31,6 +31,7 @@ RESUME = 'resume'  # full training states
 METRICS = 'metrics.jsonl'
 SKIPPED = 'skipped.jsonl'  # steps that were not finite
 EVENTS = 'events'  # for TensorBoard
+WANDB = 'wandb.json'  # which run of Weights & Biases has the metrics too
 DISTANCE = 'distance.json'  # the network that is the distance of the loss, by its checksums
 # Written by `evaluate` and `tune_levels`.
 SCORES = 'scores.jsonl'
@@ -56,6 +57,7 @@ BEGIN_ELSEWHERE = (
 SEARCH_AGAIN = f'delete it, and {REPORT} if there is one: the same search command makes both again'
 REMEDIES = {
     **dict.fromkeys((CONFIG, DATA_CARD, ORIGIN, DISTANCE, SEARCH), BEGIN_ELSEWHERE),
+    WANDB: 'delete it: the metrics then go on in a new run of Weights & Biases',
     TUNED_LEVELS: 'delete it, and tune the levels again',
 }
 
@@ -67,7 +69,7 @@ RAW = ''  # names the weights themselves, where an average of them could be name
 # that decides nothing in a run, whose value is free. (`earlier_search` does the same for searches.)
 ANY = object()
 LATER: dict[str, dict[str, Any]] = {
-    'dataset': {'flip': False, 'crop': ANY},
+    'dataset': {'flip': False, 'crop': ANY, 'name': '', 'data_dir': '', 'path': ''},
     'evaluation': {'second': ANY, 'bytes': ANY},
     'model': {
         'precision': 'default',
@@ -76,7 +78,7 @@ LATER: dict[str, dict[str, Any]] = {
         'skip_scaling': None,
     },
     'prior': {'precision': 'default'},
-    'train': {'evaluate_every': 0, 'evaluate_samples': ANY},
+    'train': {'evaluate_every': 0, 'evaluate_samples': ANY, 'wandb': ANY},
 }
 
 

@@ -19,6 +19,7 @@ from cm_jax.plotting import write_grid
 from cm_jax.run import open_run
 from cm_jax.run_folder import SAMPLES, sampler_file_label, weights_file_label, write_json
 from cm_jax.settings import Pictures, Seed, parse_run
+from cm_jax.terminal import say_next
 
 _CONFIG = cli.config_flag("a config whose section `sampling` is used in place of the run's own")
 _WORKDIR = cli.workdir_flag()
@@ -51,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
     name = f'{sampler_file_label(sampler)}_step{step}_{weights_file_label(ema)}_seed{seed}'
     folder = run.workdir / SAMPLES
     folder.mkdir(exist_ok=True)
-    write_grid(folder / f'{name}.png', images, min(count, _COLUMNS.value))
+    columns = min(count, _COLUMNS.value)
+    write_grid(folder / f'{name}.png', images, columns)
     record = {
         'sampler': sampler,
         'ema': ema,
@@ -64,7 +66,15 @@ def main(argv: Sequence[str]) -> None:
     if _NPZ.value:
         with writing(folder / f'{name}.npz') as file:
             np.savez(file, images=images)
+    classes = run.parts.generative_model.num_classes
+    if classes:
+        one_each = ', so that a column has one class' if columns % classes == 0 else ''
+        print(f'row by row, the classes are 0 to {classes - 1} in turn{one_each}')
     print(f'{count} samples: {folder / name}.png')
+    if _NPZ.value:
+        print(f'as numbers, uint8 {list(images.shape)}: {folder / name}.npz')
+    weights = f'--step={step} --ema={ema} --sampler={sampler}'
+    say_next([f'evaluate --workdir={run.workdir} {weights}'])
 
 
 if __name__ == '__main__':

@@ -19,22 +19,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from etils import epath
 
 from cm_jax import checkpoint, cli, locks, run_folder
 from cm_jax.config import to_plain
 from cm_jax.lcsc import baselines, generations, plots, selection, snapshots
 from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.fitness import make_fitness
-from cm_jax.lcsc.identity import EMA_STAR, LCSC
+from cm_jax.lcsc.identity import EMA_STAR, LCSC, MEANINGS
 from cm_jax.lcsc.job import RANDOM, SEARCH, open_job
 from cm_jax.lcsc.selection import Choice, Chosen
 from cm_jax.lcsc.session import Session, cost, open_session
 from cm_jax.lcsc.space import ONE
+from cm_jax.lcsc.summary import describe
 from cm_jax.plotting import save_figure, write_grid
 from cm_jax.run import open_run
 from cm_jax.run_folder import RAW, write_record
 from cm_jax.settings import parse_search
+from cm_jax.terminal import plus_minus, progress, say_next
 
 _CONFIG = cli.config_flag('e.g. configs/digits_ect_lcsc.py')
 _WORKDIR = cli.workdir_flag('the folder for the result')
@@ -86,7 +88,7 @@ def score_landscape(session: Session) -> None:
         return
     grid, scores = plots.plane(len(job.steps), size), []
     rows = np.split(grid.coefficients(len(job.steps), job.space.groups), len(grid.y))
-    for row in tqdm(rows, unit=' rows', desc='landscape', dynamic_ncols=True):
+    for row in progress(rows, len(rows), 'landscape:', 'rows'):
         scores += session.fitness(row, job.settings.budget.seed).tolist()
     write_record(path, {'scores': [s if np.isfinite(s) else None for s in scores]}, indent=None)
 
@@ -169,11 +171,22 @@ def report_line(row: Mapping[str, Any], searched: Sequence[str], second: Sequenc
     """
     scores = []
     for name in [name for name in row if name in (*searched, *second)]:
-        value, std = row[name], row[f'{name}_std']
-        spread = '' if std is None else f' +- {std:.4f}'
-        value = math.nan if value is None else value
-        scores.append(f'{name} {value:.4f}{spread}{"*" if name in searched else ""}')
+        value = math.nan if row[name] is None else row[name]
+        spread = plus_minus(value, row[f'{name}_std'])
+        scores.append(f'{name} {spread}{"*" if name in searched else ""}')
     return f'{row["label"]:<14} {row["protocol"]["sampler"]:<18} {"  ".join(scores)}'
+
+
+def end(workdir: epath.Path, winner: Choice | None = None) -> None:
+    """Says where the result is, what won in this search, and which commands use it."""
+    if winner and winner.profile:
+        print(
+            f'the best candidate is {winner.profile.label}, an average that the search started from'
+        )
+    pictures = f'{run_folder.PROGRESS_PLOT}, {run_folder.COEFFICIENTS_PLOT}'
+    print(f'{workdir} is done: a run folder with the combined weights; {run_folder.REPORT} has the')
+    print(f'  scores, and pictures are {pictures}, {run_folder.COMBINED_SAMPLES}')
+    say_next([f'{command} --workdir={workdir}' for command in ('sample', 'evaluate')])
 
 
 def main(argv: Sequence[str]) -> None:
@@ -185,24 +198,23 @@ def main(argv: Sequence[str]) -> None:
     is_new = _FRESH.value or run_folder.is_new(workdir, plain, run_folder.SEARCH)
     locks.check_free(workdir)
     if not is_new and selection.is_done(workdir):
-        print(f'{workdir} is done')
+        end(workdir)
         return
     session = open_session(job, workdir)
     with run_folder.claim(workdir, plain, run_folder.SEARCH, fresh=_FRESH.value):
         snapshots.keep(workdir, job.origin())
         for lost in filter(None, (run.lost_snapshots() for run in job.runs)):
             print(f'  warning: {lost}')
-        of_runs = f' of {len(job.runs)} runs' if len(job.runs) > 1 else ''
-        print(
-            f'  {len(job.steps)} snapshots{of_runs}, steps {job.steps[0]} to {job.steps[-1]}',
-            flush=True,
-        )
+        print(describe(session), flush=True)
         chosen = search_and_choose(session)
         score_landscape(session)
         rows = report(session, chosen, plain)
     for row in rows:
         print(report_line(row, session.searched, session.second))
-    print('* in a space that the search used; the others are second opinions')
+    print('lower is better; * in a space that the search used: the others are second opinions')
+    for kind in dict.fromkeys(row['kind'] for row in rows):
+        print(f'  {kind:<8} {MEANINGS[kind]}')
+    end(workdir, chosen.choices[LCSC])
 
 
 if __name__ == '__main__':

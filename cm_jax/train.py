@@ -29,8 +29,10 @@ from cm_jax.run_folder import DISTANCE, ORIGIN, RAW, RESUME, SAMPLES, SKIPPED, T
 from cm_jax.settings import parse_run
 from cm_jax.training import precision
 from cm_jax.training.logs import Log
-from cm_jax.training.setup import Setup, check_attention, describe, set_up
+from cm_jax.training.setup import Setup, check_attention, set_up
 from cm_jax.training.step import TrainState
+from cm_jax.training.summary import describe, say_done
+from cm_jax.training.weights_and_biases import WeightsAndBiases
 from cm_jax.types import Distance, Metrics
 
 _CONFIG = cli.config_flag()
@@ -159,11 +161,13 @@ def train(
     # Fake devices on one CPU deadlock when many steps are queued.
     wait_for_each_step = jax.default_backend() == 'cpu' and setup.mesh.size > 1
     save_snapshot(setup, trajectory, state, first_step)
+    if sharding.is_primary():
+        print('  compiling the training step ...', flush=True)
     for step in range(first_step + 1, last_step + 1):
         batch = sharding.to_devices(next(setup.batches), setup.mesh)
         state, metrics = setup.train_step(state, batch, setup.teacher)
         stopper = stopper or Stopper()  # before, there is nothing to save
-        if wait_for_each_step:
+        if wait_for_each_step or step == first_step + 1:  # the bar's clock starts behind the first
             jax.block_until_ready(state)
         metrics_writer.add(step, metrics, score(state, step) if score else {})
         log.tick(step)
@@ -248,6 +252,25 @@ def warn_of_missing(setup: Setup, step: int) -> None:
         print(f'  warning: {lost}', flush=True)
 
 
+def open_log(setup: Setup, first_step: int, config: dict[str, Any]) -> Log:
+    """Opens the log of a run from `first_step` on. Raises UserError as WeightsAndBiases does."""
+    settings, is_primary, tracker = setup.settings, sharding.is_primary(), None
+    if settings.train.wandb and is_primary:
+        tracker = WeightsAndBiases(settings.train.wandb, setup.workdir, config)
+    total, batch_size = setup.last_step, settings.batch_size
+    return Log(setup.workdir, first_step, total, batch_size, is_primary, tracker)
+
+
+def end(setup: Setup, stopped: int) -> None:
+    """Says how a run has ended; one that the signal `stopped` has ended ends the process."""
+    if stopped:
+        print(interrupts.line(stopped), file=sys.stderr)
+        sys.exit(128 + stopped)
+    if sharding.is_primary():
+        say_done(setup, cli.config_file(_CONFIG))
+    warn_of_missing(setup, setup.last_step)
+
+
 def main(argv: Sequence[str]) -> None:
     del argv
     config = cli.required_config(_CONFIG)
@@ -264,22 +287,16 @@ def main(argv: Sequence[str]) -> None:
     ):
         first_step, state = restore(setup, resume, trajectory)
         if first_step >= setup.last_step:
-            print(f'{workdir} is done: {first_step:,} of {setup.last_step:,} steps')
-            warn_of_missing(setup, first_step)
+            end(setup, 0)
             return
         if sharding.is_primary():
             print(describe(setup, first_step), flush=True)
         warned = precision.warning(setup, state.params, first_step)  # by all processes together
         if warned and sharding.is_primary():
             print(f'  warning: {warned}', flush=True)
-        log = Log(workdir, first_step, setup.last_step, settings.batch_size, sharding.is_primary())
-        with log:
+        with open_log(setup, first_step, to_plain(config)) as log:
             stopped = train(setup, log, resume, trajectory, state, first_step)
-    if not stopped:
-        warn_of_missing(setup, setup.last_step)
-    else:
-        print(interrupts.line(stopped), file=sys.stderr)
-        sys.exit(128 + stopped)
+    end(setup, stopped)
 
 
 if __name__ == '__main__':

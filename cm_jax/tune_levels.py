@@ -26,6 +26,7 @@ from cm_jax.files import sealed
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import TUNED_LEVELS, weights_label, write_json
 from cm_jax.settings import Evaluation, Seed
+from cm_jax.terminal import Progress, say_next
 from cm_jax.wiring import open_reference
 
 _WORKDIR = cli.workdir_flag()
@@ -75,12 +76,14 @@ def search(run: Run, scorer: Scorer, step: int, ema: str, samples: int) -> dict[
 
     def score(levels: tuple[float, ...]) -> float:
         spec = sampler_spec(levels)
-        rows[spec] = scorer.score(params, spec, samples, seeds, ema=ema, step=step)
+        rows[spec] = scorer.score(params, spec, samples, seeds, ema=ema, step=step, bar=bar)
         protocol = rows[spec]['protocol']
-        print(f'{spec:<32} {protocol["score"]} {rows[spec]["values"][0]:.4f}', flush=True)
+        bar.print(f'{spec:<32} {protocol["score"]} {rows[spec]["values"][0]:.4f}')
         return rows[spec]['values'][0]
 
-    tries = tuning.greedy_levels(score, process.t_min, process.t_max, _LEVELS.value, _BUDGET.value)
+    levels, budget = _LEVELS.value, _BUDGET.value
+    with Progress((levels - 1) * budget * samples, 'tuning', leave=False) as bar:
+        tries = tuning.greedy_levels(score, process.t_min, process.t_max, levels, budget)
     best = tuning.lowest([attempt for attempt in tries if len(attempt.levels) == _LEVELS.value])
     return {
         'step': step,
@@ -143,6 +146,8 @@ def main(argv: Sequence[str]) -> None:
     print(
         f'step {step}, {weights_label(ema)}: --sampler={record["sampler"]}  {record["score"]:.4f}'
     )
+    weights = f'--step={step} --ema={ema} --sampler=tuned'
+    say_next([f'{command} --workdir={run.workdir} {weights}' for command in ('sample', 'evaluate')])
 
 
 if __name__ == '__main__':

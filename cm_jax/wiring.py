@@ -60,7 +60,10 @@ def wire(
       frozen: the networks that only the loss uses. The default is enough for sampling.
     """
     if settings.class_conditional and not data_classes:
-        raise UserError('config.class_conditional is True, and the data has no labels')
+        raise UserError(
+            'config.class_conditional is True, and the data has no labels (pictures in one folder a '
+            'class have): add --config.class_conditional=False'
+        )
     num_classes = data_classes if settings.class_conditional else 0
     process = build_from('process', processes.build, settings.process)
     model, prior = build_networks(settings, image_shape, num_classes)

@@ -27,6 +27,7 @@ cd "$(dirname "$0")/.."
 seeds=${1:-3} runs=runs/study/lcsc
 source launch/environment.sh
 environment .venv "" ""
+echo "with 3 seeds it took two hours on 2 cores of an AMD EPYC that had other work too"
 at_once=$(python -c 'import os, jax; print(os.cpu_count() if jax.default_backend() == "cpu" else 1)')
 if [ "$at_once" -gt 1 ]; then export NPROC=1 OMP_NUM_THREADS=1; fi # the threads of XLA and of BLAS
 

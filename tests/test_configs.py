@@ -40,6 +40,7 @@ IMAGES = {  # shape and classes of the data that a config's name begins with
     'cifar10': ((32, 32, 3), 10),
     'imagenet64': ((64, 64, 3), 1000),
     'lsun256': ((256, 256, 3), 0),
+    'own': ((32, 32, 3), 0),
 }
 IMPORTED = {  # the network of the run folders that the docstrings make with `convert`
     'runs/cifar10/edm': 'ddpmpp_cifar10',
@@ -55,6 +56,7 @@ TRAINED = {  # and of those that another config trains
     'runs/digits/edm': 'digits_edm',
     'runs/fashion_mnist/edm_full': 'fashion_mnist_edm:full',
     'runs/fashion_mnist/edm_small': 'fashion_mnist_edm:small',
+    'runs/own/edm': 'own_edm',
     'runs/imagenet64/adm': 'imagenet64_adm',
     'runs/digits/cud_rk12': 'digits_cud',
     'runs/fashion_mnist/cud': 'fashion_mnist_cud',

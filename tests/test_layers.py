@@ -17,7 +17,7 @@ LAYERS = (
     ('interrupts',),
     ('types', 'bounds'),
     ('errors',),
-    ('locks',),
+    ('locks', 'terminal', 'usage'),
     ('files',),
     ('plotting',),
     ('core',),

@@ -11,7 +11,8 @@ from etils import epath
 from cm_jax import models
 from cm_jax.errors import UserError
 from cm_jax.settings import Evaluation
-from cm_jax.training.setup import describe, set_up
+from cm_jax.training.setup import set_up
+from cm_jax.training.summary import describe
 from cm_jax.wiring import (
     net_params,
     open_data,

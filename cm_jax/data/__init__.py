@@ -21,6 +21,8 @@ import numpy as np
 from cm_jax.data import images, sources
 from cm_jax.errors import UserError, build_from, check_name
 
+# The settings of the sources. A config has all of them, and '' in those that its source does not take.
+SETTINGS = {'name': 'tfds', 'data_dir': 'tfds', 'path': 'folder'}
 CACHE_BYTES = 1 << 30  # a data set whose images fit in this is kept decoded in memory
 
 
@@ -60,14 +62,20 @@ def open_source(
     the rule of images.CROPS by which the images must have been cropped and resized; '' asks for none.
     Data of which the rule is not known are opened whatever `crop` is.
 
-    Raises UserError if the name, a setting or the split is unknown, or if the images were made by
-    another rule than `crop`.
+    Raises UserError if the name, a setting or the split is unknown, if a setting of another source is
+    not '', or if the images were made by another rule than `crop`.
     """
     check_name('data source', source, source_names())
     module = importlib.import_module(f'cm_jax.data.sources.{source}')
     legal = ('source', 'flip', 'crop', *inspect.signature(module.open_source).parameters)
-    for key in settings:
-        check_name(f'key config.dataset.{key}', key, legal)
+    for key, value in list(settings.items()):
+        if key in legal or key not in SETTINGS:
+            check_name(f'key config.dataset.{key}', key, legal)
+        elif settings.pop(key) != '':
+            raise UserError(
+                f'config.dataset.{key} = {value!r} is for the source {SETTINGS[key]!r}, and '
+                f'config.dataset.source is {source!r}: add --config.dataset.source={SETTINGS[key]}'
+            )
     if not isinstance(flip, bool):
         raise UserError(f'config.dataset.flip is True or False, got {flip!r}')
     if crop:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 from etils import epath
 from PIL import Image
 
@@ -26,6 +25,7 @@ from cm_jax.data.readers import cifar10
 from cm_jax.data.sources import tfds as tfds_source
 from cm_jax.errors import UserError, check_name
 from cm_jax.files import expanded
+from cm_jax.terminal import IMAGES, progress
 
 VERSION = '1.0.0'  # the version of a data set that is not one of STOCK
 STAGING = '.preparing'
@@ -251,7 +251,7 @@ def _write(
             def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 examples = contents.examples(split)
                 total = contents.counts[split]
-                bar = tqdm.tqdm(examples, f'writing {split}', total, unit=' images', disable=None)
+                bar = progress(examples, total, f'writing {split}', IMAGES)
                 for index, (image, label) in enumerate(bar):
                     example = {'image': _png(image), 'label': label, 'id': f'{split}_{index:05d}'}
                     # With this number as key, a standard set gets the order that TFDS gives it.

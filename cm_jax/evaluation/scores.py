@@ -18,7 +18,8 @@ from cm_jax.metrics.frechet import Frechet
 from cm_jax.metrics.moments import Moments
 from cm_jax.metrics.precision_recall import RealFeatures
 from cm_jax.samplers import GenerativeModel, Sampler
-from cm_jax.sharding import by_example, make_mesh, replicated, to_host
+from cm_jax.sharding import by_example, is_primary, make_mesh, replicated, to_host
+from cm_jax.terminal import Progress, progress
 from cm_jax.types import Array, Extractor, Params
 
 SaveImages = Callable[[int, int, np.ndarray], None]  # (seed, first index, uint8 [n,H,W,C])
@@ -81,7 +82,8 @@ def reference(
     weights = jax.device_put(extractor.params, places[0])
     total, digest = moments.empty(extractor.dim), hashlib.sha256()
     kept: list[np.ndarray] = []
-    for first in range(0, source.count, batch_size):
+    firsts, what = range(0, source.count, batch_size), f'features of {source.name}, {source.split}'
+    for first in progress(firsts, len(firsts), what, 'batches', active=is_primary(), leave=False):
         images, _ = source.get(np.arange(first, min(first + batch_size, source.count)))
         digest.update(np.ascontiguousarray(images).data)
         missing = batch_size - len(images)  # the last batch is filled up, to compile once
@@ -207,19 +209,20 @@ class Scorer:
         ema: str,
         step: int,
         save: SaveImages | None = None,
+        bar: Progress | None = None,
     ) -> dict[str, Any]:
         """Returns a row: each number's mean and std over seeds, each seed's distance, the protocol.
 
         `condition` and `rank` are the worst over the seeds of metrics.frechet's. What concerns one of
         the other feature spaces stands under `others`, by the name of its distance; the numbers
         themselves have names of their own and stand together. `save` is called with the images, batch
-        by batch.
+        by batch, and `bar` counts them.
         """
         parts, sampler = self._parts, build_sampler(spec, self._parts.model)
         program = self._program(sampler, save is not None)
         params = jax.device_put(params, replicated(parts.mesh))
         per_seed = [
-            _measure(parts.spaces, program(params, seed, samples, sampler.levels, save))
+            _measure(parts.spaces, program(params, seed, samples, sampler.levels, save), bar)
             for seed in seeds
         ]
         row: dict[str, Any] = {}
@@ -283,12 +286,16 @@ Numbers = tuple[dict[str, float], Frechet]  # of one seed and space; the distanc
 
 
 def _measure(
-    spaces: Sequence[FeatureSpace], batches: Iterable[Sequence[np.ndarray]]
+    spaces: Sequence[FeatureSpace],
+    batches: Iterable[Sequence[np.ndarray]],
+    bar: Progress | None = None,
 ) -> list[Numbers]:
     """Returns the numbers of one seed in each feature space, the Fréchet distance first."""
     totals = [moments.empty(space.extractor.dim) for space in spaces]
     kept: list[list[np.ndarray]] = [[] for _ in spaces]
     for batch in batches:
+        if bar is not None:
+            bar.update(len(batch[0]))
         totals = [moments.update(total, extracted) for total, extracted in zip(totals, batch)]
         for space, features_kept, extracted in zip(spaces, kept, batch):
             if space.beyond:

@@ -15,6 +15,7 @@ from cm_jax.run_folder import STRAIGHTNESS
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import Evaluation
 from cm_jax.sharding import by_example, make_mesh, replicated, to_host
+from cm_jax.terminal import Progress
 from cm_jax.types import Array, Params
 
 
@@ -64,12 +65,15 @@ def straightness_row(
     jitted = jax.jit(program, out_shardings=by_example(mesh))
     params = jax.device_put(params, replicated(mesh))
     values = []
-    for seed in seeds:
-        batches = [
-            to_host(jitted(params, seed, first))[: min(batch_size, samples - first)]
-            for first in range(0, samples, batch_size)
-        ]
-        values.append(float(np.mean(np.concatenate(batches), dtype=np.float64)))
+    with Progress(
+        len(seeds) * samples, f'straightness, step {protocol["step"]}', leave=False
+    ) as bar:
+        for seed in seeds:
+            batches = []
+            for first in range(0, samples, batch_size):
+                batches.append(to_host(jitted(params, seed, first))[: samples - first][:batch_size])
+                bar.update(len(batches[-1]))
+            values.append(float(np.mean(np.concatenate(batches), dtype=np.float64)))
     return {
         'straightness': float(np.mean(values)),
         'straightness_std': float(np.std(values, ddof=1)) if len(values) > 1 else None,

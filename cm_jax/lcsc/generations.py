@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from cm_jax.files import append_json_line, drop_json_lines, numbered_json_lines
 from cm_jax.lcsc import ask_tell
@@ -27,6 +26,7 @@ from cm_jax.lcsc.fitness import Fitness
 from cm_jax.lcsc.identity import Identity
 from cm_jax.run_folder import candidates_file, read_record, state_file, write_record
 from cm_jax.settings import Budget
+from cm_jax.terminal import Progress
 
 KEYS = ('generation', 'score', 'coefficients')  # that every row of a candidate has
 
@@ -76,9 +76,7 @@ def run(
     """
     state = resume(state, workdir, name)
     total = budget.generations + 1  # the first scores the profiles
-    with tqdm(
-        initial=state.generation, total=total, desc=name, unit=' generations', dynamic_ncols=True
-    ) as bar:
+    with Progress(total, f'{name}:', 'generations', done=state.generation) as bar:
         _show_best(bar, state)
         while state.generation < total:
             coefficients, state = ask_tell.ask(state)
@@ -93,8 +91,8 @@ def run(
             state = ask_tell.tell(state, coefficients, scores, gradients)
             _write_rows(workdir / candidates_file(name), state, coefficients, scores)
             write_record(workdir / state_file(name), ask_tell.to_plain(state), indent=None)
-            bar.update()
             _show_best(bar, state)
+            bar.update()
     return state
 
 
@@ -116,7 +114,7 @@ def _write_rows(
         append_json_line(path, row)
 
 
-def _show_best(bar: tqdm, state: SearchState) -> None:
+def _show_best(bar: Progress, state: SearchState) -> None:
     """Writes the best score so far behind the bar."""
     if np.isfinite(state.scores).any():
-        bar.set_postfix(best=f'{state.best_score:.4f}')
+        bar.show(best=f'{state.best_score:.4f}')

@@ -20,6 +20,17 @@ WINDOW, BEMA, POSTHOC = 'window', 'bema', 'posthoc'
 RANDOM, LCSC = 'random', 'lcsc'
 KINDS = (LAST, EMA, EMA_STAR, UNIFORM, WINDOW, BEMA, POSTHOC, RANDOM, LCSC)
 AVERAGES = (EMA, EMA_STAR, UNIFORM, WINDOW, BEMA, POSTHOC)
+MEANINGS = {  # for people who read the report of a search in the terminal
+    LAST: 'the last snapshot',
+    EMA: 'an average that the training run kept, by its decay a step',
+    EMA_STAR: 'the best of several EMAs over the snapshots, by its decay a snapshot',
+    UNIFORM: 'the plain average of the snapshots',
+    WINDOW: 'the best plain average of snapshots in a row, from one step to another',
+    BEMA: 'the best average with a corrected bias, by its power',
+    POSTHOC: 'the best power-function average made after training, by its width',
+    RANDOM: 'the best of as many random candidates',
+    LCSC: 'the combination that the search has chosen',
+}
 # How labels of earlier versions, whose rows had no kind, began.
 EARLIER_PREFIXES = {'ema* ': EMA_STAR, 'ema ': EMA, 'posthoc': POSTHOC}
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from cm_jax.errors import UserError
 from cm_jax.evaluation.scores import Scorer
@@ -40,6 +39,7 @@ from cm_jax.lcsc.identity import (
 from cm_jax.lcsc.snapshots import Snapshot
 from cm_jax.run_folder import REPORT, read_record, write_record
 from cm_jax.settings import Evaluation
+from cm_jax.terminal import progress
 from cm_jax.types import Params
 
 
@@ -229,7 +229,8 @@ def report_rows(
     scored = {(of_row(row), row['protocol']['sampler']): row for row in stored}
     write_json_lines(path, scored.values())
     rows = []
-    for model in tqdm(list(models), unit=' models', desc='report', dynamic_ncols=True):
+    listed = list(models)
+    for model in progress(listed, len(listed), 'report:', 'models'):
         missing = [s for s in evaluation.samplers if (model.identity, s) not in scored]
         params = model.load() if missing else None
         for spec in evaluation.samplers:

@@ -54,6 +54,8 @@ class Loop:
     evaluate_every: Natural = 0
     # How many images are generated for such a score.
     evaluate_samples: Samples = 1000
+    # The project of Weights & Biases that gets the metrics too; it needs the package wandb. '' is none.
+    wandb: str = ''
     # Training stops with an error after so many steps in a row whose loss or gradient is not finite.
     # (A single such step is skipped and logged.)
     stop_after_skipped: Count = 20
@@ -162,7 +164,9 @@ class RunSettings:
     # cm_jax.core.ema). Such an average is named 'power0.05'.
     ema_sigma_rels: tuple[SigmaRel, ...] = ()
     # The training data: arguments of cm_jax.data.open_source.
-    dataset: Mapping[str, Any] = mapping_field(source='digits', split='train', flip=False, crop='')
+    dataset: Mapping[str, Any] = mapping_field(
+        source='digits', split='train', flip=False, crop='', name='', data_dir='', path=''
+    )
     # How noise is added, between which levels: arguments of cm_jax.core.process.build.
     process: Mapping[str, Any] = mapping_field(name='ve', t_min=0.002, t_max=80.0)
     # The network: its `name`, and arguments of `build` in cm_jax/models/<name>.py.

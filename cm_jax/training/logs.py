@@ -1,21 +1,18 @@
-"""The log of a training run: metrics as JSON lines, TensorBoard events and a progress bar."""
+"""The log of a training run: metrics as JSON lines, TensorBoard, Weights & Biases, a progress bar."""
 
 import contextlib
 import importlib.util
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
-from tqdm import tqdm
 
 from cm_jax.files import append_json_line, drop_json_lines
 from cm_jax.run_folder import EVENTS, METRICS, SKIPPED
+from cm_jax.terminal import Progress
+from cm_jax.training.weights_and_biases import WeightsAndBiases
 
-# The bar is redrawn at most once in this many seconds. Rarely where the output is not a terminal: in
-# a log file each drawing stays as a line.
-BAR_SECONDS = 0.5 if sys.stderr.isatty() else 15.0
 FLUSH_SECONDS = 60.0  # between two writes to the disk, at most, while events come
 
 
@@ -72,42 +69,44 @@ class Events:
 class Log:
     """Writes the metrics of a run and shows its progress; used in a `with` statement.
 
-    Metrics go to the file METRICS of the run folder and, if tensorboardX is installed, also to
-    TensorBoard events. The bar shows images per second and the time left. The run goes from step
-    `first` to step `total`; rows of an earlier attempt later than `first` are removed. Only one
-    process of a run logs: with `active` False nothing is written or shown.
+    Metrics go to the file METRICS of the run folder, to TensorBoard events if tensorboardX is
+    installed, and to `tracker` if there is one. The bar shows images per second and the time left; it
+    opens after the first step, which compiles. The run goes from step `first` to step `total`; rows of
+    an earlier attempt later than `first` are removed. Only one process of a run logs: with `active`
+    False nothing is written or shown.
     """
 
     def __init__(
-        self, workdir: str | epath.Path, first: int, total: int, batch_size: int, active: bool
+        self,
+        workdir: str | epath.Path,
+        first: int,
+        total: int,
+        batch_size: int,
+        active: bool,
+        tracker: WeightsAndBiases | None = None,
     ):
-        self._active = active
+        self._active, self._tracker = active, tracker
         self._path = epath.Path(workdir) / METRICS
         if active:
             for name in (METRICS, SKIPPED):
                 is_later = lambda row: row['step'] > first  # noqa: E731
                 drop_json_lines(epath.Path(workdir) / name, is_later, 'step')
-        self._batch_size = batch_size
+        self._batch_size, self._total = batch_size, total
         self._events = None
         if active and importlib.util.find_spec('tensorboardX'):
             self._events = Events(epath.Path(workdir) / EVENTS, first)
-        self._bar = tqdm(
-            initial=first * batch_size,
-            total=total * batch_size,
-            unit=' images',
-            unit_scale=True,
-            smoothing=0.05,
-            mininterval=BAR_SECONDS,
-            dynamic_ncols=True,
-            disable=not active,
-        )
+        self._bar: Progress | None = None
         self._shown = first
         self._since = time.monotonic()
         self._logged = first
 
     def tick(self, step: int) -> None:
-        """Moves the progress bar to `step`."""
-        self._bar.update((step - self._shown) * self._batch_size)
+        """Moves the progress bar to `step`; opens it at the first."""
+        if self._bar is None:
+            done, total = step * self._batch_size, self._total * self._batch_size
+            self._bar = Progress(total, 'training', done=done, active=self._active)
+        else:
+            self._bar.update((step - self._shown) * self._batch_size)
         self._shown = step
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -122,9 +121,12 @@ class Log:
         self._since, self._logged = now, step
         row = {'step': step, 'images': step * self._batch_size, 'images_per_s': round(speed, 1)}
         append_json_line(self._path, row | dict(metrics))
-        self._bar.set_postfix(loss=f'{metrics["loss"]:.4g}', refresh=False)
+        if self._bar:
+            self._bar.show(loss=f'{metrics["loss"]:.4g}')
         if self._events:
             self._events.write(step, metrics)
+        if self._tracker:
+            self._tracker.write(step, row | dict(metrics))
 
     def flush(self) -> None:
         """Waits until all that was written is on the disk."""
@@ -135,7 +137,10 @@ class Log:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._bar.close()
+        if self._bar:
+            self._bar.close()
+        if self._tracker:
+            self._tracker.close(failed=error is not None)
         if self._events is None:
             return
         # The error under way is what the user must see, not one that closing raises because of it.

@@ -9,17 +9,17 @@ from etils import epath
 from jax.sharding import Mesh
 
 from cm_jax import data, sharding
-from cm_jax.core import ema, tree
+from cm_jax.core import ema
 from cm_jax.core.ema import Share
 from cm_jax.data import Source
 from cm_jax.errors import UserError, check_name
 from cm_jax.evaluation.extractors import check_unscored
 from cm_jax.generate import build_sampler, check_sampler
 from cm_jax.models import check_resolutions, heights, with_defaults
-from cm_jax.run_folder import RAW, weights_label
+from cm_jax.run_folder import RAW
 from cm_jax.samplers import GenerativeModel
 from cm_jax.settings import RunSettings
-from cm_jax.training import optim
+from cm_jax.training import optim, weights_and_biases
 from cm_jax.training.optim import Optimizer
 from cm_jax.training.scoring import Scoring, open_scoring
 from cm_jax.training.step import TrainState, TrainStep, init_state, make_train_step
@@ -51,6 +51,7 @@ def set_up(settings: RunSettings, workdir: epath.Path) -> Setup:
     """Builds everything that the settings describe. Raises UserError on whatever is wrong in them."""
     averages, last_step = _check(settings)
     mesh = sharding.make_mesh()
+    weights_and_biases.check(settings.train.wandb)
     sharding.check_batch(settings.batch_size, settings.train.accumulate, mesh)
     source = open_data(settings.dataset)
     batches = data.Batches(
@@ -164,34 +165,3 @@ def _on_devices(
         donate_argnums=0,
     )
     return jitted, jax.device_put(frozen.weights, places)
-
-
-def describe(run: Setup, first_step: int) -> str:
-    """Returns what a run is about to do, for the terminal."""
-    settings, source, devices = run.settings, run.batches.source, run.mesh.size
-    micro_batch = settings.batch_size // devices // settings.train.accumulate
-    device_kind = run.mesh.devices.flat[0].device_kind
-    params = tree.count(run.state_template.params)
-    snapshots = settings.trajectory.count(run.last_step)
-    lines = [
-        f'{settings.objective["name"]} on {source.name} '
-        f'({source.count:,} images {"x".join(map(str, run.generative_model.image_shape))})',
-        f'network {settings.model["name"]}, {params:,} parameters; {devices} x {device_kind}',
-        f'batch {settings.batch_size} = {devices} devices x {settings.train.accumulate} x '
-        f'{micro_batch}; {run.last_step:,} steps = {run.last_step * settings.batch_size:,} images',
-        f'trajectory: {snapshots} snapshots of {4e-6 * params:.1f} MB',
-    ]
-    if run.scoring is not None:
-        samples, every = settings.train.evaluate_samples, settings.train.evaluate_every
-        lines.append(
-            f'{run.scoring.name} every {every:,} steps: {samples:,} samples by '
-            f'{settings.sampling.sampler}, {weights_label(settings.sampling.ema)}'
-        )
-    crop = settings.dataset.get('crop', '')
-    if crop and not source.crop:
-        lines.append(
-            f'the data do not say by which rule they were cropped; the config is for {crop!r}'
-        )
-    if first_step:
-        lines.append(f'continues at step {first_step:,}')
-    return '\n'.join(f'  {line}' for line in lines)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_sample_writes_a_picture_and_where_it_came_from(story, tuned):
         '--count=7',
         '--seed=3',
     )
-    path = pathlib.Path(out.split(': ')[1].strip())
+    path = pathlib.Path(re.search(r'\S+\.png', out)[0])
     record = json.loads(path.with_suffix('.json').read_text())
     assert record['step'] == 12 and record['ema'] == '0.9' and record['seed'] == 3
     assert record['sampler'] == open_run(story / 'ect').tuned()[-1]['sampler']
@@ -125,7 +126,7 @@ def test_sample_writes_a_picture_and_where_it_came_from(story, tuned):
 def test_edit_draws_the_originals_what_is_known_and_results_that_agree_with_it(story):
     arguments = ['--task=superres', '--factor=4', '--levels=80,5,1,0.2', '--count=3']
     out = commands.run('edit', f'--workdir={story}/ect', *arguments)
-    path = pathlib.Path(out.split(': ')[1].strip())
+    path = pathlib.Path(re.search(r'\S+\.png', out)[0])
     record = json.loads(path.with_suffix('.json').read_text())
     assert record['split'] == 'test' and record['indices'] == [0, 99, 198]
     assert record['factor'] == 4 and record['mask'] is None

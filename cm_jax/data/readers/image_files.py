@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import tqdm
 
 from cm_jax.data import images
 from cm_jax.data.readers import archives
@@ -15,6 +14,7 @@ from cm_jax.data.readers.contents import LEGAL, Contents
 from cm_jax.data.sources import folder
 from cm_jax.errors import UserError, begins_with, damage_is_one_line, shown
 from cm_jax.files import sha256
+from cm_jax.terminal import IMAGES, progress
 
 
 def _read(
@@ -31,7 +31,7 @@ def _read(
     image_names = [name for entries in layout.splits.values() for name, _ in entries]
     digest = hashlib.sha256()
     headers = []
-    for name in tqdm.tqdm(image_names, desc='reading', unit=' images', disable=None):
+    for name in progress(image_names, len(image_names), 'reading', IMAGES):
         data = content(name)
         digest.update(name.encode() + hashlib.sha256(data).digest())
         headers.append(images.header(io.BytesIO(data), f'{path}, {name}'))

@@ -45,6 +45,8 @@ def find(name: str, data_dir: str = '') -> epath.Path:
     data set is not on disk; the message then says which command prepares it.
     """
     match = NAME.fullmatch(name)
+    if not name:
+        raise UserError('config.dataset.name is empty: the name that the data were prepared under')
     if not match:
         raise UserError(f'data set name {name!r}; legal: dataset, dataset/config, dataset:1.2.3')
     root = epath.Path(expanded(data_dir or tfds.core.constants.DATA_DIR)) / match['dataset']
