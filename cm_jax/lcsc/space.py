@@ -1,7 +1,7 @@
 """Groups of weights, each with coefficients of its own."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -56,7 +56,7 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
     on a group without a leaf.
     """
     if groups == TOP_LEVEL:
-        return _top_level(params)
+        return Space(tuple(f'^{re.escape(path)}(/|$)' for path in tree.top_level(params)))
     if groups == LEAVES:
         paths = ['/'.join(path) for path in tree.flatten(params)]
         return Space(tuple(f'^{re.escape(path)}$' for path in paths))
@@ -109,14 +109,3 @@ def products(space: Space, weights: Params, differences: Params) -> Array:
         rows = each.reshape(len(each), -1).astype(weight.dtype)
         totals[group] = totals[group] + jnp.matmul(rows, weight.reshape(-1), precision='highest')
     return jnp.stack(totals)
-
-
-def _top_level(params: Params) -> Space:
-    """Returns one group for each name at the level where the weights first part."""
-    outer, node = '', params
-    while len(node) == 1:
-        (name,) = node
-        if not isinstance(node[name], Mapping):
-            break
-        outer, node = f'{outer}{name}/', node[name]
-    return Space(tuple(f'^{re.escape(outer + name)}(/|$)' for name in node))
