@@ -58,13 +58,20 @@ def megabytes(size: int) -> str:
     return f'{size / 1e9:.3g} GB' if size >= 1e9 else f'{size / 1e6:.3g} MB'
 
 
+def score(row: Mapping[str, Any]) -> str:
+    """Returns the main score of a row of scores.jsonl, such as 'fd_lenet_5k 6.34 ± 0.54'."""
+    name, value = row['protocol']['score'], row[main_score(row)]
+    std = row.get(f'{main_score(row)}_std')
+    return f'{name} {"not finite" if value is None else f"{value:.4g}"}' + (
+        '' if std is None else f' ± {std:.2g}'
+    )
+
+
 def score_line(row: Mapping[str, Any]) -> str:
-    """Returns a row of scores.jsonl as 'fd_lenet_5k 6.34 ± 0.54, heun@18, ema 0.995, step 1000'."""
-    protocol, name = row['protocol'], main_score(row)
-    std = row.get(f'{name}_std')
-    spread = '' if std is None else f' ± {std:.2g}'
-    where = f'{protocol["sampler"]}, {weights_label(protocol["ema"])}, step {protocol["step"]:,}'
-    return f'{protocol["score"]} {row[name]:.4g}{spread}, {where}'
+    """Returns the main score of a row of scores.jsonl and what it is the score of."""
+    protocol = row['protocol']
+    weights = f'{weights_label(protocol["ema"])}, step {protocol["step"]:,}'
+    return f'{score(row)}, {protocol["sampler"]}, {weights}'
 
 
 def main_score(row: Mapping[str, Any]) -> str:

@@ -22,9 +22,11 @@ class ArrayInfo(NamedTuple):
     size: int  # the number of its values
     norm: float  # the root of the sum of their squares
     dtype: str
-    saved_as: (
-        str  # how it lay on devices, such as 'whole on 4 devices'; '' for an average made here
-    )
+    saved_as: str  # how it lay on devices: 'whole on 4 devices'; '' for an average made here
+
+    def __str__(self) -> str:
+        words = [f'{self.dtype} {list(self.shape)}', f'norm {self.norm:.4g}', self.saved_as]
+        return ', '.join(filter(None, words))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,8 @@ class WeightTree:
             treescope = importlib.import_module('treescope')
         except ImportError:
             return self.table()._repr_html_()
-        nested = tree.unflatten(self.arrays)
-        return f'<p>{self.title}</p>{treescope.render_to_html(nested)}'
+        words = {path: str(info) for path, info in self.arrays.items()}
+        return f'<p>{self.title}</p>{treescope.render_to_html(tree.unflatten(words))}'
 
 
 def describe(params: Params, saved_as: Mapping[str, str], title: str) -> WeightTree:
