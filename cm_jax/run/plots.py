@@ -1,7 +1,7 @@
 """The pictures of a run: its metrics, its weights and samples over the trajectory, its schedules."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from cm_jax import objectives
 from cm_jax.core import ema as averages
 from cm_jax.errors import UserError
+from cm_jax.objectives import Pairs
 from cm_jax.plotting import COLOURS, mark_stages, panel, panels, plain_log
 from cm_jax.run.averages import POSTHOC
 from cm_jax.run.sampling import Labels
@@ -71,10 +72,10 @@ class Plots:
         """
         table = self.run.norms(ema)
         steps = list(dict.fromkeys(row['step'] for row in table))
-        if len(steps) < 2:
+        if len(steps) == 1:
             raise UserError(
-                f'{self.run.workdir} has the {weights_label(ema)} of {len(steps)} snapshots; norms '
-                'over the trajectory take two'
+                f'{self.run.workdir} holds the {weights_label(ema)} at one step, {steps[0]}; norms over '
+                'the trajectory take two'
             )
         blocks = list(dict.fromkeys(row['block'] for row in table))
         grid = (len(steps), len(blocks))
@@ -174,13 +175,13 @@ class Plots:
                 f'objective {name!r} compares no pairs of noise levels; those that do: '
                 f'{", ".join(objectives.names_with_pairs())}'
             )
-        last = self.run.settings.steps or 0
+        last, draw = self.run.settings.steps or 0, _pairs_at(pairs)
         if steps is None:
             steps = [int(step) for step in np.linspace(0, max(last - 1, 0), 5)]
         shades = matplotlib.colormaps['viridis'](np.linspace(0, 0.9, len(steps)))
         with panels(1, 3, (12.0, 3.8)) as (figure, ((first, second, third),)):
             for step, shade in zip(steps, shades):
-                t, r = self._pairs(step)
+                t, r = draw(step)
                 first.plot(t[r > 0], r[r > 0], '.', ms=2, color=shade, label=f'step {step:,}')
                 second.plot(t, (t - r) / t, '.', ms=2, color=shade)
             first.set(xscale='log', yscale='log', xlabel='noise level t', ylabel='r(t)')
@@ -195,19 +196,11 @@ class Plots:
                 )
                 third.set_ylabel('levels of the grid N(k)')
             else:
-                means = [np.mean((t - r) / t) for t, r in map(self._pairs, over)]
+                means = [np.mean((t - r) / t) for t, r in map(draw, over)]
                 third.plot(over, means, color=COLOURS['ect'])
                 third.set_ylabel('mean relative gap of the pairs drawn')
             _log_if_wide(third)
             return figure
-
-    def _pairs(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns pairs of levels (t, r) that the loss draws at a step, in ascending order of t."""
-        pairs = self.run.parts.objective.pairs
-        assert pairs is not None
-        t, r = map(np.asarray, pairs.draw(jax.random.key(0), DRAWN, jnp.asarray(step)))
-        order = np.argsort(t)
-        return t[order], r[order]
 
     def _profile(self, name: str, step: int) -> np.ndarray:
         """Returns the weight of each of the training steps 1 to `step` in an average: [step].
@@ -223,6 +216,18 @@ class Plots:
             sigma_rel = float(name.removeprefix(averages.POWER))
             return averages.power_coefficients(range(1, step + 1), sigma_rel)
         return averages.coefficients(step + 1, float(name))[1:]
+
+
+def _pairs_at(pairs: Pairs) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Returns a function that draws pairs of levels (t, r) at a step, in ascending order of t."""
+    program = jax.jit(lambda step: pairs.draw(jax.random.key(0), DRAWN, step))
+
+    def draw(step: int) -> tuple[np.ndarray, np.ndarray]:
+        t, r = map(np.asarray, program(jnp.asarray(step)))
+        order = np.argsort(t)
+        return t[order], r[order]
+
+    return draw
 
 
 def _quarters(axes: Axes, rows: Table) -> None:
