@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from cm_jax import objectives
 from cm_jax.core import ema as averages
-from cm_jax.errors import UserError
+from cm_jax.errors import UserError, listed
 from cm_jax.objectives import Pairs
 from cm_jax.plotting import COLOURS, mark_stages, panel, panels, plain_log
 from cm_jax.run.averages import POSTHOC
@@ -72,10 +72,10 @@ class Plots:
         """
         table = self.run.norms(ema)
         steps = list(dict.fromkeys(row['step'] for row in table))
-        if len(steps) == 1:
+        if len(steps) < 2:
             raise UserError(
-                f'{self.run.workdir} holds the {weights_label(ema)} at one step, {steps[0]}; norms over '
-                'the trajectory take two'
+                f'norms over the trajectory take two snapshots; {self.run.workdir} holds the '
+                f'{weights_label(ema)} at these steps: {listed(steps)}'
             )
         blocks = list(dict.fromkeys(row['block'] for row in table))
         grid = (len(steps), len(blocks))

@@ -106,5 +106,5 @@ def test_what_cannot_be_drawn_is_said(opened, tmp_path):
     teacher = without_weights(tmp_path / 'edm', tiny.get_config('edm'))
     assert 'compares no pairs' in refusal(teacher.plot.schedules)
     assert 'no metrics yet' in refusal(opened.plot.metrics)
-    assert 'at one step, 3; norms' in refusal(opened.plot.norms, '0.9')
+    assert 'at these steps: 3' in refusal(opened.plot.norms, '0.9')
     assert 'no average' in refusal(opened.plot.averages, step=0)
