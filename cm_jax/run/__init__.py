@@ -182,8 +182,9 @@ class Run:
         """
         return weights.norms(lambda step: self.params(step, ema), self.steps_with(ema))
 
-    def count_parameters(self) -> int:
-        """Returns the number of parameters of the network. Reads no weights."""
+    @functools.cached_property
+    def parameter_count(self) -> int:
+        """The number of parameters of the network; no weights are read for it."""
         return tree.count(jax.eval_shape(self.parts.model.init, jax.random.key(0)))
 
     def project(self, params: Params) -> Params:

@@ -33,7 +33,7 @@ def _described(run: 'Run') -> dict[str, Any]:
     plain = json.loads(json.dumps(flatten(run.config.to_dict())))
     found = {f'config.{key}': value for key, value in plain.items()}
     found |= {f'data.{key}': value for key, value in run.card.items()}
-    found['parameters'] = run.count_parameters()
+    found['parameters'] = run.parameter_count
     found['snapshots'] = listed(run.steps())
     if run.steps():
         found['averages'] = ', '.join(run.emas()) or 'none'

@@ -114,7 +114,7 @@ def _network(run: 'Run') -> str:
     model, conditional = run.settings.model, run.parts.generative_model.num_classes
     kind = 'class-conditional' if conditional else 'unconditional'
     dtype = model.get('dtype', 'float32')
-    return f'{model["name"]}, {run.count_parameters():,} parameters, {kind}, computes in {dtype}'
+    return f'{model["name"]}, {run.parameter_count:,} parameters, {kind}, computes in {dtype}'
 
 
 def _steps(run: 'Run') -> str:
@@ -122,8 +122,10 @@ def _steps(run: 'Run') -> str:
     snapshots = f'{len(kept)} snapshots: {listed(kept)}' if kept else 'no snapshot yet'
     if not settings.steps:
         return snapshots
+    last = kept[-1] if kept else 0
+    done = f'{last:,} of ' if last < settings.steps else ''
     images = f'batch {settings.batch_size}, {settings.images_seen():,} images in all'
-    return f'{settings.steps:,} ({images}); {snapshots}'
+    return f'{done}{settings.steps:,} ({images}); {snapshots}'
 
 
 def _averages(run: 'Run') -> str:
@@ -141,7 +143,7 @@ def _scores(run: 'Run') -> list[str]:
     lines = [score_line(row) for row in best[:BEST]]
     if len(best) > BEST:
         lines.append(f'... and {len(best) - BEST} more: scores()')
-    return lines or ['none yet: python -m cm_jax.evaluate']
+    return lines or [f'none yet: python -m cm_jax.evaluate --workdir={run.workdir}']
 
 
 def _size(run: 'Run') -> str:

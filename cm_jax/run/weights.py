@@ -33,7 +33,8 @@ class ArrayInfo(NamedTuple):
 class WeightTree:
     """The arrays of a tree of weights.
 
-    A notebook shows them as a tree by treescope, where that is installed, and else as a table.
+    A notebook shows them as a tree by treescope, where that is installed, and else as a table. The tree
+    needs scripts: `print` the table for a page that runs none.
     """
 
     title: str
