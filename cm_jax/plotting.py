@@ -116,6 +116,12 @@ def panels(
         yield figure, axes
 
 
+def edges(steps: Sequence[float]) -> np.ndarray:
+    """Returns the edges [N + 1] of the cells of ascending steps [N], for a map of colours."""
+    at = np.asarray(steps, float)
+    return np.concatenate([at[:1] - 0.5, (at[1:] + at[:-1]) / 2, at[-1:] + 0.5])
+
+
 def plain_log(axes: Axes) -> None:
     """Makes the y axis logarithmic, with ticks at 1, 2, 5, 10, ... written as plain numbers."""
     axes.set_yscale('log')

@@ -9,7 +9,6 @@ open_run('runs/quickstart/lcsc')              # the winner, as a run with one st
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 
 from cm_jax.errors import UserError
 from cm_jax.files import expanded, read_json_lines
-from cm_jax.lcsc import generations, plots, selection
+from cm_jax.lcsc import generations, plots, selection, space
 from cm_jax.lcsc.identity import EMA_STAR, LCSC
 from cm_jax.lcsc.job import RANDOM, SEARCH
 from cm_jax.run import summary
@@ -37,8 +36,6 @@ from cm_jax.run_folder import (
 )
 from cm_jax.run_folder import SEARCH as SEARCH_CONFIG
 from cm_jax.settings import SearchSettings, parse_search
-
-PATH = re.compile(r'^\^(.*?)(?:\(/\|\$\)|\$)$')  # a pattern that is a path and what is below it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,12 +142,8 @@ class SearchFolder:
 
     @property
     def groups(self) -> list[str]:
-        """The names of the groups of weights: their patterns, where these are paths without more."""
-        patterns = self.origin['groups']
-        if list(patterns) == ['']:
-            return ['all']
-        plain = (re.sub(r'\\(.)', r'\1', re.sub(PATH, r'\1', pattern)) for pattern in patterns)
-        return [name or 'rest' for name in plain]
+        """The names of the groups of weights (lcsc.space.names)."""
+        return space.names(self.origin['groups'])
 
     @property
     def score(self) -> str:

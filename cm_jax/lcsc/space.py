@@ -11,6 +11,7 @@ from cm_jax.core import tree
 from cm_jax.errors import UserError
 from cm_jax.types import Array, Params
 
+PATH = re.compile(r'^\^(.*?)(?:\(/\|\$\)|\$)$')  # a pattern that is a path, and what is below it
 TOP_LEVEL, LEAVES = 'top_level', 'leaves'
 
 
@@ -78,6 +79,15 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
             f'group before it; weights are named {paths[0]} to {paths[-1]}'
         )
     return space
+
+
+def names(patterns: Sequence[str]) -> list[str]:
+    """Returns the names of groups for people: a pattern that is a path, as in 'leaves', is the path.
+
+    The pattern '' is 'all' if there is no other group, and else 'rest'.
+    """
+    paths = (re.sub(r'\\(.)', r'\1', PATH.sub(r'\1', pattern)) for pattern in patterns)
+    return [path or ('rest' if len(patterns) > 1 else 'all') for path in paths]
 
 
 def add(space: Space, weights: Params, differences: Params, coefficients: Array) -> Params:

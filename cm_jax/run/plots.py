@@ -15,7 +15,7 @@ from cm_jax import objectives
 from cm_jax.core import ema as averages
 from cm_jax.errors import UserError, listed
 from cm_jax.objectives import Pairs
-from cm_jax.plotting import COLOURS, mark_stages, panel, panels, plain_log
+from cm_jax.plotting import COLOURS, edges, mark_stages, panel, panels, plain_log
 from cm_jax.run.averages import POSTHOC
 from cm_jax.run.sampling import Labels
 from cm_jax.run.tables import Table
@@ -244,10 +244,8 @@ def _heat(axes: Axes, steps: Sequence[int], values: np.ndarray, title: str, colo
     shown = np.where(values > 0, values, np.nan)
     low, high = np.nanmin(shown), np.nanmax(shown)
     scale = matplotlib.colors.LogNorm if high > WIDE * low else matplotlib.colors.Normalize
-    at = np.array(steps, float)
-    ends = np.concatenate([at[:1] - 0.5, (at[1:] + at[:-1]) / 2, at[-1:] + 0.5])
-    edges = np.arange(len(values) + 1) - 0.5
-    mesh = axes.pcolormesh(ends, edges, shown, norm=scale(low, high), cmap=colours)
+    blocks = range(len(values))
+    mesh = axes.pcolormesh(edges(steps), edges(blocks), shown, norm=scale(low, high), cmap=colours)
     axes.figure.colorbar(mesh, ax=axes)
     axes.grid(False)
     axes.set_title(title, fontsize=10)
