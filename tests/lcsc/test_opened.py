@@ -8,6 +8,7 @@ import pytest
 
 from cm_jax.lcsc import selection
 from cm_jax.lcsc.opened import open_search
+from cm_jax.run import open_run
 from tests.helpers.paths import FIXTURES
 from tests.helpers.refusals import refusal
 
@@ -62,6 +63,7 @@ def test_a_search_under_way_shows_what_there_is(folder, tmp_path):
     kept = json.loads((folder / 'coefficients.json').read_text())
     del kept['coefficients']
     (tmp_path / 'snapshots.json').write_text(json.dumps(kept))
+    assert 'its search is not finished' in refusal(open_run, tmp_path)
     search = open_search(tmp_path)
     assert 'not finished' in repr(search) and search.report() == []
     assert len(search.candidates()) == 16 and search.plot_progress().axes
