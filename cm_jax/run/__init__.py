@@ -8,6 +8,7 @@ run.tree()                                   # each array: shape, norm, dtype, h
 run.plot.samples()                           # a row for each snapshot, from the same noise
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -116,9 +117,14 @@ class Run:
 
         Raises UserError, as `check_ema` does for the last step, if there is none.
         """
-        if ema.startswith(POSTHOC):
-            return [step for step in self.steps() if step and self.posthoc(step, ema)]
-        steps = [step for step in self.steps() if ema in self.stored(step)]
+
+        def is_made(step: int) -> bool:
+            with contextlib.suppress(UserError):
+                return bool(self.posthoc(step, ema))
+            return False
+
+        is_there = is_made if ema.startswith(POSTHOC) else lambda step: ema in self.stored(step)
+        steps = [step for step in self.steps() if is_there(step)]
         if not steps:
             self.check_ema(self.step(), ema)
         return steps
@@ -161,7 +167,7 @@ class Run:
         return averages.posthoc(stored, step, ema, self.workdir)
 
     def tree(self, step: int | None = None, ema: str = RAW) -> WeightTree:
-        """Returns shape, count, norm and dtype of each array of weights, and how it was saved.
+        """Returns shape, size, norm and dtype of each array of weights, and how it was saved.
 
         The arguments are those of `params`, which reads the weights. How an array lay on devices when
         it was saved is read from what Orbax stores of it; an average that is made here has none.

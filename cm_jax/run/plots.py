@@ -138,8 +138,9 @@ class Plots:
         """Draws the profiles of averages of the weights: how much each training step weighs in them.
 
         `names` are those of averages that are stored at a step, by default all of them, or post-hoc
-        averages such as 'posthoc0.07', as the sum of the stored ones that stands for them. The marks
-        below are the snapshots. Raises UserError on an average that the run cannot make.
+        averages such as 'posthoc0.07', each as the sum of the stored ones that stands for it; '' is the
+        weights themselves. The marks below are the snapshots. Raises UserError on an average that the
+        run cannot make.
         """
         run, step = self.run, self.run.step(step)
         names = names or tuple(run.emas(step))
@@ -154,11 +155,12 @@ class Plots:
             for name in names:
                 profile = self._profile(name, step)
                 first = 1 - profile.sum()
-                label = name if first < LEAST else f'{name} ({first:.1%} is the initial weights)'
+                part = f' ({first:.1%} is the initial weights)' if first > LEAST else ''
+                label = f'{weights_label(name)}{part}'
                 axes.plot(np.arange(1, step + 1), profile, label=label)
             kept = [s for s in run.steps() if s <= step]
             axes.plot(kept, [0] * len(kept), '|', color=COLOURS['muted'], ms=9, label='snapshots')
-            axes.legend(title='average')
+            axes.legend()
             return figure
 
     def schedules(self, steps: Sequence[int] | None = None) -> Figure:
@@ -191,9 +193,8 @@ class Plots:
             over = np.unique(np.linspace(0, max(last - 1, 1), 101).astype(int))
             third.set_xlabel(f'{TRAINING_STEP} k')
             if pairs.num_levels is not None:
-                third.plot(
-                    over, [int(pairs.num_levels(step)) for step in over], color=COLOURS['ect']
-                )
+                levels = jax.vmap(pairs.num_levels)(jnp.asarray(over))
+                third.plot(over, levels, color=COLOURS['ect'])
                 third.set_ylabel('levels of the grid N(k)')
             else:
                 means = [np.mean((t - r) / t) for t, r in map(draw, over)]
@@ -212,6 +213,8 @@ class Plots:
             for term in self.run.posthoc(step, name):
                 profile[: term.step] += term.coefficient * self._profile(term.ema, term.step)
             return profile
+        if name == RAW:
+            return np.append(np.zeros(step - 1), 1.0)
         if name.startswith(averages.POWER):
             sigma_rel = float(name.removeprefix(averages.POWER))
             return averages.power_coefficients(range(1, step + 1), sigma_rel)

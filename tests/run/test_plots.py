@@ -79,6 +79,8 @@ def test_profiles_are_the_weights_of_the_training_steps_in_an_average(tmp_path):
     fixed = run.plot.averages('0.9', step=50).axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(fixed, 0.1 * 0.9 ** np.arange(49, -1, -1))
     assert 'unknown average' in refusal(run.plot.averages, '0.5')
+    assert run.steps_with(names[1]) == [100, 150, 200]  # at 50 there are too few
+    assert 'out of the range' in refusal(run.steps_with, f'{POSTHOC}0.005')
 
 
 def test_the_schedule_of_ect_is_its_r_of_t(opened):
