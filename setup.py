@@ -46,7 +46,7 @@ setuptools.setup(
             'scipy>=1.15',
             'tensorboardX>=2.6',
         ],
-        'notebooks': ['jupyterlab', 'nbclient', 'ipykernel'],
+        'notebooks': ['jupyterlab', 'nbclient', 'ipykernel', 'pandas', 'treescope'],
         'cuda': ['jax[cuda13]'],
         'tpu': ['jax[tpu]', 'etils[epath-gcs]>=1.10'],
     },

@@ -1,6 +1,6 @@
 """Makes images from weights: one jitted program for a model and a sampler, on all devices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from cm_jax import samplers
 from cm_jax.errors import UserError, check_name
 from cm_jax.samplers import GenerativeModel
 from cm_jax.sharding import by_example, replicated, to_host
-from cm_jax.types import Array, DenoiseFn, Key, Params
+from cm_jax.types import Array, Key, Params
 
 # How the class of a sample is chosen. 'balanced': its index modulo the number of classes. 'uniform':
 # drawn at random from all classes, with a key that depends on the seed and the index of the sample.
@@ -70,18 +70,6 @@ def uniform_labels(num_classes: int, seed: Array, indices: Array) -> Array:
     return jax.vmap(draw_class)(indices)
 
 
-def with_labels(denoise: DenoiseFn, labels: Array) -> DenoiseFn:
-    """Returns `denoise` with these labels [B] in place of any labels that it is given.
-
-    Where it is given None, as classifier-free guidance does, it still gets None.
-    """
-
-    def relabelled(params: Params, x: Array, t: Array, label: Any = None, key: Any = None) -> Array:
-        return denoise(params, x, t, None if label is None else labels, key)
-
-    return relabelled
-
-
 def make_generator(
     model: GenerativeModel,
     sampler: samplers.Sampler,
@@ -95,8 +83,9 @@ def make_generator(
 
     It makes the samples x0 with the indices first .. first + batch_size - 1 and returns
     `finish(*weights, x0)` as numpy arrays, on every process. A fourth argument of `generate` replaces
-    the noise levels of the sampler by as many others, without compiling again. The weights of a network
-    that guides the sampler are read here.
+    the noise levels of the sampler by as many others, without compiling again. Arguments named as the
+    fields of `samplers.Start`, arrays of batch_size rows, replace what the samples start from. The
+    weights of a network that guides the sampler are read here.
 
     Args:
       model: the denoiser, and what sampling has to know of it.
@@ -111,24 +100,22 @@ def make_generator(
     padded = -(-batch_size // mesh.size) * mesh.size
 
     def program(
-        params: Params, others: tuple[Params, ...], seed: Array, first: Array, ts: Array
+        params: Params,
+        others: tuple[Params, ...],
+        seed: Array,
+        first: Array,
+        ts: Array,
+        given: Mapping[str, Array],
     ) -> Any:
         guide, *weights = others
         indices = jax.lax.with_sharding_constraint(first + jnp.arange(padded), by_example(mesh))
-        labelled = model
+        begin = samplers.start(model, seed, indices)
         if labels == 'uniform':
-            classes = uniform_labels(model.num_classes, seed, indices)
-            labelled = model._replace(
-                denoise=with_labels(model.denoise, classes),
-                heads=tuple(with_labels(head, classes) for head in model.heads),
-                guides={
-                    name: other._replace(denoise=with_labels(other.denoise, classes))
-                    for name, other in model.guides.items()
-                },
-            )
+            begin = begin._replace(label=uniform_labels(model.num_classes, seed, indices))
+        begin = begin._replace(**given)
         if sampler.guide:
             params = params, guide
-        x0 = samplers.generate(samplers.at_levels(sampler, ts), labelled, params, seed, indices)
+        x0 = samplers.generate_from(samplers.at_levels(sampler, ts), model, params, begin)
         return finish(*weights, x0)
 
     jitted = jax.jit(program, out_shardings=by_example(mesh))
@@ -136,9 +123,14 @@ def make_generator(
     others = jax.device_put((guide, *weights), replicated(mesh))
 
     def generate(
-        params: Params, seed: int, first: int, levels: Sequence[float] = sampler.levels
+        params: Params,
+        seed: int,
+        first: int,
+        levels: Sequence[float] = sampler.levels,
+        **given: np.ndarray,
     ) -> Any:
-        outputs = jitted(params, others, seed, first, np.asarray(levels, np.float32))
+        rows = {name: np.resize(rows, (padded, *rows.shape[1:])) for name, rows in given.items()}
+        outputs = jitted(params, others, seed, first, np.asarray(levels, np.float32), rows)
         return jax.tree.map(lambda leaf: to_host(leaf)[:batch_size], outputs)
 
     return generate

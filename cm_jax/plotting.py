@@ -5,6 +5,7 @@ state is involved. The colours are those of Okabe and Ito, which colour-blind re
 """
 
 import contextlib
+import io
 from collections.abc import Iterator, Sequence
 
 import matplotlib
@@ -43,6 +44,15 @@ STYLE = matplotlib.RcParams(
 
 CELL = 48  # the width in pixels to which `write_grid` enlarges smaller images
 DPI = 130  # the resolution of figures, in pixels per inch
+
+
+class Picture(Figure):
+    """A figure that shows itself in a notebook, whether pyplot was imported there or not."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format='png', dpi=DPI)
+        return file.getvalue()
 
 
 def scale_to(width: int, image_width: int) -> int:
@@ -85,12 +95,33 @@ def panel(
 
     The figure must be drawn on and saved inside the `with` statement, where the style is in force.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, layout='constrained')
-        axes = figure.add_subplot()
-        axes.grid(axis='y', color='#e5e7eb', linewidth=0.8)
+    with panels(1, 1, size) as (figure, ((axes,),)):
         axes.set(xlabel=xlabel, ylabel=ylabel)
         yield figure, axes
+
+
+@contextlib.contextmanager
+def panels(
+    rows: int, columns: int, size: tuple[float, float], share: str = 'none'
+) -> Iterator[tuple[Figure, np.ndarray]]:
+    """As `panel`, with a new figure of several panels and their axes [rows, columns].
+
+    `share` is which axes are common to all panels: 'x', 'y' or 'none'.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=size, layout='constrained')
+        axes = figure.subplots(
+            rows, columns, sharex=share == 'x', sharey=share == 'y', squeeze=False
+        )
+        for each in axes.flat:
+            each.grid(axis='y', color='#e5e7eb', linewidth=0.8)
+        yield figure, axes
+
+
+def edges(steps: Sequence[float]) -> np.ndarray:
+    """Returns the edges [N + 1] of the cells of ascending steps [N], for a map of colours."""
+    at = np.asarray(steps, float)
+    return np.concatenate([at[:1] - 0.5, (at[1:] + at[:-1]) / 2, at[-1:] + 0.5])
 
 
 def plain_log(axes: Axes) -> None:

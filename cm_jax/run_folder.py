@@ -230,6 +230,10 @@ def read_config(workdir: epath.Path, name: str = CONFIG) -> dict[str, Any]:
         near = [p.name for p in workdir.parent.iterdir()] if workdir.parent.is_dir() else []
         close = difflib.get_close_matches(workdir.name, near, n=1)
         hint = f'; did you mean {workdir.parent / close[0]}?' if close else ''
+        if name == CONFIG and (workdir / SEARCH).exists():
+            hint = (
+                ': its search is not finished (cm_jax.lcsc.opened.open_search shows how far it is)'
+            )
         raise UserError(f'{workdir} is no run folder: it has no {name}{hint}')
     return read_record(workdir, name, dict)
 

@@ -26,8 +26,9 @@ from cm_jax.config import to_plain
 from cm_jax.lcsc import baselines, generations, plots, selection, snapshots
 from cm_jax.lcsc.baselines import Baseline
 from cm_jax.lcsc.fitness import make_fitness
-from cm_jax.lcsc.identity import EMA_STAR, LCSC, MEANINGS
-from cm_jax.lcsc.job import RANDOM, SEARCH, open_job
+from cm_jax.lcsc.identity import LCSC, MEANINGS
+from cm_jax.lcsc.job import SEARCH, open_job
+from cm_jax.lcsc.opened import open_search
 from cm_jax.lcsc.selection import Choice, Chosen
 from cm_jax.lcsc.session import Session, cost, open_session
 from cm_jax.lcsc.space import ONE
@@ -115,28 +116,17 @@ def write_run(session: Session, choice: Choice, plain: Mapping[str, Any]) -> Non
     write_grid(workdir / run_folder.COMBINED_SAMPLES, images, columns=10)
 
 
-def draw(session: Session, chosen: Chosen) -> None:
+def draw(workdir: epath.Path) -> None:
     """Draws the pictures, from what the search left in its folder."""
-    job, workdir = session.job, session.workdir
-    score = job.settings.budget.metric or session.spaces[0].extractor.score
-    searched, random = (generations.read_candidates(workdir, name) for name in (SEARCH, RANDOM))
-    figure = plots.progress(searched, random, score, job.settings.is_descent)
-    save_figure(workdir / run_folder.PROGRESS_PLOT, figure)
-    k, ema_star = len(job.steps), chosen.choices[EMA_STAR]
-    figure = plots.coefficients(
-        job.steps,
-        chosen.choices[LCSC].coefficients.reshape(-1, k),
-        job.space.patterns,
-        ema_star.coefficients.reshape(-1, k)[0],
-        ema_star.identity(EMA_STAR).label,
-        runs=[str(snapshot.run.workdir) for snapshot in job.snapshots],
-    )
-    save_figure(workdir / run_folder.COEFFICIENTS_PLOT, figure)
-    if job.settings.controls.landscape:
-        grid = plots.plane(k, job.settings.controls.landscape)
-        scores = plots.read_landscape(workdir, grid)
-        figure = plots.landscape(grid, scores, job.steps, score)
-        save_figure(workdir / run_folder.LANDSCAPE_PLOT, figure)
+    search = open_search(workdir)
+    pictures = {
+        run_folder.PROGRESS_PLOT: search.plot_progress,
+        run_folder.COEFFICIENTS_PLOT: search.plot_coefficients,
+    }
+    if search.settings.controls.landscape:
+        pictures[run_folder.LANDSCAPE_PLOT] = search.plot_landscape
+    for name, picture in pictures.items():
+        save_figure(workdir / name, picture())
 
 
 def report(session: Session, chosen: Chosen, plain: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -151,7 +141,7 @@ def report(session: Session, chosen: Chosen, plain: Mapping[str, Any]) -> list[d
     rows_path = workdir / run_folder.REPORT_ROWS
     rows = selection.report_rows(models, session.scorer, job.evaluation, job.steps[-1], rows_path)
     write_run(session, winner, plain)
-    draw(session, chosen)
+    draw(workdir)
     summary = {
         'lcsc_search_score': winner.search_score,
         'lcsc_selection_score': winner.selection_score,

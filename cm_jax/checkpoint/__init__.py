@@ -179,3 +179,8 @@ def load(folder: str | epath.Path, step: int, item: str) -> Params:
     if step not in steps:
         raise UserError(f'no step {step} in {folder}; there are: {listed(steps)}')
     return step_folder.load(folder / str(step), item)
+
+
+def shardings(folder: str | epath.Path, step: int, item: str) -> dict[str, str]:
+    """Returns how each array of an item of a step lay on devices when it was saved, in words."""
+    return step_folder.shardings(epath.Path(folder) / str(step), item)

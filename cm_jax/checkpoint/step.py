@@ -5,6 +5,7 @@ earlier versions have none, and are read as they are.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -68,6 +69,30 @@ def load(step: epath.Path, item: str) -> Params:
     if sums is not None and (error := _compare(step, item, tree, sums[item])):
         raise error
     return tree
+
+
+def shardings(step: epath.Path, item: str) -> dict[str, str]:
+    """Returns how each array of an item lay on devices when it was saved, by its path, in words.
+
+    For example 'whole on 4 devices', or 'axis 3 over 4 devices' for an array that was split. Reads no
+    arrays. Raises DamagedStep if the item cannot be read.
+    """
+    with _reading(step, item):
+        saved = ocp.StandardCheckpointHandler().metadata((step / item).resolve()).tree
+        return {path: _in_words(leaf.sharding) for path, leaf in checksums.leaves(saved)}
+
+
+def _in_words(sharding: Any) -> str:
+    """Returns what Orbax has stored of a sharding, in words."""
+    if sharding is None:
+        return 'numpy'
+    devices = math.prod(getattr(sharding, 'shape', (1,)))
+    count = f'{devices} device{"s" if devices > 1 else ""}'
+    spec = getattr(sharding, 'partition_spec', ())
+    split = [str(axis) for axis, name in enumerate(spec) if name is not None]
+    if devices == 1 or not split:
+        return f'whole on {count}'
+    return f'ax{"es" if len(split) > 1 else "is"} {", ".join(split)} over {count}'
 
 
 def _restore(step: epath.Path, item: str, template: Any) -> Any:

@@ -48,6 +48,20 @@ def unflatten(flat: Mapping[tuple[str, ...], Any]) -> Params:
     return params
 
 
+def top_level(params: Params) -> dict[str, Params]:
+    """Returns the parts of nested dicts at the level where they first part, by their paths.
+
+    {'net/conv': ..., 'net/dense': ...} for {'net': {'conv': ..., 'dense': ...}}.
+    """
+    outer, node = '', params
+    while len(node) == 1:
+        (name,) = node
+        if not isinstance(node[name], Mapping):
+            break
+        outer, node = f'{outer}{name}/', node[name]
+    return {outer + name: part for name, part in node.items()}
+
+
 def count(params: Params) -> int:
     """Returns the number of values in all leaves, except the constants (see FIXED)."""
     leaves = jax.tree_util.tree_leaves_with_path(params)

@@ -22,8 +22,8 @@ from cm_jax.errors import UserError
 from cm_jax.lcsc.archive import ranking
 from cm_jax.lcsc.fitness import Fitness
 from cm_jax.lcsc.identity import BEMA, POSTHOC, WINDOW, Identity
-from cm_jax.run import POSTHOC as POSTHOC_PREFIX
 from cm_jax.run import Run
+from cm_jax.run.averages import POSTHOC as POSTHOC_PREFIX
 
 
 class Baseline(NamedTuple):

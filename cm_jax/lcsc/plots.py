@@ -8,12 +8,14 @@ import numpy as np
 from etils import epath
 from matplotlib.figure import Figure
 
+from cm_jax.lcsc import space as spaces
 from cm_jax.lcsc.identity import EMA_STAR
-from cm_jax.plotting import COLOURS, mark_stages, panel, plain_log
+from cm_jax.plotting import COLOURS, edges, mark_stages, panel, plain_log
 from cm_jax.run_folder import LANDSCAPE, read_record
 
 WIDE = 5.0  # scores that differ by more than this factor are drawn on a logarithmic axis
 STEPS = 10  # of the running mean of a descent
+MOST_LINES = 4  # of a picture of coefficients
 REACH = (-0.5, 1.5)  # of the plane's two coordinates: beyond the triangle on all sides
 
 
@@ -135,8 +137,12 @@ def coefficients(
 
     `groups` are the patterns of the G groups of weights; `stage` is the length in steps of a stage of
     the run's curriculum, whose stages are then marked. `runs` names the run of each snapshot; if they
-    are several, each run has a line of its own.
+    are several, each run has a line of its own. More than MOST_LINES groups of one run are rows of a
+    map of colours.
     """
+    if len(combination) > MOST_LINES and len(set(runs)) < 2:
+        labels = [profile_label, *spaces.names(groups)]
+        return _map(steps, np.vstack([profile, combination]), labels, stage)
     names = np.array(runs or [''] * len(steps))
     own = {run: np.flatnonzero(names == run) for run in dict.fromkeys(names)}
     at, profile = np.array(steps), np.array(profile)
@@ -151,12 +157,31 @@ def coefficients(
             axes.vlines(steps, 0, combination[0], color=COLOURS['lcsc'], linewidth=1.4)
             axes.plot(steps, combination[0], 'o', color=COLOURS['lcsc'], markersize=4, label='LCSC')
         else:
-            for (pattern, row), run in itertools.product(zip(groups, combination), own):
-                group = [pattern or 'rest'] if len(combination) > 1 else []
+            named = zip(spaces.names(groups), combination)
+            for (name, row), run in itertools.product(named, own):
+                group = [name] if len(combination) > 1 else []
                 label = ', '.join(['LCSC', *group, *([run] if len(own) > 1 else [])])
                 i = own[run]
                 axes.plot(at[i], row[i], 'o-', markersize=3, linewidth=0.9, label=label)
         axes.legend(fontsize=8)
+        return figure
+
+
+def _map(
+    steps: Sequence[int], rows: np.ndarray, labels: Sequence[str], stage: int | None
+) -> Figure:
+    """Draws coefficients [N, K] as colours, a row for each label: red is positive, blue negative."""
+    size, reach = (7.0, 1.2 + 0.24 * len(rows)), np.abs(rows).max()
+    with panel('training step of the snapshot', 'group of weights', size) as (figure, axes):
+        if stage:
+            mark_stages(axes, stage, steps)
+        mesh = axes.pcolormesh(
+            edges(steps), edges(range(len(rows))), rows, cmap='RdBu_r', vmin=-reach, vmax=reach
+        )
+        figure.colorbar(mesh, ax=axes, label='coefficient')
+        axes.grid(False)
+        axes.set_yticks(range(len(rows)), labels, fontsize=8)
+        axes.invert_yaxis()
         return figure
 
 
@@ -191,5 +216,5 @@ def landscape(grid: Plane, scores: np.ndarray, steps: Sequence[int], score: str)
                 markersize=13,
                 label='lowest',
             )
-            axes.legend(loc='upper right', fontsize=8)
+            axes.legend(loc='upper right', fontsize=8, frameon=True)
         return figure

@@ -1,7 +1,7 @@
 """Groups of weights, each with coefficients of its own."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ from cm_jax.core import tree
 from cm_jax.errors import UserError
 from cm_jax.types import Array, Params
 
+PATH = re.compile(r'^\^(.*?)(?:\(/\|\$\)|\$)$')  # a pattern that is a path, and what is below it
 TOP_LEVEL, LEAVES = 'top_level', 'leaves'
 
 
@@ -56,7 +57,7 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
     on a group without a leaf.
     """
     if groups == TOP_LEVEL:
-        return _top_level(params)
+        return Space(tuple(f'^{re.escape(path)}(/|$)' for path in tree.top_level(params)))
     if groups == LEAVES:
         paths = ['/'.join(path) for path in tree.flatten(params)]
         return Space(tuple(f'^{re.escape(path)}$' for path in paths))
@@ -78,6 +79,15 @@ def build(groups: str | Sequence[str], params: Params) -> Space:
             f'group before it; weights are named {paths[0]} to {paths[-1]}'
         )
     return space
+
+
+def names(patterns: Sequence[str]) -> list[str]:
+    """Returns the names of groups for people: a pattern that is a path, as in 'leaves', is the path.
+
+    The pattern '' is 'all' if there is no other group, and else 'rest'.
+    """
+    paths = (re.sub(r'\\(.)', r'\1', PATH.sub(r'\1', pattern)) for pattern in patterns)
+    return [path or ('rest' if len(patterns) > 1 else 'all') for path in paths]
 
 
 def add(space: Space, weights: Params, differences: Params, coefficients: Array) -> Params:
@@ -109,14 +119,3 @@ def products(space: Space, weights: Params, differences: Params) -> Array:
         rows = each.reshape(len(each), -1).astype(weight.dtype)
         totals[group] = totals[group] + jnp.matmul(rows, weight.reshape(-1), precision='highest')
     return jnp.stack(totals)
-
-
-def _top_level(params: Params) -> Space:
-    """Returns one group for each name at the level where the weights first part."""
-    outer, node = '', params
-    while len(node) == 1:
-        (name,) = node
-        if not isinstance(node[name], Mapping):
-            break
-        outer, node = f'{outer}{name}/', node[name]
-    return Space(tuple(f'^{re.escape(outer + name)}(/|$)' for name in node))

@@ -30,10 +30,12 @@ class Pairs(NamedTuple):
     difference: (params, teacher, x0, eps, t, r, label=None) -> D(x_t, t) - D(x_r, r), of x0's shape:
       what the loss measures, with the weights `params` at both levels and without dropout. Where r = 0,
       x0 takes the place of D(x_r, r). `teacher` are the weights of the teacher, or ().
+    num_levels: step -> N, the number of levels of the grid that `draw` draws from; None without a grid.
     """
 
     draw: Callable[[Key, int, Array], tuple[Array, Array]]
     difference: Callable[..., Array]
+    num_levels: Callable[[Array], Array | int] | None = None
 
 
 class Objective(NamedTuple):

@@ -109,6 +109,7 @@ def make_consistency(
     weight: str,
     sigma_data: float,
     target_rate: Callable[[Array], Array | float] | None = None,
+    num_levels: Callable[[Array], Array | int] | None = None,
 ) -> Objective:
     """Returns the objective that is made of these parts.
 
@@ -126,6 +127,7 @@ def make_consistency(
       sigma_data: the standard deviation of the data in [-1, 1], for the weighting.
       target_rate: step -> the rate at which the target's weights average the current ones. None: the
         target has the current weights.
+      num_levels: step -> the number of levels of the grid that `levels` draws from, if there is one.
     """
     weigh = weighting.get(weight)
 
@@ -159,7 +161,7 @@ def make_consistency(
         student, target = jnp.split(trained(params, x, levels, labels), 2)  # one pass for both
         return student - jnp.where(expand(r <= 0, x0), x0, target)
 
-    pairs = Pairs(draw=levels, difference=difference)
+    pairs = Pairs(draw=levels, difference=difference, num_levels=num_levels)
     if target_rate is None:
         return Objective(denoise=denoise, init=no_refs, loss=loss, update=keep_refs, pairs=pairs)
 

@@ -88,4 +88,5 @@ def make(
         weight=weight,
         sigma_data=sigma_data,
         target_rate=(lambda step: target_ema) if target_ema else None,
+        num_levels=lambda step: levels,
     )

@@ -68,8 +68,11 @@ def make(
         raise UserError(f'ct needs s0 <= s1, got s0={s0}, s1={s1}')
     denoise = precondition(net, at_boundary(process, sigma_data))
 
+    def num_levels(step: Array) -> Array:
+        return ct_num_scales(step, total_steps, s0, s1)
+
     def draw_pair(key: Key, count: int, step: Array) -> tuple[Array, Array]:
-        n = ct_num_scales(step, total_steps, s0, s1)
+        n = num_levels(step)
         i = jax.random.randint(key, (count,), 0, n - 1)
         t, r = (noise.level(process, j, n, rho) for j in (i, i + 1))
         return t, r
@@ -84,4 +87,5 @@ def make(
         weight=weight,
         sigma_data=sigma_data,
         target_rate=lambda step: ct_target_ema(step, total_steps, s0, s1, mu0),
+        num_levels=num_levels,
     )

@@ -72,8 +72,11 @@ def make(
         raise UserError(f'ict needs s0 <= s1, got s0={s0}, s1={s1}')
     denoise = precondition(net, lambda t: boundary_scalings(t, sigma_data, process.t_min))
 
+    def num_levels(step: Array) -> Array:
+        return ict_num_scales(step, total_steps, s0, s1)
+
     def draw_pair(key: Key, count: int, step: Array) -> tuple[Array, Array]:
-        n = ict_num_scales(step, total_steps, s0, s1)
+        n = num_levels(step)
         # Ascending. The array has the same length at every stage, so that a new stage compiles
         # nothing: beyond the n levels of the grid it repeats the highest one.
         sigmas = noise.level(process, jnp.maximum(n - 1 - jnp.arange(s1 + 1), 0), n, rho)
@@ -93,4 +96,5 @@ def make(
         distance=distance,
         weight=weight,
         sigma_data=sigma_data,
+        num_levels=num_levels,
     )

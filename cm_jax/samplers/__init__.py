@@ -264,8 +264,18 @@ def generate(
     """Returns the samples number `indices` [B] of the stream `seed`, [B,H,W,C]; meant to be jitted.
 
     A sample depends only on the seed and on its index (see `start`), so it is the same for every batch
-    size and number of devices. If the sampler has a `guide`, `params` are the pair (those of the
-    model, those of the guide). Raises UserError as `check_guidance`, `check_head` and `check_guide` do.
+    size and number of devices. See `generate_from`.
+    """
+    return generate_from(sampler, model, params, start(model, seed, indices), unroll)
+
+
+def generate_from(
+    sampler: Sampler, model: GenerativeModel, params: Params, begin: Start, unroll: bool = False
+) -> Array:
+    """Returns the samples [B,H,W,C] that start from `begin`; meant to be jitted.
+
+    If the sampler has a `guide`, `params` are the pair (those of the model, those of the guide). Raises
+    UserError as `check_guidance`, `check_head` and `check_guide` do.
 
     With `unroll` there is no loop: the denoiser is called once for each evaluation, which it can see.
     """
@@ -277,5 +287,5 @@ def generate(
     if sampler.guide:
         guide = model.guides[sampler.guide].denoise
         denoise = autoguided(denoise, guide, sampler.autoguidance)
-    x_T, label, fresh = start(model, seed, indices)
+    x_T, label, fresh = begin
     return sampler.sample(lambda x, t: denoise(params, x, t, label), x_T, fresh, unroll=unroll)

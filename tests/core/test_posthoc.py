@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cm_jax.core import ema, tree
-from cm_jax.run import MAX_ERROR
+from cm_jax.run.averages import MAX_ERROR
 from tests.helpers.averages import KEPT, STEPS, averaged, walk
 
 

@@ -72,3 +72,14 @@ def test_each_of_several_runs_has_a_line_of_its_coefficients():
         assert [list(line.get_ydata()) for line in lines] == expected
         assert all(list(line.get_xdata()) == [1, 2] for line in lines)
         assert [line.get_label()[-3:] for line in lines] == [', a', ', b'] * len(groups)
+
+
+def test_many_groups_are_rows_of_a_map_by_their_names():
+    rows, profile = np.arange(15.0).reshape(5, 3), np.ones(3) / 3
+    groups = [*(f'^block{i}(/|$)' for i in range(4)), '']
+    figure = plots.coefficients([2, 4, 8], rows, groups, profile, 'ema* 0.5')
+    axes = figure.axes[0]
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == ['ema* 0.5', 'block0', 'block1', 'block2', 'block3', 'rest']
+    drawn = axes.collections[0].get_array()
+    np.testing.assert_array_equal(drawn, np.vstack([profile, rows]))

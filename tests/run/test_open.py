@@ -119,13 +119,6 @@ def test_a_run_of_two_networks_opens_samples_combines_and_exports(tmp_path):
 # What there is
 
 
-@pytest.fixture(scope='module')
-def opened(tmp_path_factory):
-    """A run with the steps 0 and 3, not trained."""
-    folder = tmp_path_factory.mktemp('run') / 'ect'
-    return untrained_run(folder, tiny.get_config('ect'), steps=(0, 3))
-
-
 def test_an_opened_run_says_what_there_is(opened):
     assert opened.steps() == [0, 3] and opened.step() == 3 and opened.step(0) == 0
     assert opened.emas() == ['0.9'] and opened.emas(0) == []
