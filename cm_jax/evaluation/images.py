@@ -70,7 +70,11 @@ def saving(place: pathlib.Path, protocols: Sequence[Mapping[str, Any]]) -> Itera
         inside.mkdir(exist_ok=True)
         for index, image in enumerate(images, first):
             pixels = image[..., 0] if image.shape[-1] == 1 else image
-            PIL.Image.fromarray(pixels).save(inside / f'{index:06d}.png')
+            try:
+                PIL.Image.fromarray(pixels).save(inside / f'{index:06d}.png')
+            except OSError as error:
+                error.filename = error.filename or str(inside)  # a full disk does not say where
+                raise
 
     yield save
     if is_primary():

@@ -5,6 +5,7 @@ import PIL.Image
 import pytest
 
 from cm_jax.evaluation import images
+from tests.helpers.faults import no_file_beyond
 from tests.helpers.refusals import refusal
 
 PROTOCOLS = [{'score': 'fd_lenet_40', 'seeds': (7,)}, None]
@@ -52,3 +53,14 @@ def test_images_of_another_protocol_or_of_nobody_knows_what_are_left_alone(tmp_p
     assert 'protocols.json, line 1, is damaged' in refusal(images.are_saved, folder, PROTOCOLS)
     (folder / images.RECORD).unlink()
     assert f'{folder} is not empty' in refusal(place, tmp_path)
+
+
+def test_a_full_disk_is_told_with_the_folder(tmp_path):
+    folder = place(tmp_path)
+    with (
+        pytest.raises(OSError, match=f'{folder}.writing/seed7'),
+        images.saving(folder, PROTOCOLS) as save,
+        no_file_beyond(10),
+    ):
+        save(7, 0, BATCH)
+    assert not folder.exists()

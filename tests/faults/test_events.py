@@ -1,12 +1,12 @@
 """TensorBoard's events: none twice after a kill; a full disk is told by the run, not by a thread."""
 
-import resource
 import struct
 
 import pytest
 from etils import epath
 
 from cm_jax.training.logs import Log
+from tests.helpers.faults import no_file_beyond
 
 event_pb2 = pytest.importorskip('tensorboardX.proto.event_pb2')
 
@@ -57,14 +57,13 @@ def test_events_of_a_killed_run_are_not_shown_beside_those_that_come_again(tmp_p
 
 def test_a_full_disk_is_told_where_the_events_are_written_and_nothing_waits(tmp_path, capfd):
     folder = epath.Path(tmp_path)
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(OSError, match=str(folder / 'events')) as raised, log_of(folder, 0) as log:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300, unlimited[1]))
-        try:
-            for step in range(1000):
-                log._events.write(step, {'loss': 1.0})
-                log.flush()
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    with (
+        pytest.raises(OSError, match=str(folder / 'events')) as raised,
+        log_of(folder, 0) as log,
+        no_file_beyond(300),
+    ):
+        for step in range(1000):
+            log._events.write(step, {'loss': 1.0})
+            log.flush()
     assert raised.value.strerror == 'File too large'
     assert 'Traceback' not in capfd.readouterr().err

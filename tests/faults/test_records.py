@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import shutil
 import tarfile
 import warnings
@@ -25,6 +24,7 @@ from cm_jax.run import open_run
 from cm_jax.types import Extractor
 from cm_jax.weights.write import write_safetensors
 from tests.helpers import quadratic_search
+from tests.helpers.faults import no_file_beyond
 from tests.helpers.paths import FIXTURES
 from tests.helpers.refusals import refusal
 
@@ -134,13 +134,9 @@ def writes_reference(path, row):
     ids=['row', 'text', 'pictures', 'weights', 'statistics'],
 )
 def test_a_full_disk_leaves_a_file_as_it_was_and_is_told_with_its_name(rows, write):
-    before, unlimited = rows.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, unlimited[1]))
-    try:
-        with pytest.raises(OSError, match=re.escape(str(rows))):
-            write(rows, {'long': 'x' * 1000})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    before = rows.read_bytes()
+    with pytest.raises(OSError, match=re.escape(str(rows))), no_file_beyond(len(before) + 100):
+        write(rows, {'long': 'x' * 1000})
     assert rows.read_bytes() == before
     assert [path.name for path in rows.parent.iterdir()] == [rows.name]
 

@@ -1,6 +1,9 @@
 """Damage to files, as a failing disk makes it."""
 
+import contextlib
 import pathlib
+import resource
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -30,3 +33,14 @@ def damage_weights(item: pathlib.Path) -> None:
     """
     for path in item.rglob('d/*'):
         flip_bytes(path, seed=0, count=64)
+
+
+@contextlib.contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """A context in which no file can grow beyond `size` bytes, as if the disk were full then."""
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, unlimited[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
