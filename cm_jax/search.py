@@ -39,7 +39,7 @@ from cm_jax.run_folder import RAW, write_record
 from cm_jax.settings import parse_search
 from cm_jax.terminal import plus_minus, progress, say_next
 
-_CONFIG = cli.config_flag('e.g. configs/digits_ect_lcsc.py')
+_CONFIG = cli.config_flag('config file of a search, e.g. configs/digits_ect_lcsc.py')
 _WORKDIR = cli.workdir_flag('the folder for the result')
 _FRESH = cli.fresh_flag()
 

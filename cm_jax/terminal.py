@@ -15,7 +15,6 @@ Item = TypeVar('Item')
 IMAGES = 'images'  # the unit of a bar that shows a speed
 BAR_SECONDS = 0.5  # between two drawings of a bar in a terminal
 LOG_SECONDS = 30.0  # between two lines elsewhere
-PATIENCE = 1.0  # a bar appears after so many seconds: what is done before needs none
 LEFT = '{elapsed} so far, {remaining} left{postfix}'
 
 
@@ -69,7 +68,7 @@ class Progress:
             smoothing=0.05,
             miniters=1,
             mininterval=BAR_SECONDS if is_terminal else LOG_SECONDS,
-            delay=PATIENCE if is_terminal else LOG_SECONDS,
+            delay=0 if is_terminal else LOG_SECONDS,
             file=sys.stderr if is_terminal else _Lines(sys.stderr),
             dynamic_ncols=True,
             bar_format='{desc} {percentage:3.0f}% '

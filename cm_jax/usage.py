@@ -11,12 +11,14 @@ from typing import Any
 
 from absl import flags
 
+from cm_jax.bounds import LARGEST
+
 ASKED = ('--help', '-help', '-h', '--helpshort', '-helpshort', '-?')
 CONFIG = 'config'
 CHANGE = (
     '--config.KEY=VALUE',
-    'one setting of the config, e.g. --config.batch_size=32; repeatable. configs/README.md lists the '
-    'configs, cm_jax/settings/ explains their keys, and a wrong one is refused with the right ones',
+    'one setting of that config; repeatable. configs/README.md lists the configs, cm_jax/settings/ '
+    'explains their keys, and a wrong key is refused with the right ones',
 )
 # The names of the flags of all commands, in the order in which a group shows them.
 GROUPS = {
@@ -47,6 +49,7 @@ GROUPS = {
 OTHERS = 'Other flags'
 # What absl adds to the meaning of a flag: its legal values, which stand behind its name here.
 ADDED = re.compile(r'^<[^>]*>: |; repeat this option to specify a list of values$')
+UNBOUNDED = re.compile(rf'in \[(\d+), {LARGEST}\]')
 COLUMN = 26  # where the meaning of a flag begins
 WIDTH = 100  # of a line, at most
 
@@ -91,6 +94,7 @@ def _entry(flag: Any) -> tuple[str, str]:
     if kind == 'bool':
         return f'--[no]{flag.name}', meaning + (', on by default' if flag.default else '')
     legal = flag.parser.syntactic_help if kind == 'int' else ''
+    legal = UNBOUNDED.sub(r'of at least \1', legal)
     if legal:
         meaning += f'; {legal}'
     if flag.default not in (None, '', [], 0) and 'default' not in meaning:

@@ -70,7 +70,7 @@ def test_several_steps_give_the_curve(curve):
     lines = out.splitlines()
     assert stored[0]['protocol']['id'] in lines[0] and 'labels uniform over 10' in lines[0]
     assert 'antialiasing to 28x28' in lines[0] and 'digits, split train, 1,500 images' in lines[0]
-    assert all('fd_lenet_203' in line and 'of 84' in line for line in lines[1:4])
+    assert all('fd_lenet_203' in line and ' evaluations ' in line for line in lines[1:4])
     assert 'warning' not in out and lines[-1].startswith('curve: ')
 
 

@@ -33,6 +33,11 @@ def test_metrics_beside_the_distance_are_stored_and_found_again(story, tmp_path)
     arguments.append('--metrics=fd_lenet,kd_lenet,is_lenet,pr_lenet')
     out = commands.run('evaluate', *arguments)
     assert 'kd_lenet' in out and 'precision_lenet' in out and 'stored)' not in out
+    (line,) = [line for line in out.splitlines() if ' evaluations ' in line]
+    assert line.count(' ± ') == 9 and '+-' not in line and 'rank' not in line
+    assert f'stored in {tmp_path}/ect/scores.jsonl' in out
+    best = '--step=12 --ema=0.9 --sampler=onestep'
+    assert f'next: python -m cm_jax.sample --workdir={tmp_path}/ect {best}\n' in out
     assert 'stored)' in commands.run('evaluate', *arguments)
     rows = open_run(tmp_path / 'ect').scores()
     row = rows.pop()
@@ -204,6 +209,10 @@ def test_a_report_takes_the_search_down_the_derivative_beside_the_other(story, t
     out = commands.run('search', config, *arguments, *gradient, '--config.controls.posthoc=()')
     last = next(line for line in out.split('\n') if line.startswith('lcsc '))
     assert last.count('*') == 2 and 'fd_pixel ' in last and last.endswith('*')
+    assert 'minimises  fd_lenet+fd_pixel, by onestep; lower is better\n' in out
+    assert 'method     gradient: 2 steps, from 10 averages\n' in out and '40 images a step' in out
+    assert '\n  ema*     the best of several EMAs' in out and '+-' not in out
+    assert f'next: python -m cm_jax.sample --workdir={tmp_path}/lcsc_gradient\n' in out
     report = json.loads((tmp_path / 'lcsc_gradient' / 'report.json').read_text())
     assert report['searched'] == ['fd_lenet', 'fd_pixel'] and report['second'] == [SECOND[0]]
     out = commands.run('report', f'--workdir={tmp_path}')
