@@ -222,6 +222,7 @@ class Run:
         noise, and kept with the run; it makes at most sampling.BATCH samples at a time.
         """
         count = check_value('count', Count, count)
+        spec = guides.with_step(spec, open_run)  # a guide may be trained on meanwhile
         key = spec, min(count, BATCH)
         if key not in self._programs:
             model, rule = self.guided_model([spec]), self.settings.evaluation.bytes

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cm_jax.config import flatten
-from cm_jax.errors import listed
 from cm_jax.run.summary import main_score
 from cm_jax.run.tables import Table
 from cm_jax.run_folder import weights_label
@@ -34,7 +33,7 @@ def _described(run: 'Run') -> dict[str, Any]:
     found = {f'config.{key}': value for key, value in plain.items()}
     found |= {f'data.{key}': value for key, value in run.card.items()}
     found['parameters'] = run.parameter_count
-    found['snapshots'] = listed(run.steps())
+    found['snapshots'] = run.steps()
     if run.steps():
         found['averages'] = ', '.join(run.emas()) or 'none'
     return found | {_measured(row): row.get(main_score(row)) for row in run.scores()}

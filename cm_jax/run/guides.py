@@ -29,17 +29,24 @@ def open_guide(run: 'Run', guide: str, open_run: Callable[[str], 'Run']) -> Guid
     return Guide(denoise, functools.partial(other.params, step, ema))
 
 
+def with_step(spec: str, open_run: Callable[[str], 'Run']) -> str:
+    """Returns a sampler's text with the step of the run that guides: its last if none is written."""
+    bare, weight, guide = parse_autoguidance(spec)
+    if not guide:
+        return spec
+    folder, step, ema = parse_guide(guide)
+    words = [folder, str(open_run(folder).step(step)), *([ema] * bool(ema))]
+    return f'{bare}+auto{weight:.10g}={",".join(words)}'
+
+
 def sampler_spec(
     run: 'Run', spec: str, step: int, ema: str, open_run: Callable[[str], 'Run']
 ) -> str:
     """Returns the full description of the sampler `spec`; see `Run.sampler_spec`."""
-    bare, weight, guide = parse_autoguidance(spec)
+    bare, _, guide = parse_autoguidance(spec)
     if guide:
-        folder, guide_step, guide_ema = parse_guide(guide)
-        last = str(open_run(folder).step(guide_step))
-        words = [folder, last, *([guide_ema] * bool(guide_ema))]
-        full = sampler_spec(run, bare, step, ema, open_run)
-        return f'{full}+auto{weight:.10g}={",".join(words)}'
+        guided = with_step(spec, open_run).removeprefix(bare)
+        return sampler_spec(run, bare, step, ema, open_run) + guided
     name, _, count = spec.partition('@')
     if name != 'tuned':
         return spec

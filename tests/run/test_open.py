@@ -205,7 +205,12 @@ def test_a_run_is_guided_by_another_network(opened, tmp_path):
     assert np.abs(found - own).max() > 1e-2
     first = images(opened, opened.params(), f'{written},2,0.9')
     np.testing.assert_array_equal(first, images(opened, opened.params(), f'{written},1'))
-    assert opened.sample(opened.params(), spec, 4, 5).dtype == np.uint8
+    sampled = opened.sample(opened.params(), written, 4, 5)
+    np.testing.assert_array_equal(sampled, opened.sample(opened.params(), spec, 4, 5))
+    with checkpoint.Stream(guide.workdir / TRAJECTORY) as stream:  # the guide is trained on
+        stream.save(3, {'params': guide.params(1)}, {'step': 3})
+    later = opened.sample(opened.params(), written, 4, 5)
+    assert np.any(later != sampled)
 
 
 def test_guidance_by_class_of_a_network_that_always_had_classes_has_to_be_asked_for(opened):

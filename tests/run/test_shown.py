@@ -161,7 +161,7 @@ def test_runs_are_compared_in_config_steps_and_scores(opened, trained, tmp_path)
         'config.batch_size': (16, 32),
         'config.model.channels': (4, 8),
         'parameters': parameters,
-        'snapshots': ('0, 3', '0, 3, 9'),
+        'snapshots': ([0, 3], [0, 3, 9]),
     }
     differing = {row['what'].split()[0]: row for row in opened.compare(trained)}
     assert differing['fd_lenet_40']['this'] == 'absent'
