@@ -157,7 +157,9 @@ def coefficients(
                 label = ', '.join(['LCSC', *group, *([run] if len(own) > 1 else [])])
                 i = own[run]
                 axes.plot(at[i], row[i], 'o-', markersize=3, linewidth=0.9, label=label)
-        if len(axes.get_lines()) > MANY:
+        lines = len(axes.get_lines())
+        if lines > MANY:
+            figure.set_size_inches(6.5, 4.2 + 0.08 * lines)  # room for the legend
             figure.legend(loc='outside lower center', ncols=2, fontsize=7)
         else:
             axes.legend(fontsize=8)

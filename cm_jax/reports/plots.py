@@ -19,6 +19,7 @@ NO_METADATA = dict.fromkeys(
     ('Creator', 'Date', 'Format', 'Type')
 )  # the same figure, the same bytes
 LINES = ('ema', 'lcsc', 'ect', 'teacher')  # the colours of lines that no model's is meant for
+SHRUNK = 0.8  # the size of a figure on a page, so that its texts are readable on a phone
 CELL = 40  # pixels; the least width of an image in `comparison`
 
 
@@ -40,6 +41,7 @@ def to_svg(figure: Figure, name: str) -> str:
     Its colours are those of the page's style sheet where that has them (style.INKS).
     """
     file = io.StringIO()
+    figure.set_size_inches(*(SHRUNK * figure.get_size_inches()))
     with matplotlib.rc_context({'svg.hashsalt': name, 'svg.fonttype': 'none'}):
         figure.savefig(file, format='svg', metadata=NO_METADATA, transparent=True)
     svg = file.getvalue()

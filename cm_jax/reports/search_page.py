@@ -14,7 +14,7 @@ from cm_jax.lcsc import combine, generations, job
 from cm_jax.lcsc.identity import EMA_STAR, LCSC, RANDOM
 from cm_jax.reports import elements, facts, page_scores, samples
 from cm_jax.reports.elements import Section
-from cm_jax.reports.opinions import words
+from cm_jax.reports.opinions import STARRED, words
 from cm_jax.reports.page_search import (
     SearchPart,
     draw_progress,
@@ -73,7 +73,9 @@ def lead(search: Search) -> str:
     rows = [e for e in compared_entries(search) if e.sampler == search.report.sampler]
     by_model = {entry.model: entry for entry in rows}
     if not {'ect', 'ema', 'lcsc'} <= by_model.keys():
-        return f'A combination of {len(search.steps)} checkpoints of {search.basis}.'
+        found = [e for e in entries(search) if e.row['kind'] == LCSC]
+        reached = ', '.join(f'{e.metric} {e.score} with {e.sampler}' for e in found)
+        return f'A combination of {len(search.steps)} checkpoints of {search.basis}: {reached}.'
     last, best, lcsc = (by_model[model] for model in ('ect', 'ema', 'lcsc'))
     return (
         f'The combination of {len(search.steps)} checkpoints of {search.basis} that was found reaches '
@@ -92,7 +94,11 @@ def scores(search: Search) -> str:
         'seeds.'
     )
     found = [entry for entry in rows if entry.row['kind'] == LCSC]
-    said = page_scores.opinions(alike) if alike else elements.soft(' '.join(words(found)))
+    said = (
+        page_scores.opinions(alike)
+        if alike
+        else elements.soft(' '.join([f'{STARRED}.', *words(found)]))
+    )
     return note + page_scores.table(rows, label) + said
 
 

@@ -78,8 +78,7 @@ details > div { padding: 0 16px 12px }
 pre { margin: 0; padding: 0 16px 16px; overflow-x: auto; font-size: 13px; line-height: 1.45 }
 .command { background: var(--box); border: 1px solid var(--line); border-radius: 8px;
   padding: 10px 14px }
-@media (max-width: 600px) { svg text { font-size: 12.5px !important }
-  main { padding-top: 24px } h1 { font-size: 26px }
+@media (max-width: 600px) { main { padding-top: 24px } h1 { font-size: 26px }
   dl, .strip { grid-template-columns: 1fr } .strip b { display: inline }
   dd { margin-bottom: 8px }
   .cards, .grids { grid-template-columns: 1fr 1fr } th, td { padding: 7px 6px }
