@@ -49,6 +49,8 @@ LANDSCAPE, LANDSCAPE_PLOT = 'landscape.json', 'landscape.png'
 UNITS = 'units.json'  # of the metrics of the search, where they are relative
 PROGRESS_PLOT = 'progress.png'
 COMBINED_SAMPLES = 'samples/lcsc.png'
+# Written by `report`.
+PAGE = 'report.html'
 
 # What to do if one of these files is damaged, and if another of a search is.
 BEGIN_ELSEWHERE = (

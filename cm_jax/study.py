@@ -20,6 +20,7 @@ from etils import epath
 from cm_jax import cli
 from cm_jax.errors import UserError
 from cm_jax.files import write_text
+from cm_jax.plotting import save_figure
 from cm_jax.reports import study_lcsc
 from cm_jax.reports.study_methods import check_comparable, plot, rows_of, runs_of, table
 from cm_jax.run_folder import write_json
@@ -48,7 +49,7 @@ def write_methods(workdir: epath.Path) -> str:
     check_comparable(rows)
     write_json(workdir / 'study.json', rows)
     write_text(workdir / 'study.md', table(rows))
-    plot(rows, workdir / 'study.png')
+    save_figure(workdir / 'study.png', plot(rows))
     return table(rows)
 
 

@@ -14,6 +14,7 @@ from cm_jax.plotting import COLOURS, edges, mark_stages, panel, plain_log
 from cm_jax.run_folder import LANDSCAPE, read_record
 
 WIDE = 5.0  # scores that differ by more than this factor are drawn on a logarithmic axis
+MANY = 6  # lines of a plot, whose legend is then below it
 STEPS = 10  # of the running mean of a descent
 MOST_LINES = 4  # of a picture of coefficients
 REACH = (-0.5, 1.5)  # of the plane's two coordinates: beyond the triangle on all sides
@@ -163,7 +164,12 @@ def coefficients(
                 label = ', '.join(['LCSC', *group, *([run] if len(own) > 1 else [])])
                 i = own[run]
                 axes.plot(at[i], row[i], 'o-', markersize=3, linewidth=0.9, label=label)
-        axes.legend(fontsize=8)
+        lines = len(axes.get_lines())
+        if lines > MANY:
+            figure.set_size_inches(6.5, 4.2 + 0.08 * lines)  # room for the legend
+            figure.legend(loc='outside lower center', ncols=2, fontsize=7)
+        else:
+            axes.legend(fontsize=8)
         return figure
 
 

@@ -1,17 +1,17 @@
-"""What a report is made from: the run folders of the teacher, of ECT and of the searches."""
+"""What a comparison is made from: the run folders of the teacher, of ECT and of the searches."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from cm_jax.config import differences
 from cm_jax.errors import UserError
-from cm_jax.lcsc import combine, generations, job, selection
+from cm_jax.lcsc import combine, job
 from cm_jax.lcsc.identity import BEMA, EMA, EMA_STAR, LAST, UNIFORM, WINDOW
-from cm_jax.reports.rows import Entry, Report, main_score
+from cm_jax.reports.rows import Entry, Report
+from cm_jax.reports.searches import Search, open_search
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import (
     CHOSEN,
@@ -24,7 +24,7 @@ from cm_jax.run_folder import (
     candidates_file,
     read_record,
 )
-from cm_jax.settings import SearchSettings, parse_search
+from cm_jax.settings import parse_search
 from cm_jax.types import Params
 
 # The files that each folder must hold, and the command that makes them.
@@ -40,41 +40,6 @@ MADE_BY = {
     'lcsc': SEARCHED.format(''),
     'lcsc_gradient': SEARCHED.format(':gradient'),
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Search:
-    """A search, and what it has written into its folder."""
-
-    run: Run
-    config: Mapping[str, Any]  # the resolved config of the search
-    settings: SearchSettings  # the same, parsed
-    steps: list[int]  # the training steps of the K snapshots that were combined
-    ema: str  # which average of the weights was combined; '' is the weights themselves
-    groups: Sequence[str]  # the patterns of the groups of weights
-    coefficients: list[float]  # of the combination that was chosen: K for each group
-    candidates: list[dict[str, Any]]  # all that the search scored
-    random_candidates: list[dict[str, Any]]  # all that the random search scored
-    chosen: selection.Chosen  # who was chosen on selection noise
-    cost: Mapping[str, int]  # network evaluations, as lcsc.session.cost counts them
-    report: Report
-
-    @property
-    def ema_star(self) -> str:
-        """The label of the best EMA profile over the snapshots, which is of the kind EMA_STAR."""
-        return self.chosen.choices[EMA_STAR].identity(EMA_STAR).label
-
-    def average(self, kind: str) -> np.ndarray:
-        """Returns the coefficients [K] of the average of the snapshots that the report has of a kind.
-
-        The kinds are EMA_STAR, UNIFORM and those of the scanned baselines.
-        """
-        k = len(self.steps)
-        if kind in self.chosen.baselines:
-            return self.chosen.baselines[kind].coefficients
-        if kind == UNIFORM:
-            return np.full(k, 1 / k)
-        return self.chosen.choices[kind].coefficients[:k]  # the same for every group
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,39 +88,13 @@ def open_inputs(teacher: epath.Path, ect: epath.Path, searches: Sequence[epath.P
         searches=[open_search(f, c, n) for f, c, n in zip(searches, configs, names)],
     )
     for search in inputs.searches:
+        if search.runs:
+            raise UserError(
+                f'{search.run.workdir} is a search over several runs, {search.basis}; a comparison '
+                'takes searches over one'
+            )
         check_basis(search, inputs.ect)
     return inputs
-
-
-def open_search(folder: epath.Path, config: Mapping[str, Any], name: str) -> Search:
-    """Opens the folder of a search, with its config. Raises UserError if it is over several runs.
-
-    The reports of earlier versions do not say which spaces they used: it was that of the main score.
-    """
-    combination, report = (read_record(folder, name, dict) for name in (COEFFICIENTS, REPORT))
-    if 'runs' in combination:
-        raise UserError(
-            f'{folder} is a search over several runs, {combination["workdir"]}; a report takes '
-            'searches over one'
-        )
-    rows, settings = selection.read_rows(report['rows']), parse_search(config)
-    searched = report.get('searched', [main_score(rows[0])])
-    return Search(
-        run=open_run(folder),
-        config=config,
-        settings=settings,
-        steps=combination['steps'],
-        ema=combination['ema'],
-        groups=combination['groups'],
-        coefficients=combination['coefficients'],
-        candidates=generations.read_candidates(folder, job.SEARCH),
-        random_candidates=generations.read_candidates(folder, job.RANDOM),
-        chosen=selection.load_chosen(folder / CHOSEN),
-        cost=report['cost'],
-        report=Report(
-            name, tuple(searched), settings.budget.sampler, len(combination['steps']), rows
-        ),
-    )
 
 
 def check_basis(search: Search, ect: Run) -> None:

@@ -1,19 +1,26 @@
 """The tables of a report's page, and in words which spaces were searched and which were not."""
 
 import html
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from cm_jax.reports import elements
+from cm_jax.reports.elements import numbers
 from cm_jax.reports.opinions import STARRED, best, cell, columns, flags, words
 from cm_jax.reports.rows import Entry, number, what
 
 
-def table(entries: Sequence[Entry]) -> str:
-    """Returns the table of scores, with the same rows as results.json."""
+def model(entry: Entry) -> tuple[str, str]:
+    """Returns the name of a row of a comparison, and in a few words what it is."""
+    return entry.name, what(entry)
+
+
+def table(entries: Sequence[Entry], describe: Callable[[Entry], tuple[str, str]] = model) -> str:
+    """Returns the table of scores; `describe` gives the name of a row and a line below it."""
     shown = columns(entries)
     by_steps = {e.steps: [other for other in entries if other.steps == e.steps] for e in entries}
     body = ''
     for i, e in enumerate(entries):
+        name, detail = map(html.escape, describe(e))
         group = ' group' if i and e.steps != entries[i - 1].steps else ''
         cells = numbers('td', (e.steps, e.evaluations))
         for column in shown:
@@ -21,7 +28,7 @@ def table(entries: Sequence[Entry]) -> str:
             cells += f'<td class="n{is_best}">{html.escape(cell(e, column))}</td>'
         body += (
             f'<tr class="{e.model}{group}"><th scope="row"><span class="dot {e.model}"></span>'
-            f'{html.escape(e.name)}<small>{html.escape(what(e))}</small></th>{cells}</tr>'
+            f'{name}<small>{detail}</small></th>{cells}</tr>'
         )
     heads = numbers('th', ('Steps', 'Evaluations', *(column.name for column in shown)))
     return (
@@ -30,16 +37,11 @@ def table(entries: Sequence[Entry]) -> str:
     )
 
 
-def numbers(tag: str, cells: Sequence[Any]) -> str:
-    """Returns the cells of a table row, aligned to the right; `tag` is 'td' or 'th'."""
-    return ''.join(f'<{tag} class="n">{html.escape(str(cell))}</{tag}>' for cell in cells)
-
-
 def opinions(entries: Sequence[Entry]) -> str:
     """Returns what stands below the table: what a star means, which spaces were used, who lost."""
     sentences = ' '.join([f'{STARRED}.', *words(entries)])
-    warnings = ''.join(f'<p class="flag">{html.escape(text)}</p>' for text in flags(entries))
-    return f'<p class="soft">{html.escape(sentences)}</p>{warnings}'
+    warnings = ''.join(map(elements.flag, flags(entries)))
+    return elements.soft(sentences) + warnings
 
 
 def averages(entries: Sequence[Entry]) -> str:

@@ -1,6 +1,7 @@
 """The pictures of a report: curves as SVG text, grids of samples as PNG bytes. Nothing is written."""
 
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,11 +11,15 @@ import numpy as np
 import PIL.Image
 from matplotlib.figure import Figure
 
+from cm_jax.lcsc.plots import WIDE
 from cm_jax.plotting import COLOURS, STYLE, mark_stages, panel, plain_log
+from cm_jax.reports.style import INKS
 
 NO_METADATA = dict.fromkeys(
     ('Creator', 'Date', 'Format', 'Type')
 )  # the same figure, the same bytes
+LINES = ('ema', 'lcsc', 'ect', 'teacher')  # the colours of lines that no model's is meant for
+SHRUNK = 0.8  # the size of a figure on a page, so that its texts are readable on a phone
 CELL = 40  # pixels; the least width of an image in `comparison`
 
 
@@ -33,54 +38,80 @@ def to_svg(figure: Figure, name: str) -> str:
 
     `name` decides the ids of the parts of the figure. The same figure with the same name gives the same
     text, and figures with different names have no id in common, so that one page can hold them all.
+    Its colours are those of the page's style sheet where that has them (style.INKS).
     """
     file = io.StringIO()
+    figure.set_size_inches(*(SHRUNK * figure.get_size_inches()))
     with matplotlib.rc_context({'svg.hashsalt': name, 'svg.fonttype': 'none'}):
         figure.savefig(file, format='svg', metadata=NO_METADATA, transparent=True)
     svg = file.getvalue()
     head, _, body = svg[svg.index('<svg') :].partition('>')
     (view_box,) = re.findall(r'viewBox="[^"]*"', head)
-    return f'<svg {view_box} aria-hidden="true">' + re.sub(r' id="[A-Za-z0-9.]+_\d+"', '', body)
+    body = re.sub(r' id="[A-Za-z0-9.]+_\d+"', '', body)
+    for colour, variable in INKS.items():
+        body = body.replace(colour, f'var({variable})')
+    return f'<svg {view_box} aria-hidden="true">{body}'
 
 
-def training(rows: Sequence[Mapping[str, Any]], model: str, stage: int | None) -> Figure:
-    """Returns a figure of the loss over training, and of the distance where the run logged it.
+def curves(
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    ylabel: str,
+    colour: str | None = None,
+    stage: int | None = None,
+) -> Figure:
+    """Returns a figure of values over training steps, logarithmic where they are positive and differ by
+    more than a factor of WIDE.
 
-    `rows` are those of metrics.jsonl, and `model` decides the colour. `stage` is the length in steps of
-    a stage of the run's curriculum; with None no stages are marked.
+    `rows` are those of metrics.jsonl, and `names` the keys of the values, every other of them dashed. A
+    row without a value leaves it out. `colour` is a key of plotting.COLOURS; with None the lines
+    have several. `stage` is the length in steps of a stage of the run's curriculum; with None no stages
+    are marked.
     """
-    with panel('training step', 'loss (log scale)') as (figure, axes):
-        steps = [row['step'] for row in rows]
+    drawn = {}
+    for name in names:
+        found = [(row['step'], row[name]) for row in rows if row.get(name) is not None]
+        points = np.array(found, float).reshape(-1, 2)
+        if np.isfinite(points[:, 1]).any():
+            drawn[name] = points.T
+    finite = [y[np.isfinite(y)] for _, y in drawn.values()]
+    low, high = (find(np.concatenate(finite or [[1.0]])) for find in (np.min, np.max))
+    logarithmic = low > 0 and high > WIDE * low
+    scale = ' (log scale)' if logarithmic else ''
+    with panel('training step', ylabel + scale) as (figure, axes):
         if stage:
-            mark_stages(axes, stage, [0, *steps])
-        for name, line, width in (('loss', '-', 1.8), ('distance', '--', 1.4)):
-            values = [row.get(name) or np.nan for row in rows]
-            if np.isfinite(values).any():
-                axes.plot(steps, values, line, color=COLOURS[model], linewidth=width, label=name)
-        plain_log(axes)
-        if len(axes.lines) > 1:
-            axes.set_ylabel('log scale')
+            mark_stages(axes, stage, [0, *(row['step'] for row in rows)])
+        styles = zip(itertools.cycle(('-', '--')), itertools.cycle(LINES))
+        for (name, (x, y)), (line, line_colour) in zip(drawn.items(), styles):
+            marker = 'o' if len(x) < 3 else None
+            own = COLOURS[colour or line_colour]
+            axes.plot(x, y, line, marker=marker, label=name, color=own)
+        if logarithmic:
+            plain_log(axes)
+        if len(drawn) > 1:
             axes.legend()
         return figure
 
 
 def tile(images: np.ndarray, columns: int, scale: int, gap: int) -> np.ndarray:
-    """Returns uint8 images [N,H,W,C] as one RGB picture [height, width, 3] with `columns` in a row.
+    """Returns uint8 images [N,H,W,C] as one picture [height, width, 4] with `columns` in a row.
 
-    Each pixel of an image becomes a square of `scale` pixels, and `gap` white pixels stand between two
-    images.
+    The last channel is the opacity. Each pixel of an image becomes a square of `scale` pixels, and
+    `gap` transparent pixels stand between two images.
     """
     n, h, w, c = images.shape
     rows = -(-n // columns)
-    cells = np.full((rows * columns, h * scale + gap, w * scale + gap, 3), 255, np.uint8)
+    cells = np.zeros((rows * columns, h * scale + gap, w * scale + gap, 4), np.uint8)
+    images_of_cells = cells[:n, : h * scale, : w * scale]
     pixels = images.repeat(scale, 1).repeat(scale, 2)
-    cells[:n, : h * scale, : w * scale] = pixels if c == 3 else pixels[..., :1]
+    images_of_cells[..., :3] = pixels if c == 3 else pixels[..., :1]
+    images_of_cells[..., 3] = 255
     grid = cells.reshape(rows, columns, *cells.shape[1:]).swapaxes(1, 2)
-    return grid.reshape(rows * cells.shape[1], columns * cells.shape[2], 3)[:-gap, :-gap]
+    return grid.reshape(rows * cells.shape[1], columns * cells.shape[2], 4)[:-gap, :-gap]
 
 
 def to_png(picture: np.ndarray) -> bytes:
-    """Returns a uint8 picture [height, width, 3] as the bytes of a PNG file."""
+    """Returns a uint8 picture [height, width, 3 or 4] as the bytes of a PNG file."""
     file = io.BytesIO()
     PIL.Image.fromarray(picture).save(file, 'PNG', optimize=True)
     return file.getvalue()

@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from etils import epath
 from matplotlib.figure import Figure
 
 from cm_jax.lcsc import generations, job
 from cm_jax.lcsc.identity import LCSC
 from cm_jax.lcsc.plots import STEPS, best_so_far, descent
-from cm_jax.plotting import STYLE, save_figure
+from cm_jax.plotting import STYLE
 from cm_jax.reports.study_searches import METHODS, Searches, Use
 
 CAPTION = (
@@ -49,8 +48,8 @@ def curve(searches: Searches) -> Curve:
     return Curve(at.tolist(), np.mean(each, axis=0).tolist())
 
 
-def draw(curves: Mapping[str, Mapping[str, Curve]], path: epath.Path) -> None:
-    """Writes the picture, a panel for each use; `curves` are by the title of the use and the method."""
+def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
+    """Returns the picture, a panel for each use; `curves` are by the title of the use and method."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2 * len(curves), 4.2), layout='constrained')
         for axes, (title, of_use) in zip(np.ravel(figure.subplots(1, len(curves))), curves.items()):
@@ -63,7 +62,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], path: epath.Path) -> None:
         figure.axes[0].set_ylabel("score / the best average's, on search noise")
         figure.axes[0].legend(fontsize=8)
         figure.supxlabel(CAPTION, fontsize=8)
-        save_figure(path, figure)
+        return figure
 
 
 def curves(use: Use) -> dict[str, Curve]:

@@ -35,6 +35,7 @@ from etils import epath
 
 from cm_jax.errors import UserError
 from cm_jax.files import write_text
+from cm_jax.plotting import save_figure
 from cm_jax.reports.study_curves import Curve, curves, draw
 from cm_jax.reports.study_numbers import Model, averages, columns, found, losses, ratios
 from cm_jax.reports.study_searches import EVOLUTION, GRADIENT_TWO, USES, Searches, Use, open_use
@@ -101,5 +102,6 @@ def write(workdir: epath.Path) -> str:
     plain = {name: numbers(use, results[name], drawn.get(name, {})) for name, use in uses.items()}
     write_json(workdir / 'study.json', plain)
     write_text(workdir / 'study.md', text)
-    draw({title: drawn[name] for name, title in COMPARED.items()}, workdir / 'study.png')
+    figure = draw({title: drawn[name] for name, title in COMPARED.items()})
+    save_figure(workdir / 'study.png', figure)
     return text

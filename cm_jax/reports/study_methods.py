@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from matplotlib.figure import Figure
 
 from cm_jax.errors import UserError
 from cm_jax.metrics.protocol import COMPARABLE
-from cm_jax.plotting import panel, plain_log, save_figure
+from cm_jax.plotting import panel, plain_log
 from cm_jax.run import Run, open_run
 
 SEED = re.compile(r'seed\d+')
@@ -113,8 +114,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def plot(rows: Sequence[Mapping[str, Any]], path: epath.Path) -> None:
-    """Writes a plot of the scores over the number of network evaluations, both axes logarithmic.
+def plot(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Returns a plot of the scores over the number of network evaluations, both axes logarithmic.
 
     Each method is a line, and the bars are the standard deviations.
     """
@@ -135,4 +136,4 @@ def plot(rows: Sequence[Mapping[str, Any]], path: epath.Path) -> None:
         plain_log(axes)
         axes.minorticks_off()
         axes.legend()
-        save_figure(path, figure)
+        return figure

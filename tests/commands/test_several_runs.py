@@ -64,8 +64,13 @@ def test_averages_of_one_run_are_left_out_of_a_search_over_several(several):
     assert list(dict.fromkeys(row['kind'] for row in rows)) == kinds
 
 
-def test_a_report_of_a_search_over_several_runs_is_refused(several):
+def test_a_search_over_several_runs_has_a_page_and_is_in_no_comparison(several):
     runs, _ = several
+    commands.run('report', f'--workdir={runs}/lcsc', '--samples=2')
+    text = (runs / 'lcsc' / 'report.html').read_text()
+    assert f'The combination of 5 checkpoints of {runs}/a,{runs}/b' in text
+    assert text.count('<img ') == 3 and text.count('<svg ') == 2
+    assert f'LCSC, {runs}/b' in text  # the line of its coefficients
     line = commands.error(
         'report', *(f'--{name}={runs}/a' for name in ('teacher', 'ect')), f'--workdir={runs}'
     )

@@ -221,7 +221,7 @@ def test_a_report_takes_the_search_down_the_derivative_beside_the_other(story, t
     assert [row['searched'] for row in rows[-2:]] == [['fd_lenet'], ['fd_lenet', 'fd_pixel']]
     assert 'LCSC (gradient) searched in fd_lenet and fd_pixel, and did not use' in out
     page = (tmp_path / 'report.html').read_text()
-    assert page.count('<svg') == 6 and 'LCSC (gradient): progress of the search' in page
+    assert page.count('<svg') == 8 and 'LCSC (gradient): progress of the search' in page
     width = np.asarray(PIL.Image.open(tmp_path / 'results.png')).shape[1]
     assert width > 6 * 172  # a panel each: the teacher twice, ECT, an average, LCSC twice
     twice = [f'--lcsc={tmp_path}/lcsc'] * 2

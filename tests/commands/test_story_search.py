@@ -8,8 +8,10 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+from etils import epath
 
 from cm_jax.lcsc import combine
+from cm_jax.reports import search_page
 from cm_jax.run import open_run
 from tests.helpers import commands
 from tests.helpers.run_folders import unchecked
@@ -124,6 +126,33 @@ def test_training_goes_on_from_the_result_of_a_search(story, tmp_path):
     more = open_run(tmp_path / 'more')
     assert more.steps() == [0, 2]
     jax.tree.map(np.testing.assert_array_equal, more.params(0), open_run(story / 'lcsc').params())
+
+
+def test_the_page_of_a_search_says_what_was_searched(story):
+    commands.run('report', f'--workdir={story}/lcsc', '--samples=2')
+    text = (story / 'lcsc' / 'report.html').read_text()
+    assert text.count('<img ') == 3 and text.count('<svg ') == 3
+    assert text.count('aria-label="LCSC (evolution): landscape"') == 1
+    assert 'did not use fd_lenet_fashion_mnist and fd_pixel' in text
+    assert '<h3>fd_lenet: searched</h3>' in text and '<h3>fd_pixel: a second opinion</h3>' in text
+    rows = json.loads((story / 'lcsc' / 'report.json').read_text())['rows']
+    assert text.count('*</td>') == sum(row['kind'] in ('random', 'lcsc') for row in rows)
+    shown = [f'{row["fd_lenet"]:.2f} ± {row["fd_lenet_std"]:.2f}' for row in rows]
+    assert all(number in text for number in shown)
+
+
+def test_the_page_of_a_search_that_is_not_finished_has_its_progress(story, tmp_path):
+    folder = tmp_path / 'lcsc'
+    folder.mkdir()
+    for name in ('search.json', 'search.jsonl', 'search_state.json'):
+        shutil.copy(story / 'lcsc' / name, folder / name)
+    with (folder / 'search.jsonl').open('a') as file:
+        file.write('{"generation": 3, "sc')  # as a killed program leaves it
+    text = search_page.render(epath.Path(folder), 2)
+    assert '16 candidates scored, generation 2 of 2' in text
+    assert 'There is no report.json yet' in text and text.count('<svg ') == 1
+    (folder / 'search.jsonl').unlink()
+    assert 'No candidate was scored yet' in search_page.render(epath.Path(folder), 2)
 
 
 def test_a_finished_search_says_so_and_another_is_refused(story):

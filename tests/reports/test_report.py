@@ -93,11 +93,12 @@ def test_second_opinions_are_compared_by_their_own_protocols():
 def test_grids_are_enlarged_pixel_by_pixel():
     images = np.arange(3 * 2 * 2).reshape(3, 2, 2, 1).astype(np.uint8)
     grid = plots.tile(images, columns=2, scale=3, gap=1)
-    assert grid.shape == (13, 13, 3)
+    assert grid.shape == (13, 13, 4)
     np.testing.assert_array_equal(grid[:6:3, :6:3, 0], images[0, :, :, 0])
     np.testing.assert_array_equal(grid[2:6:3, 9:13:3, 0], images[1, :, :, 0])
     np.testing.assert_array_equal(grid[7::3, :6:3, 1], images[2, :, :, 0])
-    assert (grid[6] == 255).all() and (grid[7:, 7:] == 255).all()
+    assert (grid[:6, :6, 3] == 255).all()
+    assert not grid[6, :, 3].any() and not grid[7:, 7:, 3].any()
 
 
 def test_the_picture_is_as_wide_as_a_readme_and_shows_the_very_pixels():
@@ -107,7 +108,9 @@ def test_the_picture_is_as_wide_as_a_readme_and_shows_the_very_pixels():
     picture = np.asarray(PIL.Image.open(io.BytesIO(png)).convert('RGB'))
     assert picture.shape[1] == 1200
     grid = plots.tile(images, 5, 5, gap=2)
-    np.testing.assert_array_equal(picture[24 : 24 + len(grid), 24 : 24 + grid.shape[1]], grid)
+    shown = picture[24 : 24 + len(grid), 24 : 24 + grid.shape[1]]
+    white = np.where(grid[..., 3:] == 255, grid[..., :3], 255)
+    np.testing.assert_array_equal(shown, white)
 
 
 @pytest.mark.parametrize('side, scale', [(28, 2), (32, 2), (64, 1)])

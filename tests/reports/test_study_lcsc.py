@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 
 from cm_jax.errors import UserError
-from cm_jax.reports import study_curves, study_lcsc, study_numbers, study_tables
+from cm_jax.reports import study_curves, study_lcsc, study_numbers, study_page, study_tables
 from cm_jax.reports.study_searches import METHODS, USES, open_use
 from tests.helpers import commands
 from tests.helpers.searched import make_search
@@ -173,6 +173,13 @@ def test_the_command_writes_tables_numbers_and_picture(study, text):
     assert stored['consistency_1']['losses'] == {'gradient': ['fd_lenet_digits_2']}
     assert stored['consistency_1']['models'][-1]['scores']['fd_pixel']['mean'] == 0.45
     assert np.asarray(PIL.Image.open(study / 'study.png')).std() > 0
+    folder = epath.Path(study)
+    page = study_page.render(folder)
+    assert study_page.is_study(folder) and page.count('<svg ') == 1
+    tables, searches = text.count('|---|') > 0 and text.count('### '), page.count('finished</td>')
+    assert page.count('<table>') == tables + 1  # and that of the searches
+    assert searches == len(list(study.glob('search/*/*/seed*')))
+    assert '<th scope="row">EMA*' in page or '<th scope="row">ema* 0.7' in page
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+from etils import epath
 
 from cm_jax.errors import UserError
-from cm_jax.reports import study_methods
+from cm_jax.reports import study_methods, study_page
 from tests.helpers import commands
 from tests.helpers.studies import make_run, score
 
@@ -81,6 +82,18 @@ def test_the_command_writes_table_rows_and_plot_in_the_order_asked_for(folder):
     table = (folder / 'study.md').read_text()
     assert table in out and '| ect | `onestep` | 1 | 5.00 ± 1.41 |' in table
     assert np.asarray(PIL.Image.open(folder / 'study.png')).std() > 0
+    page = study_page.render(epath.Path(folder))
+    assert page.count('<svg ') == 1 and '<td class="n">5.00 ± 1.41</td>' in page
+    assert page.count('step 12 of 12') == 4 and 'seed0.old1' not in page
+
+
+def test_the_page_of_a_study_without_tables_says_what_makes_them(folder):
+    (folder / 'ct' / 'seed1' / 'data_card.json').unlink()
+    assert study_page.is_study(epath.Path(folder))
+    page = study_page.render(epath.Path(folder))
+    assert f'python -m cm_jax.study --workdir={folder}<' in page
+    assert 'its training did not start' in page and page.count('step 12 of 12') == 3
+    assert not study_page.is_study(epath.Path(folder) / 'ect')
 
 
 @pytest.mark.slow

@@ -1,21 +1,16 @@
-"""The page of a report: pure functions that turn scores, pictures and settings into HTML text.
+"""The page of a comparison: pure functions that turn scores, pictures and settings into HTML text.
 
-The page needs no other file and runs no script: styles, curves and pictures are inside it. `render`
-makes the whole page, and each other function returns one part of it.
+`render` makes the whole page, and each other function returns one part of it.
 """
 
-import base64
 import html
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cm_jax.config import flatten
-from cm_jax.evaluation.references import describe
-from cm_jax.reports import page_scores
-from cm_jax.reports.page_search import SearchPart, figure, noises, searching
+from cm_jax.reports import elements, facts, page_scores
+from cm_jax.reports.elements import Section, figure
+from cm_jax.reports.page_search import SearchPart, noises, searching
 from cm_jax.reports.rows import Entry, by_sampler, compared, counted, protocols, spaces, what
-from cm_jax.reports.style import CSS
 
 
 class Page(NamedTuple):
@@ -85,9 +80,8 @@ def grids(page: Page) -> str:
     figures = ''
     for e, png in page.grids:
         cost = counted(e.evaluations, 'evaluation')
-        source = f'data:image/png;base64,{base64.b64encode(png).decode()}'
         figures += (
-            f'<figure><img src="{source}" alt="Grid of samples: {html.escape(e.name)}, {cost}">'
+            f'<figure>{elements.image(png, f"Grid of samples: {e.name}, {cost}")}'
             f'<figcaption><b>{html.escape(e.name)}</b>{cost}<br>{e.metric} {e.value:.2f}</figcaption>'
             '</figure>'
         )
@@ -110,37 +104,19 @@ def training(page: Page) -> str:
     return ''.join(figure(plot, *captions[name]) for name, plot in page.plots.items())
 
 
-def definitions(facts: Mapping[str, str]) -> str:
-    """Returns a list of terms, each with its description."""
-    items = (
-        f'<dt>{html.escape(term)}</dt><dd>{html.escape(description)}</dd>'
-        for term, description in facts.items()
-    )
-    return f'<dl>{"".join(items)}</dl>'
-
-
 def measurement(page: Page) -> dict[str, str]:
     """Returns, by term, how the scores were measured and on which noise."""
     entry = by_sampler(page.entries, 'lcsc')[0]
     protocol = entry.row['protocol']
-    reference, extractor = protocol['reference'], protocol['extractor']
     seeds, teacher = (
         ', '.join(map(str, e.row['protocol']['seeds'])) for e in (entry, page.entries[0])
     )
     return {
-        'Score': f'{protocol["score"]}: Fréchet distance between the features of generated and real '
-        'images',
-        'Extractor': f'{extractor["name"]}, checksum {extractor["checksum"][:16]}; images before it: '
-        f'{extractor.get("resize", "not stored")}',  # earlier versions did not store it
+        **facts.measured(protocol),
         'Other spaces': second_extractors(page.entries),
-        'Reference': f'{describe(reference)}, checksum {reference["checksum"][:16]}',
-        'Samples': f'{protocol["samples"]:,} for each seed; the score is the mean over seeds ± their '
-        'standard deviation',
-        'Rounding': f'{protocol["rounding"]}, before the features',
-        'Labels': protocol['labels'],
         'Report noise': f'seeds {seeds}; nothing was chosen by it but the best average. '
         f'Teacher: seeds {teacher}',
-        **noises(page.searches),
+        **{part.name: noises(part.settings, part.metric) for part in page.searches},
         'Protocol id': f'{protocol["id"]}, the same in every row',
     }
 
@@ -160,55 +136,38 @@ def second_extractors(entries: Sequence[Entry]) -> str:
     )
 
 
-def settings(page: Page) -> str:
-    """Returns the resolved configs, each folded, with one key in a line."""
-    lines = {
-        title: '\n'.join(f'{key} = {json.dumps(value)}' for key, value in flatten(config).items())
-        for title, config in page.settings.items()
-    }
-    return ''.join(
-        f'<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>'
-        for title, text in lines.items()
-    )
-
-
 def render(page: Page) -> str:
     """Returns the page as HTML text."""
-    title = f'Few-step generation on {page.dataset}'
     metric = page.entries[0].metric
     extractor = page.entries[0].row['protocol']['extractor']['name']
     objectives = ', '.join(f'{part.name} for {part.metric}' for part in page.searches)
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title><style>{CSS}</style></head><body><main>
-<h1>{html.escape(title)}</h1>
-<p class="lead">{html.escape(summary(page))}</p>
-<div class="cards">{cards(page)}</div>
-<h2>Scores</h2>
-<p class="soft">{html.escape(metric)} is a Fréchet distance, as FID is, but between the features of a
-small network, {html.escape(extractor)}: it compares with the other rows of this table only. Bold: the
-best for its number of steps; distances are the better the lower, precision and recall the higher.
-± is the standard deviation over noise seeds.</p>
-{page_scores.table(page.entries)}
-{page_scores.opinions(page.entries)}
-<p class="soft"><b>Best average</b> is the hardest comparison for LCSC: for each number of steps, the
-lowest {html.escape(metric)} of the table's own noise among all averages of the run, chosen after the
-fact. LCSC was chosen on other noise. In LCSC's favour: it was searched for what is starred, to the same
-reference ({html.escape(objectives)}); the averages saw at most a choice of a few numbers.</p>
-{page_scores.averages(page.averages)}
-<h2>Samples</h2>
-<p class="soft">{html.escape(page.grid_note)}</p>
-{grids(page)}
-<h2>Training</h2>
-<div class="plots">{training(page)}</div>
-<h2>Search</h2>
-<div class="plots">{''.join(searching(part) for part in page.searches)}</div>
-<h2>How the scores were measured</h2>
-{definitions(measurement(page))}
-<h2>Cost and environment</h2>
-{definitions(page.facts)}
-<h2>Settings</h2>
-{settings(page)}
-</main></body></html>
-"""
+    scores = [
+        elements.soft(
+            f'{metric} is a Fréchet distance, as FID is, but between the features of a small network, '
+            f'{extractor}: it compares with the other rows of this table only. Bold: the best for its '
+            'number of steps; distances are the better the lower, precision and recall the higher. '
+            '± is the standard deviation over noise seeds.'
+        ),
+        page_scores.table(page.entries),
+        page_scores.opinions(page.entries),
+        elements.soft(
+            'Best average is the hardest comparison for LCSC: for each number of steps, the lowest '
+            f"{metric} of the table's own noise among all averages of the run, chosen after the fact. "
+            "LCSC was chosen on other noise. In LCSC's favour: it was searched for what is starred, to "
+            f'the same reference ({objectives}); the averages saw at most a choice of a few numbers.'
+        ),
+        page_scores.averages(page.averages),
+    ]
+    sections = [
+        Section('Scores', '\n'.join(scores)),
+        Section('Samples', elements.soft(page.grid_note) + grids(page)),
+        Section('Training', f'<div class="plots">{training(page)}</div>'),
+        Section('Search', elements.figures([searching(part) for part in page.searches])),
+        Section('How the scores were measured', elements.definitions(measurement(page))),
+        Section('Cost and environment', elements.definitions(page.facts)),
+        Section('Settings', elements.settings(page.settings)),
+    ]
+    title = f'Few-step generation on {page.dataset}'
+    return elements.document(
+        title, summary(page), sections, f'<div class="cards">{cards(page)}</div>'
+    )

@@ -7,7 +7,8 @@ import pytest
 
 from cm_jax.lcsc import plots as search_plots
 from cm_jax.lcsc.identity import Identity
-from cm_jax.reports import page, page_search, plots
+from cm_jax.reports import comparison_page as page
+from cm_jax.reports import page_search, plots
 from cm_jax.reports import rows as report_rows
 from cm_jax.settings import Budget, SearchSettings
 from tests.helpers.reports import ONE, entries, searched, two_searches
@@ -43,8 +44,8 @@ def make_page(*reports, **settings):
     found = entries(*reports, **settings)
     metrics = [{'step': s, 'loss': 1.0 + 1 / s, 'distance': 1 / s} for s in (4, 8, 12)]
     figures = {
-        'teacher': plots.training(metrics, 'teacher', None),
-        'ect': plots.training(metrics, 'ect', 4),
+        'teacher': plots.curves(metrics, ('loss', 'distance'), 'loss', 'teacher'),
+        'ect': plots.curves(metrics, ('loss', 'distance'), 'loss', 'ect', 4),
     }
     picture = plots.to_png(np.zeros((4, 4, 3), np.uint8))
     return page.Page(
