@@ -38,7 +38,8 @@ def to_svg(figure: Figure, name: str, scale: float = SHRUNK) -> str:
 
     `name` decides the ids of the parts of the figure. The same figure with the same name gives the same
     text, and figures with different names have no id in common, so that one page can hold them all.
-    It is drawn at `scale` times its size. Its colours are those of the page's style sheet where that has them (style.INKS).
+    It is drawn at `scale` times its size. Its colours are those of the page's style sheet where that
+    has them (style.INKS).
     """
     file = io.StringIO()
     figure.set_size_inches(*(scale * figure.get_size_inches()))
