@@ -33,15 +33,16 @@ class Panel(NamedTuple):
     colour: str  # of the score
 
 
-def to_svg(figure: Figure, name: str) -> str:
+def to_svg(figure: Figure, name: str, scale: float = SHRUNK) -> str:
     """Returns a figure as an <svg> element for an HTML page, without XML prolog and namespaces.
 
     `name` decides the ids of the parts of the figure. The same figure with the same name gives the same
     text, and figures with different names have no id in common, so that one page can hold them all.
-    Its colours are those of the page's style sheet where that has them (style.INKS).
+    It is drawn at `scale` times its size. Its colours are those of the page's style sheet where that
+    has them (style.INKS).
     """
     file = io.StringIO()
-    figure.set_size_inches(*(SHRUNK * figure.get_size_inches()))
+    figure.set_size_inches(*(scale * figure.get_size_inches()))
     with matplotlib.rc_context({'svg.hashsalt': name, 'svg.fonttype': 'none'}):
         figure.savefig(file, format='svg', metadata=NO_METADATA, transparent=True)
     svg = file.getvalue()

@@ -85,7 +85,7 @@ def results(workdir: epath.Path, is_searches: bool) -> str:
             'seeds. Lower is better.',
         )
     else:
-        svg = plots.to_svg(curves(found), 'study')
+        svg = plots.to_svg(curves(found), 'study', scale=1)
         svg = svg.replace('<svg ', '<svg class="study" ', 1)
         caption = (
             'Score on search noise over the cost of the search. The tables are on other noise.'

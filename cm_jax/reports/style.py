@@ -51,9 +51,10 @@ th { font-weight: 600; color: var(--soft); font-size: 13.5px; white-space: nowra
 tbody th { color: var(--ink); font-size: 15px }
 th small { display: block; font-size: 14px; font-weight: 400; color: var(--soft); padding-left: 18px }
 tr.group > * { border-top: 2px solid var(--muted) } tr.lcsc > * { background: var(--result) }
+thead th.n { white-space: normal; vertical-align: bottom }
 .n.best { font-weight: 700 }
 .scores { font-size: 14px } .scores th, .scores td { padding: 8px 7px }
-.scores th.n { white-space: normal; vertical-align: bottom } .scores small { white-space: normal }
+.scores small { white-space: normal }
 .flag { border-left: 4px solid var(--lcsc); padding: 2px 0 2px 12px }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 8px;
   background: var(--own) }
