@@ -1,6 +1,7 @@
 """The study of LCSC: its numbers, tables, picture and refusals, from made-up searches."""
 
 import json
+import re
 
 import numpy as np
 import PIL.Image
@@ -176,10 +177,10 @@ def test_the_command_writes_tables_numbers_and_picture(study, text):
     folder = epath.Path(study)
     page = study_page.render(folder)
     assert study_page.is_study(folder) and page.count('<svg ') == 1
-    tables, searches = text.count('|---|') > 0 and text.count('### '), page.count('finished</td>')
-    assert page.count('<table>') == tables + 1  # and that of the searches
-    assert searches == len(list(study.glob('search/*/*/seed*')))
-    assert '<th scope="row">EMA*' in page or '<th scope="row">ema* 0.7' in page
+    tables = sum(re.fullmatch('[-| ]+', line) is not None for line in text.splitlines() if line)
+    assert page.count('<table>') == tables + 1 > 2  # and that of the searches
+    assert page.count('finished</td>') == len(list(study.glob('search/*/*/seed*')))
+    assert 'EMA*' in page
 
 
 def test_what_is_missing_is_named(tmp_path):
