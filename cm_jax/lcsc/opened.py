@@ -109,10 +109,11 @@ class SearchFolder:
             raise UserError(f'{self.workdir} has scored no candidate yet')
         return plots.progress(searched, random, self.score, self.settings.is_descent)
 
-    def plot_coefficients(self) -> Figure:
+    def plot_coefficients(self, stage: int | None = None) -> Figure:
         """Draws the coefficients of the winner over training (lcsc.plots.coefficients).
 
-        Raises UserError before a winner is chosen.
+        `stage` is the length in steps of a stage of the curriculum, to mark the stages. Raises
+        UserError before a winner is chosen.
         """
         chosen, steps = self._chosen(), self.origin['steps']
         ema_star = chosen.choices[EMA_STAR]
@@ -122,6 +123,7 @@ class SearchFolder:
             self.origin['groups'],
             ema_star.coefficients.reshape(-1, len(steps))[0],
             ema_star.identity(EMA_STAR).label,
+            stage,
             runs=self.origin.get('runs', ()),
         )
 

@@ -11,7 +11,7 @@ from cm_jax.errors import UserError
 from cm_jax.lcsc import combine, job
 from cm_jax.lcsc.identity import BEMA, EMA, EMA_STAR, LAST, UNIFORM, WINDOW
 from cm_jax.reports.rows import Entry, Report
-from cm_jax.reports.searches import Search, open_search
+from cm_jax.reports.searches import Search, open_finished
 from cm_jax.run import Run, open_run
 from cm_jax.run_folder import (
     CHOSEN,
@@ -85,7 +85,7 @@ def open_inputs(teacher: epath.Path, ect: epath.Path, searches: Sequence[epath.P
     inputs = Inputs(
         teacher=open_run(teacher),
         ect=open_run(ect),
-        searches=[open_search(f, c, n) for f, c, n in zip(searches, configs, names)],
+        searches=[open_finished(f, c, n) for f, c, n in zip(searches, configs, names)],
     )
     for search in inputs.searches:
         if search.runs:

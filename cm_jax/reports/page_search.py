@@ -1,15 +1,12 @@
 """The parts of a page that are about one search: its plots, its cost, and on which noise it chose."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from cm_jax.lcsc import plots as search_plots
-from cm_jax.lcsc.identity import EMA_STAR
+from cm_jax.lcsc.opened import SearchFolder
 from cm_jax.reports import plots
 from cm_jax.reports.elements import figure
 from cm_jax.reports.searches import Search
+from cm_jax.run_folder import LANDSCAPE
 from cm_jax.settings import Budget, SearchSettings
 
 
@@ -32,20 +29,9 @@ def minimised(budget: Budget, score: str) -> str:
     return f'{budget.metric or score}{relative}'
 
 
-def draw_progress(
-    rows: Sequence[Mapping[str, Any]],
-    random: Sequence[Mapping[str, Any]],
-    settings: SearchSettings,
-    score: str,
-    name: str,
-) -> str:
-    """Returns the progress of a search as an <svg> element, finished or not.
-
-    The rows are those of `generations.read_candidates`; `name` is the search's.
-    """
-    metric = settings.budget.metric or score
-    drawn = search_plots.progress(rows, random, metric, settings.is_descent)
-    return plots.to_svg(drawn, f'search {name}')
+def draw_progress(folder: SearchFolder, name: str) -> str:
+    """Returns the progress of a search as an <svg> element, finished or not; `name` is the search's."""
+    return plots.to_svg(folder.plot_progress(), f'search {name}')
 
 
 def draw_search(search: Search, metric: str, stage: int | None) -> SearchPart:
@@ -53,30 +39,17 @@ def draw_search(search: Search, metric: str, stage: int | None) -> SearchPart:
 
     `stage` is the length in steps of a stage of the curriculum of the run; None if it has no stages.
     """
-    name, settings = search.report.search, search.settings
-    coefficients = search_plots.coefficients(
-        search.steps,
-        np.reshape(search.coefficients, (-1, len(search.steps))),
-        search.groups,
-        search.average(EMA_STAR),
-        search.ema_star,
-        stage,
-        search.runs,
-    )
-    landscape = ''
-    if search.landscape is not None:
-        grid = search_plots.plane(len(search.steps), len(search.landscape))
-        score = settings.budget.metric or metric
-        drawn = search_plots.landscape(grid, search.landscape, search.steps, score)
-        landscape = plots.to_svg(drawn, f'landscape {name}')
+    name, folder, landscape = search.report.search, search.folder, ''
+    if (folder.workdir / LANDSCAPE).exists():
+        landscape = plots.to_svg(folder.plot_landscape(), f'landscape {name}')
     return SearchPart(
         name=f'LCSC ({name})',
-        settings=settings,
-        metric=minimised(settings.budget, metric),
-        candidates=len(search.candidates),
+        settings=search.settings,
+        metric=minimised(search.settings.budget, metric),
+        candidates=len(folder.candidates()),
         snapshots=len(search.steps),
-        progress=draw_progress(search.candidates, search.random_candidates, settings, metric, name),
-        coefficients=plots.to_svg(coefficients, f'coefficients {name}'),
+        progress=draw_progress(folder, name),
+        coefficients=plots.to_svg(folder.plot_coefficients(stage), f'coefficients {name}'),
         landscape=landscape,
     )
 
@@ -123,8 +96,9 @@ def search_cost(search: Search) -> str:
     """Returns what a search cost: candidates, and network evaluations of an image."""
     parts = [f'{number:,} for {what}' for what, number in search.cost.items()]
     back = ' (a pass back counts 2)' if search.settings.is_descent else ''
+    candidates = len(search.folder.candidates())
     return (
-        f'no training; {len(search.candidates):,} candidates; network evaluations of an image{back}: '
+        f'no training; {candidates:,} candidates; network evaluations of an image{back}: '
         f'{", ".join(parts)}'
     )
 

@@ -10,8 +10,9 @@ from typing import Any
 from etils import epath
 
 from cm_jax.errors import UserError
-from cm_jax.lcsc import combine, generations, job
+from cm_jax.lcsc import combine
 from cm_jax.lcsc.identity import EMA_STAR, LCSC, RANDOM
+from cm_jax.lcsc.opened import open_search
 from cm_jax.reports import elements, facts, page_scores, samples
 from cm_jax.reports.elements import Section
 from cm_jax.reports.opinions import STARRED, words
@@ -27,7 +28,7 @@ from cm_jax.reports.page_search import (
 )
 from cm_jax.reports.rows import Entry, compared, counted, main_score, protocols, report_entries
 from cm_jax.reports.samples import Weights
-from cm_jax.reports.searches import Search, open_search
+from cm_jax.reports.searches import Search, open_finished
 from cm_jax.run import open_run
 from cm_jax.run_folder import REPORT, SEARCH, read_record, weights_label
 from cm_jax.settings import SearchSettings, parse_search
@@ -161,7 +162,7 @@ def identity(settings: SearchSettings, facts_found: Mapping[str, str]) -> dict[s
 
 def finished(folder: epath.Path, config: Mapping[str, Any], count: int) -> str:
     """Returns the page of a finished search."""
-    search = open_search(folder, config, parse_search(config).search['method'])
+    search = open_finished(folder, config, parse_search(config).search['method'])
     metric, run = main_score(search.report.rows[0]), search.run
     stage = None if search.runs else run.settings.objective.get('double_every')
     part = draw_search(search, metric, stage)
@@ -202,16 +203,15 @@ def measured(search: Search) -> str:
     return text
 
 
-def unfinished(folder: epath.Path, config: Mapping[str, Any]) -> str:
-    """Returns the page of a search that has no report yet."""
-    settings = parse_search(config)
-    rows, random = (generations.read_candidates(folder, name) for name in (job.SEARCH, job.RANDOM))
+def unfinished(workdir: epath.Path, config: Mapping[str, Any]) -> str:
+    """Returns the page of a search that has no report yet. Raises UserError if it did not begin."""
+    folder = open_search(workdir)
+    settings, rows = folder.settings, folder.candidates()
     metric, method = minimised(settings.budget, 'score'), settings.search['method']
     generation = max((row['generation'] for row in rows), default=0)
     plot = elements.missing('No candidate was scored yet.')
     if any(row['score'] is not None for row in rows):
-        svg = draw_progress(rows, random, settings, 'score', method)
-        descent = settings.is_descent
+        svg, descent = draw_progress(folder, method), settings.is_descent
         plot = elements.figures(
             [progress_figure(svg, f'LCSC ({method})', len(rows), metric, descent)]
         )
@@ -226,7 +226,7 @@ def unfinished(folder: epath.Path, config: Mapping[str, Any]) -> str:
         Section('Settings', elements.settings({'search.json': config})),
     ]
     text = (
-        f'{folder}: {counted(len(rows), "candidate")} scored, generation {generation:,} of '
+        f'{workdir}: {counted(len(rows), "candidate")} scored, generation {generation:,} of '
         f'{settings.budget.generations:,}. The page shows what is there now.'
     )
     return elements.document(f'LCSC ({method}), not finished', text, sections)

@@ -1,39 +1,56 @@
-"""A finished search: what it has written into its folder, for the pages that show it."""
+"""A finished search, for the pages that show it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from cm_jax.lcsc import generations, job, plots, selection
+from cm_jax.lcsc import selection
 from cm_jax.lcsc.identity import EMA_STAR, UNIFORM
+from cm_jax.lcsc.opened import SearchFolder, open_search
 from cm_jax.reports.rows import Report, main_score
 from cm_jax.run import Run, open_run
-from cm_jax.run_folder import CHOSEN, COEFFICIENTS, LANDSCAPE, REPORT, read_record
-from cm_jax.settings import SearchSettings, parse_search
+from cm_jax.run_folder import CHOSEN, REPORT, read_record
+from cm_jax.settings import SearchSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
-    """A search, and what it has written into its folder."""
+    """A search that has come to its end, and what it has found."""
 
-    run: Run
-    basis: str  # the folder of the training run that was searched, or of several
+    folder: SearchFolder
+    run: Run  # the weights that were found
     config: Mapping[str, Any]  # the resolved config of the search
-    settings: SearchSettings  # the same, parsed
-    steps: list[int]  # the training steps of the K snapshots that were combined
-    runs: list[str]  # the folders of the runs that they are of; [] if all are of one
-    ema: str  # which average of the weights was combined; '' is the weights themselves
-    groups: Sequence[str]  # the patterns of the groups of weights
-    coefficients: list[float]  # of the combination that was chosen: K for each group
-    candidates: list[dict[str, Any]]  # all that the search scored
-    random_candidates: list[dict[str, Any]]  # all that the random search scored
     chosen: selection.Chosen  # who was chosen on selection noise
-    landscape: np.ndarray | None  # scores [n, n] of the plane through three snapshots, if drawn
     cost: Mapping[str, int]  # network evaluations, as lcsc.session.cost counts them
     report: Report
+
+    @property
+    def settings(self) -> SearchSettings:
+        """The config of the search, parsed."""
+        return self.folder.settings
+
+    @property
+    def basis(self) -> str:
+        """The folder of the training run that was searched, or of several."""
+        return self.folder.origin['workdir']
+
+    @property
+    def steps(self) -> list[int]:
+        """The training steps of the K snapshots that were combined."""
+        return self.folder.origin['steps']
+
+    @property
+    def runs(self) -> list[str]:
+        """The folders of the runs that they are of; [] if all are of one."""
+        return self.folder.origin.get('runs', [])
+
+    @property
+    def ema(self) -> str:
+        """Which average of the weights was combined; '' is the weights themselves."""
+        return self.folder.origin['ema']
 
     @property
     def ema_star(self) -> str:
@@ -53,37 +70,20 @@ class Search:
         return self.chosen.choices[kind].coefficients[:k]  # the same for every group
 
 
-def open_search(folder: epath.Path, config: Mapping[str, Any], name: str) -> Search:
-    """Opens the folder of a finished search, with its config.
+def open_finished(workdir: epath.Path, config: Mapping[str, Any], name: str) -> Search:
+    """Opens the folder of a finished search, with its config; pages call it `name`.
 
     The reports of earlier versions do not say which spaces they used: it was that of the main score.
     """
-    combination, report = (read_record(folder, name, dict) for name in (COEFFICIENTS, REPORT))
-    rows, settings = selection.read_rows(report['rows']), parse_search(config)
-    searched = report.get('searched', [main_score(rows[0])])
+    folder, report = open_search(workdir), read_record(workdir, REPORT, dict)
+    rows = selection.read_rows(report['rows'])
+    searched = tuple(report.get('searched', [main_score(rows[0])]))
+    count, sampler = len(folder.origin['steps']), folder.settings.budget.sampler
     return Search(
-        run=open_run(folder),
-        basis=combination['workdir'],
+        folder=folder,
+        run=open_run(workdir),
         config=config,
-        settings=settings,
-        steps=combination['steps'],
-        runs=combination.get('runs', []),
-        ema=combination['ema'],
-        groups=combination['groups'],
-        coefficients=combination['coefficients'],
-        candidates=generations.read_candidates(folder, job.SEARCH),
-        random_candidates=generations.read_candidates(folder, job.RANDOM),
-        chosen=selection.load_chosen(folder / CHOSEN),
-        landscape=read_landscape(folder, len(combination['steps']), settings.controls.landscape),
+        chosen=selection.load_chosen(workdir / CHOSEN),
         cost=report['cost'],
-        report=Report(
-            name, tuple(searched), settings.budget.sampler, len(combination['steps']), rows
-        ),
+        report=Report(name, searched, sampler, count, rows),
     )
-
-
-def read_landscape(folder: epath.Path, snapshots: int, size: int) -> np.ndarray | None:
-    """Returns the scores of the plane through three snapshots; None if the search has drawn none."""
-    if not (folder / LANDSCAPE).exists():
-        return None
-    return plots.read_landscape(folder, plots.plane(snapshots, size))
