@@ -144,7 +144,7 @@ def test_the_page_of_a_search_says_what_was_searched(story):
 def test_the_page_of_a_search_that_is_not_finished_has_its_progress(story, tmp_path):
     folder = tmp_path / 'lcsc'
     folder.mkdir()
-    for name in ('search.json', 'search.jsonl', 'search_state.json'):
+    for name in ('search.json', 'snapshots.json', 'search.jsonl', 'search_state.json'):
         shutil.copy(story / 'lcsc' / name, folder / name)
     with (folder / 'search.jsonl').open('a') as file:
         file.write('{"generation": 3, "sc')  # as a killed program leaves it
