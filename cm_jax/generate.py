@@ -12,7 +12,7 @@ from cm_jax import samplers
 from cm_jax.errors import UserError, check_name
 from cm_jax.samplers import GenerativeModel
 from cm_jax.sharding import by_example, replicated, to_host
-from cm_jax.types import Array, DenoiseFn, Key, Params
+from cm_jax.types import Array, DenoiseFn, JumpFn, Key, Params
 
 # How the class of a sample is chosen. 'balanced': its index modulo the number of classes. 'uniform':
 # drawn at random from all classes, with a key that depends on the seed and the index of the sample.
@@ -30,6 +30,7 @@ def check_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
     sampler = samplers.build(spec, model.process)
     samplers.check_guidance(sampler, model)
     samplers.check_head(sampler, len(model.heads))
+    samplers.check_jump(sampler, model.jump)
     return sampler
 
 
@@ -82,6 +83,17 @@ def with_labels(denoise: DenoiseFn, labels: Array) -> DenoiseFn:
     return relabelled
 
 
+def jump_with_labels(jump: JumpFn, labels: Array) -> JumpFn:
+    """Returns a flow map with these labels [B], as `with_labels` does for a denoiser."""
+
+    def relabelled(
+        params: Params, x: Array, t: Array, r: Array, label: Any = None, key: Any = None
+    ) -> Array:
+        return with_labels(samplers.jump_to(jump, r), labels)(params, x, t, label, key)
+
+    return relabelled
+
+
 def make_generator(
     model: GenerativeModel,
     sampler: samplers.Sampler,
@@ -121,6 +133,7 @@ def make_generator(
             labelled = model._replace(
                 denoise=with_labels(model.denoise, classes),
                 heads=tuple(with_labels(head, classes) for head in model.heads),
+                jump=model.jump and jump_with_labels(model.jump, classes),
                 guides={
                     name: other._replace(denoise=with_labels(other.denoise, classes))
                     for name, other in model.guides.items()
