@@ -30,6 +30,7 @@ def check_sampler(spec: str, model: GenerativeModel) -> samplers.Sampler:
     sampler = samplers.build(spec, model.process)
     samplers.check_guidance(sampler, model)
     samplers.check_head(sampler, len(model.heads))
+    samplers.check_jump(sampler, model.jump)
     return sampler
 
 

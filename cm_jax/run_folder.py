@@ -78,6 +78,7 @@ LATER: dict[str, dict[str, Any]] = {
         'noise_scale': 1.0,
         'logvar_channels': 128,
         'skip_scaling': None,
+        'times': 1,
     },
     'prior': {'precision': 'default'},
     'train': {'evaluate_every': 0, 'evaluate_samples': ANY, 'wandb': ANY},

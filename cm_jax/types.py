@@ -42,6 +42,24 @@ class DenoiseFn(Protocol):
     ) -> Array: ...
 
 
+class JumpFn(Protocol):
+    """A flow map: `x_r = jump(params, x, t, r, label, key)`, x_r [B,H,W,C].
+
+    It takes images x [B,H,W,C] at the noise levels t [B] along the probability-flow ODE to the levels
+    r [B], 0 <= r <= t. Its jump to 0 is a denoiser; label and key are those of NetFn.
+    """
+
+    def __call__(
+        self,
+        params: Params,
+        x: Array,
+        t: Array,
+        r: Array,
+        label: Array | None = None,
+        key: Key | None = None,
+    ) -> Array: ...
+
+
 class Extractor(NamedTuple):
     """A network that turns images into features, in which Fréchet distances are measured.
 

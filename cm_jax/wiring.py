@@ -83,6 +83,10 @@ def wire(
     heads = len(objective.heads) or 1
     if heads != model.heads:
         raise UserError(f'objective {name!r} needs config.model.heads = {heads}, got {model.heads}')
+    check_own_guidance(settings)
+    times = 1 if objective.jump is None else 2
+    if times != model.times:
+        raise UserError(f'objective {name!r} needs config.model.times = {times}, got {model.times}')
     if objective.augment_dim not in (0, model.augment_dim):
         raise UserError(
             f'config.objective.augment = {settings.objective["augment"]} needs a network that is '
@@ -95,11 +99,28 @@ def wire(
         image_shape=image_shape,
         num_classes=num_classes,
         heads=objective.heads,
+        jump=objective.jump,
         guidable=bool(with_defaults(settings.model).get('label_dropout')),
     )
     return Parts(
         process=process, model=model, objective=objective, generative_model=generative_model
     )
+
+
+def check_own_guidance(settings: RunSettings) -> None:
+    """Raises UserError if a loss guides by the network itself, which cannot learn what that needs.
+
+    That is an image with its class, and an image without. Guidance by a teacher is checked where the
+    teacher is opened.
+    """
+    guidance = settings.objective.get('guidance', 1)
+    if guidance == 1 or objectives.takes_teacher(settings.objective['name']):
+        return
+    if not settings.class_conditional or not with_defaults(settings.model).get('label_dropout'):
+        raise UserError(
+            f'config.objective.guidance = {guidance} needs classes and images without theirs: set '
+            'config.class_conditional and config.model.label_dropout, to 0.1, say'
+        )
 
 
 def beside(settings: RunSettings, denoise: DenoiseFn) -> DenoiseFn:

@@ -118,7 +118,7 @@ def output_shape(settings, image_shape, classes):
     """Of the network, without allocating its weights."""
     model = models.build(json.loads(settings), image_shape, classes)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    x, cond = jnp.zeros((2, *image_shape)), jnp.zeros((2, 1))
+    x, cond = jnp.zeros((2, *image_shape)), jnp.zeros((2, model.times))
     return jax.eval_shape(model.net, shapes, x, cond).shape
 
 

@@ -230,6 +230,7 @@ def test_a_run_of_an_earlier_version_had_the_networks_of_the_defaults(folder):
     """Configs name some of them now, so that options can change them."""
     run_folder.write_config(folder, {'model': {'name': 'adm_unet', 'precision': 'high'}})
     now = {'name': 'adm_unet', 'precision': 'high', 'noise_scale': 1.0, 'skip_scaling': None}
+    now['times'] = 1
     assert not run_folder.is_new(folder, {'model': now})
     with pytest.raises(UserError, match=r'model.noise_scale: 1.0 there, 1000.0 here'):
         run_folder.is_new(folder, {'model': now | {'noise_scale': 1000.0}})

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from ml_collections import ConfigDict
 
 from cm_jax import models
 from cm_jax.errors import UserError
@@ -22,6 +23,7 @@ from cm_jax.wiring import (
     wire,
 )
 from tests.helpers import tiny
+from tests.helpers.refusals import refusal
 from tests.helpers.tiny import settings_of
 from tests.helpers.two_networks import wired
 
@@ -217,3 +219,27 @@ def test_other_extractors_measure_beside_the_first_each_its_own_metrics():
     from_file = dataclasses.replace(evaluation, reference='digits.npz')
     with pytest.raises(UserError, match=r"that is a split .*'digits.npz' is the file"):
         opened(evaluation=from_file)
+
+
+def mean_flow(**changes):
+    """Settings of a tiny MeanFlow run, {'section.key': value} changed."""
+    config = tiny.get_config('catch_up')
+    config.prior.name = ''
+    config.model.update({'heads': 1, 'skip_scaling': None, 'times': 2, 'label_dropout': 0.1})
+    config.objective = ConfigDict({'name': 'mean_flow', 'guidance': 1.5})
+    for key, value in changes.items():
+        section, _, name = key.partition('__')
+        config[section][name] = value
+    return settings_of(config)
+
+
+def test_a_flow_map_needs_a_network_of_two_times_and_its_guidance_classes():
+    parts = wire(mean_flow(), (8, 8, 1), 10)
+    assert parts.generative_model.jump is parts.objective.jump is not None
+    said = refusal(wire, mean_flow(model__times=1), (8, 8, 1), 10)
+    assert said == "objective 'mean_flow' needs config.model.times = 2, got 1"
+    said = refusal(wire, mean_flow(model__label_dropout=0.0), (8, 8, 1), 10)
+    assert said.startswith(
+        'config.objective.guidance = 1.5 needs classes and images without theirs'
+    )
+    wire(mean_flow(model__label_dropout=0.0, objective__guidance=1.0), (8, 8, 1), 10)

@@ -31,6 +31,7 @@ from jax.typing import DTypeLike
 from cm_jax.types import Array, Key
 
 LABELS = 9
+UPRIGHT = (0, 2, 5, 6, 7, 8)  # the labels that are left without flips upside down and rotations
 SCALE_STD = 0.2  # standard deviation of log2 of the scale, and of log2 of the stretch
 SHIFT_STD = 0.125  # standard deviation of the shift, in widths and heights of the image
 
@@ -101,16 +102,23 @@ def apply(transform: Transform, x0: Array) -> Array:
     return jnp.where(moved, warp(transform, x0), x0)
 
 
-def augment(key: Key, x0: Array, probability: float | Array) -> tuple[Array, Array]:
+def augment(
+    key: Key, x0: Array, probability: float | Array, upright: bool = False
+) -> tuple[Array, Array]:
     """Augments each image by a transform of its own: [B,H,W,C] -> ([B,H,W,C], labels [B,9]).
 
-    `probability` is p of the module's table, in [0, 1]. At 0 the images are returned unchanged.
+    `probability` is p of the module's table, in [0, 1]. At 0 the images are returned unchanged. If
+    `upright`, none is flipped upside down or rotated, and the labels are those of UPRIGHT, [B,6].
     """
     chex.assert_rank(x0, 4)
 
     def augment_image(key: Key, x0: Array) -> tuple[Array, Array]:
         transform = draw(key, probability, x0.dtype)
-        return apply(transform, x0), labels(transform)
+        if not upright:
+            return apply(transform, x0), labels(transform)
+        zero = jnp.zeros_like(transform.angle)
+        transform = transform._replace(flip_y=zero, angle=zero)
+        return apply(transform, x0), labels(transform)[jnp.array(UPRIGHT)]
 
     return jax.vmap(augment_image)(jax.random.split(key, x0.shape[0]), x0)
 

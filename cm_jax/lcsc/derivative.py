@@ -40,7 +40,7 @@ from cm_jax.metrics import moments
 from cm_jax.metrics.features import round_straight_through
 from cm_jax.samplers import GenerativeModel, Sampler
 from cm_jax.sharding import by_example, replicated, to_host
-from cm_jax.types import Array, DenoiseFn, Params
+from cm_jax.types import Array, Params
 
 
 class Derivative(NamedTuple):
@@ -105,12 +105,14 @@ def make_derivative(
     def is_kept() -> bool:
         return next(numbers) % sampler.evaluations == sampler.evaluations - 1 and not several
 
-    def apart(denoise: DenoiseFn) -> DenoiseFn:
+    def apart(denoise: Callable[..., Array]) -> Callable[..., Array]:
         evaluate = _apart(lambda by, others: denoise(*by, *others), is_kept)
         return lambda params, x, *others: evaluate((params, x), others)
 
     in_programs = model._replace(
-        denoise=apart(model.denoise), heads=tuple(apart(head) for head in model.heads)
+        denoise=apart(model.denoise),
+        heads=tuple(apart(head) for head in model.heads),
+        jump=model.jump and apart(model.jump),
     )
     of_images = _apart(
         lambda x0, weights: measure.of_images(criterion, weights, x0, rounding),

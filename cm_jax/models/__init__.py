@@ -1,7 +1,8 @@
 """The networks, all behind one interface: `build(settings, ...)` returns a `Model(init, net)`.
 
 Each file of this folder that is named in NETWORKS defines one network by a function
-`build(image_shape, num_classes, **settings) -> Model`. No other folder imports flax.
+`build(image_shape, num_classes, **settings) -> Model`, and `add_time(params, template)`, which the
+function of that name here calls. No other folder imports flax.
 """
 
 import importlib
@@ -25,11 +26,12 @@ class Model(NamedTuple):
     `init(key)` returns fresh parameters. `net(params, x, cond, label, key)` returns the raw output F:
     it has the shape of x [B,H,W,C], or [B,H,W,heads C] for a network of several heads, whose outputs
     lie one after the other along the channels, head 1 first. `augment_dim` is the number of
-    augmentation labels that the network takes in `cond` after its noise level. `project(params)`
+    augmentation labels that the network takes in `cond` after its times. `project(params)`
     returns the parameters with the network's constraint enforced: training applies it to the initial
     parameters and after each optimiser step. It is the identity, except for EDM2, whose weights keep
     a fixed norm. `log_variance(params, cond)` returns the network's estimate u(t) [B] of the logarithm
     of its own loss at a noise level; None for a network that makes none, and for combined ones.
+    `times` is the number of times in `cond`: 1, the noise level, or 2 for methods of two times.
     """
 
     init: Callable[[Key], Params]
@@ -38,6 +40,7 @@ class Model(NamedTuple):
     project: Callable[[Params], Params] = lambda params: params
     heads: int = 1
     log_variance: LogVarianceFn | None = None
+    times: int = 1
 
 
 def build(
@@ -85,6 +88,17 @@ def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(settings)
 
 
+def add_time(settings: Mapping[str, Any], params: Params, template: Params) -> Params:
+    """Returns the parameters of a network of one time as those of the same network of two times.
+
+    `settings` is the `model` section and `template` has the shapes of the result. At the start the
+    network of two times does not depend on the second one: it is the same function of the first, up
+    to rounding.
+    """
+    module = importlib.import_module(f'cm_jax.models.{settings["name"]}')
+    return module.add_time(params, template)
+
+
 def build_prior(settings: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:
     """Returns the network that a config's `prior` section describes.
 
@@ -96,7 +110,7 @@ def build_prior(settings: Mapping[str, Any], image_shape: tuple[int, int, int]) 
     check_name('network of a prior', name, PRIORS)
     module = importlib.import_module(f'cm_jax.models.{name}')
     return build_from(
-        'prior', module.build, settings, image_shape=image_shape, num_classes=0, heads=2
+        'prior', module.build, settings, image_shape=image_shape, num_classes=0, heads=2, times=1
     )
 
 

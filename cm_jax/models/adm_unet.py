@@ -21,8 +21,16 @@ import jax.numpy as jnp
 
 from cm_jax.bounds import Pixels, Positive, Rate, Share
 from cm_jax.models import Model, unet
-from cm_jax.models.layers import Initializer, group_norm, multi_head_attention, resample
+from cm_jax.models.layers import (
+    Initializer,
+    embed_times,
+    group_norm,
+    multi_head_attention,
+    resample,
+)
 from cm_jax.types import Array
+
+add_time = unet.add_time
 
 EPSILON = 1e-5  # added to the variance in the group norms
 
@@ -125,7 +133,7 @@ class AdmUNet(nn.Module):
     def __call__(self, x: Array, noise: Array, label: Array, augment: Array, train: bool) -> Array:
         height, out_channels = x.shape[1], x.shape[-1]
         emb = self._embed(noise * self.noise_scale, label, augment)
-        phi = unet.skip_weights(noise, self.skip_scaling)
+        phi = unet.skip_weights(noise[:, 0], self.skip_scaling)
         block_at = unet.rematerialised(Block, self.remat)
         rate = self.dropout if train else 0.0
 
@@ -154,15 +162,15 @@ class AdmUNet(nn.Module):
         return conv(x, out_channels, 3, 'out_conv', jnp.float32, zero=True)
 
     def _embed(self, noise: Array, label: Array, augment: Array) -> Array:
-        """Returns the embedding of noise input, class and augmentation labels, float32.
+        """Returns the embedding of the times, class and augmentation labels, float32.
 
         Its shape is [B, channels * channel_mult_emb].
         """
         features = self.channels * self.channel_mult_emb
-        emb = positional_embedding(noise, self.channels)
+        emb = embed_times(lambda time: positional_embedding(time, self.channels), noise)
         if augment.shape[1]:
             zero = nn.initializers.zeros
-            mapped = nn.Dense(self.channels, use_bias=False, kernel_init=zero, name='map_augment')
+            mapped = nn.Dense(emb.shape[1], use_bias=False, kernel_init=zero, name='map_augment')
             emb = emb + mapped(augment)
         emb = nn.silu(dense(emb, features, 'map_layer0'))
         emb = dense(emb, features, 'map_layer1')
@@ -191,6 +199,7 @@ def build(
     skip_scaling: Share | None = None,
     remat: Sequence[Pixels] = (),
     scale_shift: bool = True,
+    times: unet.Times = 1,
 ) -> Model:
     """Returns an ADM network; the defaults are EDM's ImageNet-64 network.
 
@@ -211,12 +220,13 @@ def build(
       channel_mult_emb: width of the embedding that the blocks are given, as a multiple of `channels`.
       augment_dim: the number of augmentation labels in `cond` after the noise level; EDM has 9.
       label_dropout: probability with which training replaces a label by "no class", in [0, 1).
-      noise_scale: factor by which the noise input is multiplied: 1 for EDM's weights, 1000 for
-        OpenAI's weights under EDM's scalings.
+      noise_scale: factor by which the noise input, or each time, is multiplied: 1 for EDM's weights,
+        1000 for OpenAI's weights under EDM's scalings.
       skip_scaling: CUD's phi, as `song_unet.build` explains; None means no scaling.
       remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
       scale_shift: whether the embedding scales and shifts the output of a block's second norm, as in
         ADM. Else it is added before that norm, as in OpenAI's consistency models on LSUN.
+      times: the number of times in `cond`, 1 or 2, as `song_unet.build` explains.
 
     Raises UserError if sizes contradict each other, or a name is unknown.
     """
@@ -238,5 +248,11 @@ def build(
         scale_shift=scale_shift,
     )
     return unet.as_model(
-        module, image_shape, num_classes, augment_dim, label_dropout, precision=precision
+        module,
+        image_shape,
+        num_classes,
+        augment_dim,
+        label_dropout,
+        precision=precision,
+        times=times,
     )

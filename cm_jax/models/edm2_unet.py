@@ -26,7 +26,7 @@ from cm_jax.bounds import Interval, Pixels, Rate
 from cm_jax.core.precision import at_precision
 from cm_jax.core.tree import FIXED
 from cm_jax.models import Model, unet
-from cm_jax.models.layers import apply, multi_head_attention, resample
+from cm_jax.models.layers import apply, embed_times, multi_head_attention, resample
 from cm_jax.types import Array, Key, Params
 
 WIDTHS = {
@@ -230,14 +230,23 @@ class Edm2UNet(nn.Module):
         return Weights(out_channels, 3, jnp.float32, name='out_conv')(x, gain)
 
     def _embed(self, noise: Array, label: Array) -> Array:
-        """Embeds noise input and class: returns [B, emb_channels], float32."""
-        emb = Fourier(self.noise_channels, name='emb_fourier')(noise)
+        """Embeds the times and the class: returns [B, emb_channels], float32."""
+        emb = embed_times(Fourier(self.noise_channels, name='emb_fourier'), noise)
         emb = Weights(self.emb_channels, 0, jnp.float32, name='emb_noise')(emb)
         if label.shape[1]:
             label = label * math.sqrt(label.shape[1])
             mapped = Weights(self.emb_channels, 0, jnp.float32, name='emb_label')(label)
             emb = mp_sum(emb, mapped, self.label_balance)
         return mp_silu(emb)
+
+
+def add_time(params: Params, template: Params) -> Params:
+    """Returns `unet.add_time` of the parameters, with theta of the embeddings' layer times sqrt(2).
+
+    The norm of theta that its normalisation expects grows with the number of inputs, which is doubled.
+    """
+    wide = unet.add_time(params, template)
+    return wide | {'emb_noise': jax.tree.map(lambda leaf: leaf * math.sqrt(2), wide['emb_noise'])}
 
 
 class LogVariance(nn.Module):
@@ -281,6 +290,7 @@ def build(
     concat_balance: Rate = 0.5,
     logvar_channels: Annotated[int, Interval('[0, 8192]')] = 128,
     remat: Sequence[Pixels] = (),
+    times: unet.Times = 1,
 ) -> Model:
     """Returns an EDM2 network; the defaults are its size S for ImageNet-64.
 
@@ -311,6 +321,8 @@ def build(
         decoder's features have the rest.
       logvar_channels: width of the embedding in `log_variance`; 0 for a network without it.
       remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
+      times: the number of times in `cond`, 1 or 2, as `song_unet.build` explains. `log_variance` is of
+        one time.
 
     Raises UserError if sizes contradict each other, or a name is unknown.
     """
@@ -331,7 +343,7 @@ def build(
         dtype=unet.compute_dtype(dtype),
         remat=tuple(remat),
     )
-    model = unet.as_model(module, image_shape, num_classes, precision=precision)
+    model = unet.as_model(module, image_shape, num_classes, precision=precision, times=times)
     model = model._replace(project=normalize_weights)
     if not logvar_channels:
         return model

@@ -1,7 +1,7 @@
 """Layers that several networks share. Images and feature maps are [B,H,W,C] throughout."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -37,6 +37,14 @@ def positional_embedding(c: Array, channels: int) -> Array:
     frequencies = (1 / 10000) ** (jnp.arange(n, dtype=jnp.float32) / (n - 1))
     angles = c.astype(jnp.float32)[:, None] * frequencies[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)
+
+
+def embed_times(embed: Callable[[Array], Array], noise: Array) -> Array:
+    """Returns the embeddings of the times in noise [B, n], one after the other: [B, n channels].
+
+    `embed` takes one time, [B], to its embedding [B, channels].
+    """
+    return jnp.concatenate([embed(noise[:, i]) for i in range(noise.shape[1])], axis=1)
 
 
 class FourierEmbedding(nn.Module):

@@ -24,6 +24,7 @@ from cm_jax.models.layers import (
     FourierEmbedding,
     attention,
     conv,
+    embed_times,
     filter_down,
     group_norm,
     positional_embedding,
@@ -31,6 +32,8 @@ from cm_jax.models.layers import (
     xavier_uniform,
 )
 from cm_jax.types import Array
+
+add_time = unet.add_time
 
 SKIP_SCALE = float(np.sqrt(0.5))
 TINY = 1e-5  # initial scale of the last layer of each residual branch
@@ -103,7 +106,7 @@ class SongUNet(nn.Module):
     def __call__(self, x: Array, noise: Array, label: Array, augment: Array, train: bool) -> Array:
         height, out_channels = x.shape[1], x.shape[-1]
         emb = self._embed(noise, label, augment)
-        phi = unet.skip_weights(noise, self.skip_scaling)
+        phi = unet.skip_weights(noise[:, 0], self.skip_scaling)
         block_at = unet.rematerialised(Block, self.remat)
         rate = self.dropout if train else 0.0
 
@@ -149,16 +152,18 @@ class SongUNet(nn.Module):
         return filter_down(h, self.resample_filter, 0)
 
     def _embed(self, noise: Array, label: Array, augment: Array) -> Array:
-        """Returns the embedding of noise input, class and augmentation labels, float32.
+        """Returns the embedding of the times, class and augmentation labels, float32.
 
         Its shape is [B, channels * channel_mult_emb].
         """
         dense = {'kernel_init': xavier_uniform()}
         channels = self.channels * self.channel_mult_noise
         if self.embedding == 'positional':
-            emb = positional_embedding(noise, channels)
+            emb = embed_times(lambda time: positional_embedding(time, channels), noise)
         else:
-            emb = FourierEmbedding(channels, self.embedding_scale, name='map_noise')(noise)
+            fourier = FourierEmbedding(channels, self.embedding_scale, name='map_noise')
+            emb = embed_times(fourier, noise)
+        channels = emb.shape[1]
         if label.shape[1]:
             label = label * np.sqrt(label.shape[1])
             emb = emb + nn.Dense(channels, name='map_label', **dense)(label)
@@ -191,6 +196,7 @@ def build(
     heads: Annotated[int, Interval('[1, 64]')] = 1,
     shared_norm: bool = False,
     remat: Sequence[Pixels] = (),
+    times: unet.Times = 1,
 ) -> Model:
     """Returns a DDPM++ or NCSN++ network (see the table at the top of this file).
 
@@ -224,6 +230,8 @@ def build(
       shared_norm: whether the outputs have one norm and one convolution in common instead, as the two
         of the prior have in CUD's code.
       remat: image heights whose blocks are computed a second time in the backward pass, to save memory.
+      times: the number of times in `cond`: 1, the noise input, or 2 for a method of two times. Each is
+        embedded by itself, and the embeddings are concatenated. `skip_scaling` takes the first.
 
     Raises UserError if sizes contradict each other, or a name is unknown.
     """
@@ -252,5 +260,5 @@ def build(
         remat=tuple(remat),
     )
     return unet.as_model(
-        module, image_shape, num_classes, augment_dim, label_dropout, heads, precision
+        module, image_shape, num_classes, augment_dim, label_dropout, heads, precision, times
     )

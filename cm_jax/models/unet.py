@@ -7,11 +7,12 @@ which also takes one encoder output.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from cm_jax.bounds import Interval
@@ -28,6 +29,7 @@ Multiplier = Annotated[int, Interval('[1, 64]')]  # of `channels`
 Blocks = Annotated[int, Interval('[1, 100]')]  # at a resolution
 HeadChannels = Annotated[int, Interval('[1, 8192]')]
 AugmentDim = Annotated[int, Interval('[0, 1024]')]
+Times = Annotated[int, Interval('[1, 2]')]
 LABELS = 0x1ABE1  # folded into the dropout key to draw which labels are dropped
 
 
@@ -203,6 +205,20 @@ def drop_labels(label: Array, rate: float, key: Key | None) -> Array:
     return jnp.where(dropped, -1, label)
 
 
+def add_time(params: Params, template: Params) -> Params:
+    """Returns the parameters of a network of one time as those of the same network of two times.
+
+    `template` has the shapes of the latter. What the second time and its embedding are multiplied by
+    is zero, so that the network is the same function of its first time.
+    """
+
+    def padded(leaf: Any, like: Any) -> Any:
+        widths = [(0, to - size) for to, size in zip(like.shape, leaf.shape)]
+        return np.pad(leaf, widths) if like.shape != leaf.shape else leaf
+
+    return jax.tree.map(padded, params, template)
+
+
 def as_model(
     module: nn.Module,
     image_shape: tuple[int, int, int],
@@ -211,16 +227,18 @@ def as_model(
     label_dropout: float = 0.0,
     heads: int = 1,
     precision: str = 'default',
+    times: int = 1,
 ) -> Model:
     """Returns a flax U-Net as a Model whose products are computed at `precision`.
 
-    The module is called as `module(x, noise, label, augment, train)` with noise [B], one-hot label
-    [B, num_classes] and augment [B, augment_dim]. No label, or -1, becomes a row of zeros.
+    The module is called as `module(x, noise, label, augment, train)` with noise [B, times], one-hot
+    label [B, num_classes] and augment [B, augment_dim]. No label, or -1, becomes a row of zeros.
 
-    The model's `cond` is [B, 1 + augment_dim]: the noise input, then the augmentation labels, which
-    say what was done to the image (EDM, appendix F.2). It may also be [B, 1], the noise input alone,
-    which means that nothing was done and the labels are zeros: samplers and teachers use this form
-    and need not know of augmentation. The model raises UserError on `cond` of any other shape.
+    The model's `cond` is [B, times + augment_dim]: the noise input, or two times, then the
+    augmentation labels, which say what was done to the image (EDM, appendix F.2). It may also be
+    [B, times], without labels, which means that nothing was done and the labels are zeros: samplers
+    and teachers use this form and need not know of augmentation. The model raises UserError on `cond`
+    of any other shape.
 
     Raises UserError on an unknown precision.
     """
@@ -229,26 +247,33 @@ def as_model(
     def init(key: Key) -> Params:
         x = jnp.zeros((1, *image_shape))
         label, augment = jnp.zeros((1, num_classes)), jnp.zeros((1, augment_dim))
-        return module.init(key, x, jnp.zeros(1), label, augment, train=False)['params']
+        return module.init(key, x, jnp.zeros((1, times)), label, augment, train=False)['params']
 
     def net(
         params: Params, x: Array, cond: Array, label: Array | None = None, key: Key | None = None
     ) -> Array:
         batch = x.shape[0]
-        if cond.shape not in ((batch, 1), (batch, 1 + augment_dim)):
-            more = f' or {(batch, 1 + augment_dim)} with augmentation labels' if augment_dim else ''
-            raise UserError(f'the network takes cond of shape {(batch, 1)}{more}, got {cond.shape}')
+        alone, with_labels = (batch, times), (batch, times + augment_dim)
+        if cond.shape not in (alone, with_labels):
+            more = f' or {with_labels} with augmentation labels' if augment_dim else ''
+            raise UserError(f'the network takes cond of shape {alone}{more}, got {cond.shape}')
         label = jnp.full(batch, -1) if label is None else drop_labels(label, label_dropout, key)
-        augment = cond[:, 1:] if cond.shape[1] > 1 else jnp.zeros((batch, augment_dim))
+        augment = cond[:, times:] if cond.shape != alone else jnp.zeros((batch, augment_dim))
         return apply(
             module,
             params,
             x,
-            cond[:, 0],
+            cond[:, :times],
             jax.nn.one_hot(label, num_classes),
             augment,
             train=key is not None,
             rngs={} if key is None else {'dropout': key},
         )
 
-    return Model(init=init, net=at_precision(net, precision), augment_dim=augment_dim, heads=heads)
+    return Model(
+        init=init,
+        net=at_precision(net, precision),
+        augment_dim=augment_dim,
+        heads=heads,
+        times=times,
+    )

@@ -13,6 +13,7 @@ from cm_jax.types import (
     Batch,
     DenoiseFn,
     Distance,
+    JumpFn,
     Key,
     LogVarianceFn,
     Metrics,
@@ -53,6 +54,9 @@ class Objective(NamedTuple):
       The network must accept exactly as many; 0 means that `loss` does not augment.
     heads: one denoiser for each head of a network with several (see models.Model); `denoise` is one
       of them. Empty for a network with one head.
+    jump: (params, x, t, r, label=None, key=None) -> x_r, the flow map that the method learns; its
+      network takes two times (`model.times` = 2), and `denoise` is its jump to 0. None for the methods
+      of one time.
     pairs: what `loss` compares, for the methods whose loss compares D at two noise levels; else None.
     """
 
@@ -63,6 +67,7 @@ class Objective(NamedTuple):
     augment_dim: int = 0
     heads: tuple[DenoiseFn, ...] = ()
     pairs: Pairs | None = None
+    jump: JumpFn | None = None
 
 
 def no_refs(params: Params) -> tuple:

@@ -14,6 +14,8 @@ Each sampler is a file of this folder that has these functions:
     options(arguments) -> tuple of words or numbers
         Only if a sampler has choices beside the levels; its `sample` takes the tuple after `unroll`.
 
+If a file sets JUMPS = True, its `sample` takes a flow map `jump(x, t, r)` in place of a denoiser.
+
 A sampler is written `name` or `name@arguments`: `onestep`, `multistep@80,0.8`, `heun@18`. With `clip`
 as the last argument, as in `heun@40,clip`, every estimate of x0 is clipped to [-1, 1], as in the code
 of Consistency Models and of Progressive Distillation. Two things may follow, in this order:
@@ -38,7 +40,7 @@ from cm_jax.errors import UserError, check_name, shown
 from cm_jax.samplers._suffixes import parse_autoguidance as parse_autoguidance
 from cm_jax.samplers._suffixes import parse_clip, parse_guidance, parse_head, whole_number
 from cm_jax.samplers._suffixes import parse_guide as parse_guide
-from cm_jax.types import Array, DenoiseFn, Params
+from cm_jax.types import Array, DenoiseFn, JumpFn, Key, Params
 
 MAX_STEPS = 10_000  # of a sampler, and the levels of a grid that are chosen from
 
@@ -59,6 +61,7 @@ class Sampler(NamedTuple):
     autoguidance: float  # the weight of the guidance by `guide`; 1 is none
     guide: str  # whose weights guide, 'RUN,step,average' or a beginning of it; '' is nobody
     evaluations: int  # the number of network evaluations for one sample
+    jumps: bool  # whether it calls a flow map, jump(x, t, r), and not a denoiser
     sample: Callable[..., Array]  # sample(denoise, x_T, keys, ts=levels, unroll=False) -> x0
 
 
@@ -149,6 +152,12 @@ def build(spec: str, process: Process) -> Sampler:
     float32_levels = levels.astype(np.float32)
     options = module.options(arguments) if hasattr(module, 'options') else ()
     options_argument = (options,) if options else ()
+    jumps = getattr(module, 'JUMPS', False)
+    if jumps and (clips or guide):
+        raise UserError(
+            f'sampler {spec!r}: {name} takes neither clip nor +auto, as it makes no estimate of x0 '
+            'between its levels'
+        )
 
     def sample(
         denoise: Callable[[Array, Array], Array],
@@ -172,6 +181,7 @@ def build(spec: str, process: Process) -> Sampler:
         autoguidance=autoguidance,
         guide=guide,
         evaluations=evaluations,
+        jumps=jumps,
         sample=sample,
     )
 
@@ -193,6 +203,7 @@ class GenerativeModel(NamedTuple):
     heads: tuple[DenoiseFn, ...] = ()  # of a network with several heads; `denoise` is one of them
     guides: Mapping[str, Guide] = {}  # those that were opened, by `Sampler.guide`
     guidable: bool = True  # whether it also learnt from images without their class
+    jump: JumpFn | None = None  # the flow map of a method of two times
 
 
 def check_guidance(sampler: Sampler, model: GenerativeModel) -> None:
@@ -222,6 +233,26 @@ def check_head(sampler: Sampler, heads: int) -> None:
         raise UserError(
             f'sampler {sampler.spec!r}: the network has {heads or 1} head(s); legal: {legal}'
         )
+
+
+def check_jump(sampler: Sampler, jump: JumpFn | None) -> None:
+    """Raises UserError if the sampler walks with a flow map and the method has none."""
+    if sampler.jumps and jump is None:
+        raise UserError(
+            f'sampler {sampler.spec!r} needs a method that learns a flow map, such as mean_flow, and '
+            'the objective of this run learns none'
+        )
+
+
+def jump_to(jump: JumpFn, r: Array) -> DenoiseFn:
+    """Returns the jump to the levels r [B] in the form of a denoiser."""
+
+    def to_r(
+        params: Params, x: Array, t: Array, label: Array | None = None, key: Key | None = None
+    ) -> Array:
+        return jump(params, x, t, r, label, key)
+
+    return to_r
 
 
 def check_guide(sampler: Sampler, guides: Mapping[str, Guide]) -> None:
@@ -275,17 +306,25 @@ def generate_from(
     """Returns the samples [B,H,W,C] that start from `begin`; meant to be jitted.
 
     If the sampler has a `guide`, `params` are the pair (those of the model, those of the guide). Raises
-    UserError as `check_guidance`, `check_head` and `check_guide` do.
+    UserError as `check_guidance`, `check_head`, `check_jump` and `check_guide` do.
 
     With `unroll` there is no loop: the denoiser is called once for each evaluation, which it can see.
     """
     check_guidance(sampler, model)
     check_head(sampler, len(model.heads))
+    check_jump(sampler, model.jump)
     check_guide(sampler, model.guides)
+    x_T, label, fresh = begin
+    if sampler.jumps and model.jump is not None:
+        flow_map = model.jump
+
+        def jump(x: Array, t: Array, r: Array) -> Array:
+            return guided(jump_to(flow_map, r), sampler.guidance)(params, x, t, label)
+
+        return sampler.sample(jump, x_T, fresh, unroll=unroll)
     denoise = model.heads[sampler.head - 1] if sampler.head else model.denoise
     denoise = guided(denoise, sampler.guidance)
     if sampler.guide:
         guide = model.guides[sampler.guide].denoise
         denoise = autoguided(denoise, guide, sampler.autoguidance)
-    x_T, label, fresh = begin
     return sampler.sample(lambda x, t: denoise(params, x, t, label), x_T, fresh, unroll=unroll)

@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 
-from cm_jax import objectives
+from cm_jax import models, objectives
 from cm_jax.config import differences
+from cm_jax.core import tree
 from cm_jax.errors import UserError
 from cm_jax.run import open_run
 from cm_jax.settings import RunSettings
@@ -15,6 +16,7 @@ from cm_jax.weights.lpips import distance_of
 from cm_jax.wiring import Frozen, net_params, prior_settings, weights_meaning
 
 SCALING = 'skip_scaling'  # the setting of a network that scales its skips
+TIMES = 'times'  # the setting of how many times a network takes
 
 
 def initial_weights(
@@ -24,7 +26,8 @@ def initial_weights(
 
     `template` has the shapes of the weights that the run needs. A prior that was learnt there and is
     not learnt here is left behind, and so is the scaling of skips (`model.skip_scaling`), which has no
-    weights, where this run has none. Raises UserError, by name, if the weights do not fit.
+    weights, where this run has none. Weights of a network of one time start one of two times
+    (`models.add_time`). Raises UserError, by name, if the weights do not fit.
     """
     origin = settings.init_from
     if not origin.workdir:
@@ -37,12 +40,17 @@ def initial_weights(
     ours = weights_meaning(settings, image_shape)
     if SCALING in ours['model'] and ours['model'][SCALING] is None:
         theirs['model'] |= {SCALING: None}
+    adds_time = theirs['model'].get(TIMES) == 1 and ours['model'].get(TIMES) == 2
+    if adds_time:
+        theirs['model'] |= {TIMES: 2}
     differing = differences(theirs, ours)
     if differing:
         raise UserError(f'config.init_from {origin.workdir} does not fit: {"; ".join(differing)}')
     params = run.params(origin.step, origin.ema)
     if leaves_prior:
         params = net_params(run.settings, params)
+    if adds_time and tree.flatten(params).keys() == tree.flatten(template).keys():
+        params = models.add_time(settings.model, params, template)
     check_tree(params, template, f'weights of {origin.workdir}')
     return params
 

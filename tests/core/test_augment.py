@@ -264,6 +264,19 @@ def test_each_example_has_a_transform_of_its_own_key_alone():
     np.testing.assert_array_equal(other[5], found[5])
 
 
+def test_upright_images_are_neither_rotated_nor_upside_down():
+    """The other transforms are those that are drawn without it, with their labels."""
+    key, count = jax.random.key(2), 24
+    x0 = jnp.asarray(noise_image((8, 8, 1)))[None].repeat(count, axis=0)
+    drawn = draw_each(jax.random.split(key, count), 0.7)
+    kept = drawn._replace(flip_y=0 * drawn.flip_y, angle=0 * drawn.angle)
+    assert np.any(drawn.flip_y) and np.any(drawn.angle)
+    found, labels = jax.jit(functools.partial(augmentation.augment, upright=True))(key, x0, 0.7)
+    np.testing.assert_allclose(found, apply_each(kept, x0), atol=1e-6)
+    np.testing.assert_allclose(labels, labels_each(kept)[:, [0, 2, 5, 6, 7, 8]], atol=1e-6)
+    assert labels.shape == (count, len(augmentation.UPRIGHT))
+
+
 def test_jitted_and_not_jitted_agree():
     x0 = jnp.stack([noise_image((8, 8, 1), seed) for seed in range(6)])
     plain, plain_labels = augmentation.augment(jax.random.key(3), x0, 0.7)

@@ -111,7 +111,7 @@ def build(number: slips.Number, value: object) -> None:
     elif section.key == 'prior':
         models.build_prior({'name': section.name, 'channels': 16} | given, (64, 64, 3))
     elif section.key == 'objective':
-        rf = section.name in ('flow', 'catch_up', 'one_step')
+        rf = section.name in ('flow', 'catch_up', 'one_step', 'mean_flow')
         on = process.build('rf', 1e-5, 1.0) if rf else process.build('ve', 0.002, 80.0)
         required = {'sigma_data': 0.5, 'total_steps': 8, 'double_every': 8, 'halve_every': 8}
         required = {**required, 'order': 1}

@@ -16,7 +16,7 @@ RF = process.build('rf', 1e-3, 1.0)
 SIGMA_DATA = 0.5
 SHAPE = (4, 4, 2)
 BATCH = 8
-VELOCITIES = ('flow', 'catch_up', 'one_step')  # objectives whose network is a velocity
+VELOCITIES = ('flow', 'catch_up', 'one_step', 'mean_flow')  # objectives whose network is a velocity
 STAGE = 5  # steps a stage, in the table
 
 
@@ -90,7 +90,7 @@ class Row(NamedTuple):
     @property
     def needs(self):
         """A setting without a default, or None."""
-        needs = {'flow': None, 'catch_up': 'order', 'one_step': 'total_steps'}
+        needs = {'flow': None, 'mean_flow': None, 'catch_up': 'order', 'one_step': 'total_steps'}
         return needs.get(self.name, 'sigma_data')
 
     @property
@@ -98,7 +98,7 @@ class Row(NamedTuple):
         """A misspelt setting, and what was meant."""
         typos = {'catch_up': ('step_siez', 'step_size'), 'ect': ('weihgt', 'weight')}
         typos['one_step'] = ('ema_rat', 'ema_rate')
-        with_mean = {name: ('p_meen', 'p_mean') for name in ('edm', 'flow')}
+        with_mean = {name: ('p_meen', 'p_mean') for name in ('edm', 'flow', 'mean_flow')}
         return (typos | with_mean).get(self.name, typos['ect'])
 
     def teacher(self):

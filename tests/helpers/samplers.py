@@ -24,6 +24,9 @@ SPECS = (
     'adams3@9',
     'cud3@3',
     'cud3@9',
+    'jump@1',
+    'jump@3',
+    'jump@1,0.4',
     'dpm1@9',
     'dpm2@9,karras',
     'dpm3@1',
@@ -42,4 +45,4 @@ SPECS = (
 
 def home(spec):
     """A process that a sampler is defined on."""
-    return RF if spec.startswith('cud3') else VE
+    return RF if spec.startswith(('cud3', 'jump')) else VE

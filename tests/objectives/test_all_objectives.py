@@ -59,6 +59,8 @@ TABLE = [
             (3, SHARED, True),
         )
     ),
+    Row('mean_flow', {}, passes=1, process=RF, refuses=VE),
+    Row('mean_flow', {'time_law': 'v0', 'guidance': 1.5, 'augment': 0.5}, 1, RF, VE),
     Row('one_step', WALK, passes=1, process=RF, refuses=VE),
     Row('one_step', WALK | {'ema_weight': 0.0}, passes=1, process=RF, refuses=VE),
 ]
@@ -208,7 +210,9 @@ def test_passes_with_dropout_share_one_mask(row):
     [
         row
         for row in TABLE
-        if row.name in ('edm', 'ect', 'pd', 'flow', 'catch_up') and not row.prior
+        if row.name in ('edm', 'ect', 'pd', 'flow', 'catch_up', 'mean_flow')
+        and not row.prior
+        and 'guidance' not in row.settings
     ],
 )
 def test_perfect_network_has_no_loss(row):

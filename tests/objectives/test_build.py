@@ -21,7 +21,8 @@ def test_a_teacher_is_refused_where_none_is_taken_and_missed_where_one_is():
 def test_unknown_objective_lists_those_there_are():
     with pytest.raises(
         UserError,
-        match=r"unknown objective 'etc' .*legal: catch_up, cd, ct, ect, edm, flow, ict, one_step, pd",
+        match=r"unknown objective 'etc' .*legal: catch_up, cd, ct, ect, edm, flow, ict, mean_flow, "
+        'one_step, pd',
     ):
         build_objective({'name': 'etc'}, dropped_net, VE)
     with pytest.raises(UserError, match=r'unknown objective None; legal: '):

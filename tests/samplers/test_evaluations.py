@@ -19,13 +19,15 @@ def test_evaluations_are_those_that_it_spends():
         jax.debug.callback(lambda: calls.append(1))
         return x / (1 + t[:, None, None, None])
 
-    for spec in (*SPECS, 'heun@3+cfg1', 'heun@3+cfg1.5', 'onestep+cfg0'):
+    def jump(params, x, t, r, label, key=None):
+        return denoise(params, x, t - r, label)
+
+    for spec in (*SPECS, 'heun@3+cfg1', 'heun@3+cfg1.5', 'onestep+cfg0', 'jump@2+cfg1.5'):
         calls.clear()
         p = home(spec)
         sampler = samplers.build(spec, p)
-        jax.block_until_ready(
-            samplers.generate(sampler, GenerativeModel(denoise, p, SHAPE, 3), (), 0, jnp.arange(2))
-        )
+        model = GenerativeModel(denoise, p, SHAPE, 3, jump=jump)
+        jax.block_until_ready(samplers.generate(sampler, model, (), 0, jnp.arange(2)))
         jax.effects_barrier()
         assert len(calls) == sampler.evaluations, spec
 

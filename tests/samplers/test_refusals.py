@@ -10,8 +10,8 @@ from tests.helpers.refusals import refusal
 from tests.helpers.samplers import RF, VE
 
 LEGAL = (
-    'legal: adams2, adams3, churn, cud3, ddim, dpm1, dpm2, dpm2s, dpm3, dpm3s, euler, heun, multistep, '
-    'onestep'
+    'legal: adams2, adams3, churn, cud3, ddim, dpm1, dpm2, dpm2s, dpm3, dpm3s, euler, heun, jump, '
+    'multistep, onestep'
 )
 
 

@@ -6,6 +6,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from cm_jax.errors import UserError
 from cm_jax.models import NET
@@ -143,6 +144,34 @@ def test_a_scaling_of_skips_may_be_left_behind_and_no_other_may_be_taken(velocit
     ours = settings('catch_up', run=velocity, change=scaling(0.5))
     said = refusal(initial_weights, ours, {}, SHAPE)
     assert 'model.skip_scaling: 0.75 there, 0.5 here' in said
+
+
+def flows(name, **model):
+    """A change that makes a tiny config one of rectified flow with one head and no prior."""
+
+    def change(c):
+        c.prior.name = ''
+        c.objective = ConfigDict({'name': name})
+        c.model.update({'heads': 1, 'skip_scaling': None, **model})
+
+    return change
+
+
+def test_weights_of_one_time_start_a_network_of_two_as_the_same_function(tmp_path):
+    config = tiny.get_config('catch_up')
+    flows('flow')(config)
+    flow = untrained_run(tmp_path / 'flow', config)
+    ours = settings('catch_up', run=flow, change=flows('mean_flow', times=2))
+    found, parts = initial_weights(ours, template(ours), SHAPE), wire(ours, SHAPE, 10)
+    x, t = jax.random.normal(jax.random.key(0), (2, *SHAPE)), np.float32([0.5, 0.9])
+    theirs = flow.parts.objective.denoise(flow.params(), x, t)
+    for denoised in (
+        parts.objective.denoise(found, x, t),
+        x + t[:, None, None, None] / 0.3 * (parts.objective.jump(found, x, t, t - 0.3) - x),
+    ):
+        np.testing.assert_allclose(denoised, theirs, atol=1e-5)
+    back = settings('catch_up', run=flow, change=flows('flow', times=2))
+    assert 'needs config.model.times = 1, got 2' in refusal(wire, back, SHAPE, 10)
 
 
 def test_a_prior_that_is_not_there_is_refused(velocity, tmp_path):
