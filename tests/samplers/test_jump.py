@@ -7,7 +7,7 @@ import pytest
 
 from cm_jax import samplers
 from cm_jax.errors import UserError
-from cm_jax.generate import check_sampler, jump_with_labels
+from cm_jax.generate import check_sampler
 from cm_jax.samplers import GenerativeModel
 from tests.helpers.gaussian import DATA, PROCESSES, points
 from tests.helpers.samplers import RF, VE
@@ -50,14 +50,6 @@ def test_one_jump_is_onestep_with_labels_and_guidance_too():
             for spec in ('jump@1', 'onestep')
         ]
         np.testing.assert_array_equal(*found)
-
-
-def test_labels_may_be_replaced():
-    x, t, r = jnp.ones((2, 1)), jnp.ones(2), jnp.full(2, 0.5)
-    jump = jump_with_labels(model(RF).jump, jnp.array([5, 7]))
-    plain = of_gaussian(RF, x, t, r)
-    np.testing.assert_allclose(jump((), x, t, r, jnp.zeros(2, int)), plain + jnp.array([[5], [7]]))
-    np.testing.assert_array_equal(jump((), x, t, r), plain)
 
 
 def test_wrong_texts_and_methods_without_a_flow_map_are_refused():
