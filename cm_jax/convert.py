@@ -48,7 +48,7 @@ from cm_jax.run_folder import (
 from cm_jax.terminal import progress, say_next, size
 from cm_jax.types import Params
 from cm_jax.weights import fixtures, names
-from cm_jax.weights.published import EXPORTED, Published, read_network, sections
+from cm_jax.weights.published import EXPORTED, TRAINED_AS, Published, read_network, sections
 from cm_jax.weights.snapshots import snapshots
 from cm_jax.weights.write import write_safetensors
 from cm_jax.wiring import net_params
@@ -246,6 +246,12 @@ def export_weights(arguments: Sequence[str]) -> None:
     """
     no_arguments(arguments)
     run = open_run(cli.required_workdir(_WORKDIR, writes=False))
+    objective = run.config.objective.name
+    if objective not in TRAINED_AS:
+        raise UserError(
+            f'{run.workdir}: weights of the objective {objective!r} have no file format here; legal: '
+            f'{", ".join(TRAINED_AS)}'
+        )
     to = epath.Path(expanded(required(_TO, f'FILE{FORMAT}')))
     if to.suffix != FORMAT:
         raise UserError(f'--to={to}: export writes only {FORMAT} files')

@@ -34,7 +34,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     'flow': {'name': 'catch_up'},
 }
 EXPORTED = 'cm_jax.convert export'  # who made a file, in its metadata
-TRAINED_AS = {  # objective -> what it trains
+TRAINED_AS = {  # objective -> what it trains; weights of the others are not exported
     **dict.fromkeys(('edm', 'pd'), 'diffusion'),
     **dict.fromkeys(('ect', 'ict', 'ct', 'cd'), 'consistency'),
     **dict.fromkeys(('flow', 'catch_up', 'one_step'), 'flow'),

@@ -6,6 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from cm_jax import checkpoint, models
 from cm_jax.core import ema
@@ -15,9 +16,10 @@ from cm_jax.run import open_run
 from cm_jax.weights import names
 from cm_jax.weights.read import read_tensors
 from cm_jax.weights.write import write_safetensors
-from tests.helpers import commands, weight_files
+from tests.helpers import commands, tiny, weight_files
 from tests.helpers.convert_tiny import preset
 from tests.helpers.paths import FIXTURES
+from tests.helpers.run_folders import untrained_run
 from tests.helpers.weight_files import same
 
 
@@ -157,6 +159,15 @@ def test_what_import_refuses(imported, tmp_path):
     ]:
         assert reason in convert(*arguments, status=2)
     assert [p.name for p in tmp_path.iterdir()] == ['half.pkl']
+
+
+def test_weights_without_a_file_format_are_not_exported(tmp_path):
+    config = tiny.get_config()
+    config.process.update({'name': 'rf', 't_min': 1e-5, 't_max': 1.0})
+    config.model.times, config.objective = 2, ConfigDict({'name': 'mean_flow'})
+    run = f'--workdir={untrained_run(tmp_path / "run", config).workdir}'
+    line = commands.error('convert', 'export', run, f'--to={tmp_path}/net.safetensors')
+    assert "'mean_flow' have no file format here; legal: edm, pd, " in line
 
 
 def test_a_folder_of_snapshots_makes_averages_of_other_widths(tmp_path):

@@ -19,7 +19,7 @@ from cm_jax.lcsc import generations, plots, selection
 from cm_jax.lcsc.identity import EMA_STAR, UNIFORM
 from cm_jax.metrics import moments
 from cm_jax.plotting import write_grid
-from cm_jax.reports import inputs
+from cm_jax.reports import searches
 from cm_jax.run import open_run
 from cm_jax.types import Extractor
 from cm_jax.weights.write import write_safetensors
@@ -176,10 +176,10 @@ def test_a_damaged_candidate_moves_no_other_and_the_search_goes_on_from_its_stat
 
 def test_a_report_needs_no_row_of_a_candidate_for_its_averages(stored):
     whole = opens_search(stored)
-    rows = {row['profile'].label: row['coefficients'] for row in whole.candidates if row['profile']}
+    rows = {row['profile']: row['coefficients'] for row in whole.folder.candidates()}
     (stored / 'lcsc' / 'search.jsonl').unlink()
     search = opens_search(stored)
-    assert not search.candidates
+    assert not search.folder.candidates()
     for kind, label in ((EMA_STAR, whole.ema_star), (UNIFORM, UNIFORM)):
         assert search.average(kind).tolist() == pytest.approx(rows[label][: len(whole.steps)])
 
@@ -189,7 +189,7 @@ def test_a_report_needs_no_row_of_a_candidate_for_its_averages(stored):
 
 def opens_search(folder):
     config = run_folder.read_config(folder / 'lcsc', 'search.json')
-    return inputs.open_search(folder / 'lcsc', config, 'x')
+    return searches.open_finished(folder / 'lcsc', config, 'x')
 
 
 def opens(folder):
