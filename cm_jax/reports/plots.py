@@ -76,7 +76,7 @@ def curves(
         if np.isfinite(points[:, 1]).any():
             drawn[name] = points.T
     finite = [y[np.isfinite(y)] for _, y in drawn.values()]
-    low, high = (find(np.concatenate(finite or [[1.0]])) for find in (np.min, np.max))
+    low, high = (find(np.concatenate(finite or [np.ones(1)])) for find in (np.min, np.max))
     logarithmic = low > 0 and high > WIDE * low
     scale = ' (log scale)' if logarithmic else ''
     with panel('training step', ylabel + scale) as (figure, axes):
