@@ -8,6 +8,7 @@ from cm_jax.run import open_run
 from tests.helpers import commands
 
 SMALL = ('--config.steps=2', '--config.batch_size=4', '--config.model.channels=4')
+SMALL += ('--config.model.channel_mult=(1,)', '--config.sampling.sampler=onestep')
 
 
 @pytest.fixture(scope='module')

@@ -10,6 +10,10 @@ from cm_jax.errors import UserError
 from cm_jax.models import unet
 from tests.helpers.networks import NETWORKS, SHAPE, SMALL, inputs, relative_error, weights
 
+ONE_QUICKLY = pytest.mark.parametrize(
+    'network',
+    ['ddpmpp', *(pytest.param(name, marks=pytest.mark.slow) for name in ('ncsnpp', 'adm', 'edm2'))],
+)
 TINY = {'channel_mult': (1,), 'attn_resolutions': (8,), 'dropout': 0.2}
 
 
@@ -36,10 +40,7 @@ def derivative(net, params, at, tangents):
     )(at, tangents)
 
 
-@pytest.mark.parametrize(
-    'network',
-    ['ddpmpp', *(pytest.param(name, marks=pytest.mark.slow) for name in ('ncsnpp', 'adm', 'edm2'))],
-)
+@ONE_QUICKLY
 def test_the_forward_derivative_is_that_of_finite_differences(network, monkeypatch):
     """In float64, put in place of the network's float32. That of bfloat16 is near that of float32."""
     params = weights(network, times=2, **TINY)
@@ -64,7 +65,7 @@ def test_the_forward_derivative_is_that_of_finite_differences(network, monkeypat
     assert 0 < relative_error(low_slope, slope) < 0.1
 
 
-@NETWORKS
+@ONE_QUICKLY
 def test_weights_of_one_time_start_the_same_function_of_two(network):
     (x, cond), _ = two_times()
     tiny = TINY | ({} if network == 'edm2' else {'augment_dim': 3})
