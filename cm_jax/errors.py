@@ -18,7 +18,7 @@ UNUSABLE_PATH = (
     *(errno.ELOOP, errno.ENAMETOOLONG),
 )
 
-OBJECT = re.compile(r'<(?:\w+\.)*(\w+) object at 0x\w+>')
+OBJECT = re.compile(r'<(?:[\w<>]+\.)*(\w+) object at 0x\w+>')
 SHOWN = 200  # characters of another's text in a message, at most
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from cm_jax.bounds import Count, Rate
-from cm_jax.errors import UserError, build_from, check_name
+from cm_jax.errors import UserError, build_from, check_name, damage_is_one_line
 
 
 def test_unknown_name_lists_the_legal_ones_and_guesses():
@@ -15,6 +15,20 @@ def test_unknown_name_lists_the_legal_ones_and_guesses():
     ) as error:
         check_name('fruit', 'aple', ('pear', 'apple'))
     assert 'legal: apple, pear' in str(error.value)
+
+
+def test_what_a_library_says_of_an_object_is_its_type():
+    class Inner:
+        pass
+
+    for thing in (Inner(), object()):
+        with (
+            pytest.raises(
+                UserError, match=rf'x is .* \(TypeError: {type(thing).__name__} is bad\)$'
+            ),
+            damage_is_one_line('x'),
+        ):
+            raise TypeError(f'{thing!r} is bad')
 
 
 def test_build_from_refuses_unknown_missing_and_wired_settings():

@@ -18,7 +18,7 @@ from tests.helpers import commands, drill
 
 KILLS = {'train': 45, 'evaluate': 15, 'search': 40}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-# Before a process has come to the package, a signal ends it as it ends any program, without a line.
+# Before a process has come to the package, a signal ends it as it ends Python, without the line.
 # So it does in the last moment, when all is written.
 START = 0.5  # s
 pytestmark = [
@@ -94,9 +94,8 @@ def kill(command: str, whole: pathlib.Path, runs: pathlib.Path, count: int, rng)
         tally.lost.extend(found.said)
         if progress(command, runs) < before:
             tally.lost.append(f'{number} at {moment} s: {before} had come')
-        is_plain = status in (0, -number) and (
-            number == signal.SIGKILL or moment < START or not other
-        )
+        has_all = status in (0, -number) and not other
+        is_plain = number == signal.SIGKILL or moment < START or has_all
         if not is_plain and not ends_in_its_line(number, status, err):
             tally.silent.append(f'{number} at {moment} s: {status}, {err[-2000:]}')
         if status == 0:
