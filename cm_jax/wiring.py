@@ -113,7 +113,7 @@ def check_own_guidance(settings: RunSettings) -> None:
     That is an image with its class, and an image without. Guidance by a teacher is checked where the
     teacher is opened.
     """
-    guidance = settings.objective.get('guidance', 1)
+    guidance = objectives.guidance(settings.objective)
     if guidance == 1 or objectives.takes_teacher(settings.objective['name']):
         return
     if not settings.class_conditional or not with_defaults(settings.model).get('label_dropout'):

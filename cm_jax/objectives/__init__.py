@@ -106,6 +106,20 @@ def maker(name: str | None) -> Callable[..., Objective]:
     return importlib.import_module(f'cm_jax.objectives.{name}').make
 
 
+def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an `objective` section completed with the defaults of its `make`.
+
+    Raises UserError on an unknown name.
+    """
+    parameters = inspect.signature(maker(settings['name'])).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(settings)
+
+
+def guidance(settings: Mapping[str, Any]) -> float:
+    """Returns by how much the loss of an `objective` section guides; 1 is no guidance."""
+    return with_defaults(settings).get('guidance', 1)  # not every objective has the setting
+
+
 def takes_teacher(name: str | None) -> bool:
     """Returns whether the objective learns from the frozen weights of another run, its teacher."""
     return 'teacher_denoise' in inspect.signature(maker(name)).parameters

@@ -21,14 +21,6 @@ def data(card: Mapping[str, Any]) -> str:
     return f'{card.get("name", "unknown")}{split}: {images} of {shape}{classes}'
 
 
-def network(run: Run) -> str:
-    """Returns the network of a run, and how many numbers its weights are."""
-    shapes = jax.eval_shape(run.parts.model.init, jax.random.key(0))
-    size = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    model = run.settings.model
-    return f'{model["name"]}, {size:,} weights, computed in {model.get("dtype", "float32")}'
-
-
 def cost(run: Run) -> str:
     """Returns how many images a training run saw, and how fast; for no training, that."""
     rows = run.metrics()

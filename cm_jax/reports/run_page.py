@@ -12,7 +12,7 @@ from cm_jax.files import read_json_lines
 from cm_jax.reports import elements, facts, plots, samples
 from cm_jax.reports.elements import Section
 from cm_jax.reports.rows import main_score, number
-from cm_jax.run import Run
+from cm_jax.run import Run, summary
 from cm_jax.run_folder import ORIGIN, SKIPPED, weights_label
 
 
@@ -84,7 +84,7 @@ def identity(run: Run) -> dict[str, str]:
     return {
         'Method': settings.objective['name'],
         'Data': facts.data(run.card),
-        'Network': facts.network(run),
+        'Network': summary.network(run),
         **({'Weights from': source} if source else {'Training': facts.cost(run)}),
         **({'Started from': f'the weights of {start}'} if start else {}),
         'Trajectory': f'{len(steps)} steps, {steps[0]:,} to {steps[-1]:,}' if steps else 'none yet',

@@ -29,7 +29,7 @@ from cm_jax.reports.page_search import (
 from cm_jax.reports.rows import Entry, compared, counted, main_score, protocols, report_entries
 from cm_jax.reports.samples import Weights
 from cm_jax.reports.searches import Search, open_finished
-from cm_jax.run import open_run
+from cm_jax.run import open_run, summary
 from cm_jax.run_folder import REPORT, SEARCH, read_record, weights_label
 from cm_jax.settings import SearchSettings, parse_search
 from cm_jax.types import Params
@@ -168,7 +168,7 @@ def finished(folder: epath.Path, config: Mapping[str, Any], count: int) -> str:
     part = draw_search(search, metric, stage)
     terms = {
         'Data': facts.data(run.card),
-        'Network': facts.network(run),
+        'Network': summary.network(run),
         'Best EMA profile': search.chosen.choices[EMA_STAR].identity(EMA_STAR).label,
         'Objective and noise': noises(search.settings, part.metric),
         'Cost': search_cost(search),

@@ -9,6 +9,7 @@ from etils import epath
 
 from cm_jax import objectives
 from cm_jax.errors import listed
+from cm_jax.models import with_defaults
 from cm_jax.run_folder import ORIGIN, RESUME, TRAJECTORY, read_record, weights_label
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def facts(run: 'Run') -> list[tuple[str, str]]:
     shown = [
         ('method', _method(run)),
         ('data', _data(run)),
-        ('network', _network(run)),
+        ('network', network(run)),
         ('steps', _steps(run)),
         ('averages', _averages(run)),
         *(('scores' if i == 0 else '', text) for i, text in enumerate(_scores(run))),
@@ -110,11 +111,13 @@ def _data(run: 'Run') -> str:
     return f'{name or "unnamed"}: {count}images {shape}{classes}'
 
 
-def _network(run: 'Run') -> str:
-    model, conditional = run.settings.model, run.parts.generative_model.num_classes
-    kind = 'class-conditional' if conditional else 'unconditional'
-    dtype = model.get('dtype', 'float32')
-    return f'{model["name"]}, {run.parameter_count:,} parameters, {kind}, computes in {dtype}'
+def network(run: 'Run') -> str:
+    """Returns the network of a run in words: its name, size, whether it has classes, and its dtype."""
+    model = with_defaults(run.settings.model)
+    kind = 'class-conditional' if run.parts.generative_model.num_classes else 'unconditional'
+    return (
+        f'{model["name"]}, {run.parameter_count:,} parameters, {kind}, computes in {model["dtype"]}'
+    )
 
 
 def _steps(run: 'Run') -> str:

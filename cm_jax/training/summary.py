@@ -1,6 +1,5 @@
 """What the terminal shows of a training run: its resolved settings before it, what to do after it."""
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -82,10 +81,8 @@ def schedule(objective: Mapping[str, Any], steps: int) -> str:
 
     An objective whose schedule does not change with the step has none.
     """
-    parameters = inspect.signature(objectives.maker(objective['name'])).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     written = SCHEDULES.get(objective['name'])
-    return written({**defaults, **objective}, steps - 1) if written else ''
+    return written(objectives.with_defaults(objective), steps - 1) if written else ''
 
 
 def _ends(what: str, first: Any, last: Any) -> str:

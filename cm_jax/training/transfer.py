@@ -82,12 +82,13 @@ def open_teacher(
                 'config.teacher.workdir to its run folder'
             )
         return None, ()
-    if objective.get('guidance', 1) != 1 and not settings.class_conditional:
+    guidance = objectives.guidance(objective)
+    if guidance != 1 and not settings.class_conditional:
         raise UserError('config.objective.guidance needs classes: set config.class_conditional')
     run = open_run(teacher.workdir)
-    if objective.get('guidance', 1) != 1 and not run.parts.generative_model.guidable:
+    if guidance != 1 and not run.parts.generative_model.guidable:
         raise UserError(
-            f'config.objective.guidance = {objective["guidance"]} needs a teacher that also learnt '
+            f'config.objective.guidance = {guidance} needs a teacher that also learnt '
             f'from images without their class; {teacher.workdir} has model.label_dropout = 0'
         )
     theirs = _teaches(run.settings, run.card['image_shape'])
